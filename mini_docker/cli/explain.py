@@ -1,0 +1,79 @@
+# Exported from notebooks/19_command_line.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/19_command_line.ipynb#explain-module
+"""`--explain`: the plan of a container as a table, each step with its chapter, man page and time."""
+
+from __future__ import annotations
+
+import re
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from mini_docker.engine.containers import Done
+
+
+# %% notebooks/19_command_line.ipynb#explain
+# the chapter of a module is that of the longest name here that it starts with
+CHAPTERS = {
+    "mini_docker.linux": "1 system calls",
+    "mini_docker.namespaces.pid": "2 pid",
+    "mini_docker.namespaces.kinds": "2 pid",
+    "mini_docker.namespaces.net": "3 net",
+    "mini_docker.engine.networks": "3b nat",
+    "mini_docker.namespaces.mnt": "4 mnt",
+    "mini_docker.namespaces.ipc": "5 ipc",
+    "mini_docker.namespaces.uts": "6 uts",
+    "mini_docker.namespaces.user": "7 user",
+    "mini_docker.namespaces.cgroup": "7 cgroup",
+    "mini_docker.namespaces.time": "7 time",
+    "mini_docker.cgroups": "8 cgroups",
+    "mini_docker.security": "9 privileges",
+    "mini_docker.storage": "10 layers",
+    "mini_docker.runtime": "11 runtime",
+    "mini_docker.images": "12 images",
+    "mini_docker.engine": "14 containers",
+}
+MAN_PAGE = re.compile(r"[a-z_][a-z_0-9]*\([1-8]\)")
+SYSTEM_CALLS = {
+    "dup2",
+    "setsid",
+    "chdir",
+    "mkdir",
+    "symlink",
+    "umask",
+    "setgroups",
+    "setresuid",
+    "setresgid",
+}
+
+
+def chapter(module: str) -> str:
+    """Return the chapter that a module belongs to, as "4 mnt"; "" for a module of none."""
+    names = [name for name in CHAPTERS if module == name or module.startswith(name + ".")]
+    return CHAPTERS[max(names, key=len)] if names else ""
+
+
+def man_page(call: Callable[..., Any]) -> str:
+    """Return the manual page of a call: the first that its docstring names, or its own."""
+    found = MAN_PAGE.search(call.__doc__ or "")
+    name = getattr(call, "__name__", "")
+    if name in SYSTEM_CALLS:
+        return f"{name}(2)"
+    return found.group() if found else name
+
+
+def table(done: Iterable[Done]) -> str:
+    """Return the table of what was done to start a container, and its sum."""
+    lines = [f"{'WHERE':8} {'CHAPTER':14} {'STEP':44} {'CALL':22} {'TIME':>9}"]
+    total = 0
+    for where, planned, nanoseconds in done:
+        total += nanoseconds
+        module, step = planned
+        time = f"{nanoseconds / 1e6:.3f} ms"
+        name = step.name if len(step.name) <= 44 else step.name[:43] + "…"
+        lines.append(f"{where:8} {chapter(module):14} {name:44} {man_page(step.call):22} {time:>9}")
+    lines.append(f"{'':8} {'':14} {'all steps':44} {'':22} {total / 1e6:6.3f} ms")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,158 @@
+# Exported from notebooks/14b_documents.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/14b_documents.ipynb#document-module
+"""From Docker's words to the kernel's: a create request becomes an OCI runtime document."""
+
+from __future__ import annotations
+
+import posixpath
+
+from mini_docker.namespaces.mnt import DEFAULT_MOUNTS
+from mini_docker.security.capabilities import DEFAULT
+from mini_docker.security.paths import MASKED, READONLY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from mini_docker.namespaces.user import User
+
+
+# %% notebooks/14b_documents.ipynb#command-and-environment
+OCI_VERSION = "1.2.0"
+NAMESPACES = ("pid", "mount", "ipc", "uts", "cgroup")
+DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+MINIMUM_MEMORY = 6 << 20
+
+
+class InvalidRequest(ValueError):
+    """A create request that Docker answers with 400; the text is for the user."""
+
+
+def command(request: dict[str, Any], image: dict[str, Any]) -> list[str]:
+    """Return what to execute: the request's entry point and words, or the image's. Raises InvalidRequest."""
+    entrypoint = request.get("Entrypoint")
+    if entrypoint is None:
+        words = request.get("Cmd") or image.get("Cmd") or []
+        entrypoint = image.get("Entrypoint") or []
+    else:
+        words = request.get("Cmd") or []
+    if not [*entrypoint, *words]:
+        raise InvalidRequest("No command specified")
+    return [*entrypoint, *words]
+
+
+def environment(request: dict[str, Any], image: dict[str, Any], home: str) -> list[str]:
+    """Return process.env: PATH, the image's, HOSTNAME, TERM with a terminal, the request's; later wins."""
+    merged = {"PATH": DEFAULT_PATH.partition("=")[2]}
+    hostname = [f"HOSTNAME={request['Hostname']}"]
+    terminal = ["TERM=xterm"] if request.get("Tty") else []
+    given = [entry for entry in request.get("Env", ()) if "=" in entry]
+    for entry in [*hostname, *terminal, *image.get("Env", ()), *given]:
+        name, _, value = entry.partition("=")
+        merged[name] = value
+    merged.setdefault("HOME", home or "/")
+    return [f"{name}={value}" for name, value in merged.items()]
+
+
+# %% notebooks/14b_documents.ipynb#document
+def resources(host: dict[str, Any]) -> dict[str, Any]:
+    """Return linux.resources from a HostConfig. Raises InvalidRequest for limits Docker refuses."""
+    found: dict[str, Any] = {}
+    memory = host.get("Memory") or 0
+    if memory and memory < MINIMUM_MEMORY:
+        raise InvalidRequest("Minimum memory limit allowed is 6MB")
+    if memory:
+        found["memory"] = {"limit": memory, "swap": host.get("MemorySwap") or 2 * memory}
+    if host.get("PidsLimit"):
+        found["pids"] = {"limit": host["PidsLimit"]}
+    if host.get("NanoCpus"):
+        found["cpu"] = {"period": 100_000, "quota": host["NanoCpus"] // 10_000}
+    return found
+
+
+def parse_bind(bind: str) -> dict[str, Any]:
+    """Return the OCI mount of `HOST:CONTAINER[:MODE]`. Raises InvalidRequest in Docker's words."""
+    parts = bind.split(":")
+    if len(parts) not in (2, 3) or not all(parts):
+        raise InvalidRequest(f"invalid volume specification: '{bind}'")
+    source, destination, mode = (*parts, "rw")[:3]
+    if not destination.startswith("/"):
+        raise InvalidRequest(
+            f"invalid volume specification: '{bind}': invalid mount config for type \"bind\": "
+            f"invalid mount path: '{destination}' mount path must be absolute"
+        )
+    if posixpath.normpath(destination) == "/":
+        raise InvalidRequest(
+            f"invalid volume specification: '{bind}': invalid specification: destination can't be '/'"
+        )
+    if not source.startswith("/"):
+        raise InvalidRequest(
+            f"invalid volume specification: '{bind}': named volumes are not there yet; "
+            "name a directory of the host with a leading '/'"
+        )
+    if set(mode.split(",")) - {"ro", "rw", "rprivate", "private"}:
+        raise InvalidRequest(f"invalid volume specification: '{bind}': invalid mode: {mode}")
+    options = ["rbind", "rprivate"] + (["ro"] if "ro" in mode.split(",") else [])
+    return {"destination": destination, "type": "bind", "source": source, "options": options}
+
+
+def mounts(host: dict[str, Any], directory: str) -> list[dict[str, Any]]:
+    """Return all mounts: the defaults, the three files Docker writes for each container, the volumes."""
+    files = [
+        {
+            "destination": f"/etc/{name}",
+            "type": "bind",
+            "source": f"{directory}/{name}",
+            "options": ["rbind", "rprivate"],
+        }
+        for name in ("resolv.conf", "hostname", "hosts")
+    ]
+    volumes = [parse_bind(bind) for bind in host.get("Binds") or ()]
+    volumes.sort(key=lambda volume: posixpath.normpath(volume["destination"]).count("/"))
+    return [*map(dict, DEFAULT_MOUNTS), *files, *volumes]
+
+
+def document(
+    request: dict[str, Any], image: dict[str, Any], container_id: str, directory: str, user: User
+) -> dict[str, Any]:
+    """Return the OCI runtime document of a container.
+
+    Pure. `request` is the body of Docker's POST /containers/create, `image` the config object of its
+    image, `directory` the container's own on the host. Raises InvalidRequest.
+    """
+    host = request["HostConfig"]
+    names = list(NAMESPACES) + (["network"] if host["NetworkMode"] != "host" else [])
+    capabilities = list(DEFAULT)
+    held = capabilities if user.uid == 0 else []
+    return {
+        "ociVersion": OCI_VERSION,
+        "hostname": request["Hostname"],
+        "root": {"path": f"{directory}/rootfs", "readonly": bool(host.get("ReadonlyRootfs"))},
+        "process": {
+            "terminal": bool(request.get("Tty")),
+            "args": command(request, image),
+            "env": environment(request, image, user.home),
+            "cwd": request.get("WorkingDir") or image.get("WorkingDir") or "/",
+            "user": {
+                "uid": user.uid,
+                "gid": user.gid,
+                "additionalGids": list(user.additional_gids),
+            },
+            "capabilities": {
+                "bounding": capabilities,
+                "effective": held,
+                "permitted": held,
+                "inheritable": [],
+                "ambient": [],
+            },
+        },
+        "mounts": mounts(host, directory),
+        "linux": {
+            "namespaces": [{"type": name} for name in names],
+            "cgroupsPath": f"/mini_docker/{container_id}",
+            "resources": resources(host),
+            "maskedPaths": list(MASKED),
+            "readonlyPaths": list(READONLY),
+        },
+    }

@@ -1,0 +1,161 @@
+# Exported from notebooks/14_containers.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/14_containers.ipynb#store-module
+"""What the engine keeps on disk, and how the next command finds what a killed one left behind."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+
+from mini_docker.images.layout import Layout, write_atomically
+from mini_docker.storage.overlay import remove_tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+
+# %% notebooks/14_containers.ipynb#locks
+class Lock:
+    """An exclusive flock(2) on a file, held inside a `with` statement."""
+
+    def __init__(self, path: str) -> None:
+        """Name the file; it is made when first locked."""
+        self.path = path
+
+    def __enter__(self) -> None:
+        """Wait for the lock."""
+        self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self.fd, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        """Let it go."""
+        os.close(self.fd)
+
+
+class Claim:
+    """A file that is locked as long as the process lives that looks after a container.
+
+    The descriptor closes on exec, and init's copy ends with its execve: only this process holds it.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Name the file; `take` makes and locks it."""
+        self.path = path
+        self.fd = -1
+
+    def take(self, flags: int = 0) -> bool:
+        """Lock the file without waiting; False if another process holds it or has just removed it."""
+        try:
+            fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        if os.fstat(fd).st_nlink == 0:
+            os.close(fd)
+            return False
+        self.fd = fd
+        return True
+
+    def release(self) -> None:
+        """Remove the file: nothing is left to clean."""
+        os.unlink(self.path)
+        os.close(self.fd)
+
+
+# %% notebooks/14_containers.ipynb#store
+DEFAULT_ROOT = "/var/lib/mini_docker"
+RECORD = "container.json"
+
+
+# DATA ROOT
+#   images/             an OCI image layout: index.json, blobs/sha256/
+#   layers/HEX/         a layer, unpacked, named by its diff_id
+#   containers/ID/      container.json, upper/, work/, rootfs/, hosts, hostname, resolv.conf
+#   names/NAME          a link that says ID
+#   running/ID          locked by the process that looks after the container; a lock that can be had
+#                       means that process is dead, and whatever it made is to be cleaned
+#   network/            leases of addresses
+#   lock                held for the short moments in which names and ids are claimed
+
+
+class Store:
+    """The data root of one engine."""
+
+    def __init__(self, root: str) -> None:
+        """Open the data root, made where missing. Raises OSError."""
+        self.root = os.path.abspath(root)
+        for name in ("layers", "containers", "names", "running", "network"):
+            os.makedirs(f"{self.root}/{name}", mode=0o711, exist_ok=True)
+        self.layout = Layout(f"{self.root}/images")
+
+    def lock(self) -> Lock:
+        """Return the lock of the whole store, for a `with` statement."""
+        return Lock(f"{self.root}/lock")
+
+    def directory(self, container_id: str) -> str:
+        """Return where a container's files are."""
+        return f"{self.root}/containers/{container_id}"
+
+    def ids(self) -> list[str]:
+        """Return the ids of all containers, running or not."""
+        return sorted(os.listdir(f"{self.root}/containers"))
+
+    def read(self, container_id: str) -> dict[str, Any] | None:
+        """Return a container's record, or None for a half-made one."""
+        try:
+            with open(f"{self.directory(container_id)}/{RECORD}", "rb") as file:
+                record: dict[str, Any] = json.loads(file.read())
+                return record
+        except (OSError, ValueError):
+            return None
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Write a container's record, whole or not at all."""
+        path = f"{self.directory(record['Id'])}/{RECORD}"
+        write_atomically(path, json.dumps(record).encode(), 0o600)
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Yield all whole records."""
+        for container_id in self.ids():
+            record = self.read(container_id)
+            if record is not None:
+                yield record
+
+    def claim(self, container_id: str) -> Claim:
+        """Say that this process looks after the container from now on (call it under `lock`)."""
+        claim = Claim(f"{self.root}/running/{container_id}")
+        if not claim.take(os.O_CREAT | os.O_EXCL):
+            raise BlockingIOError(errno.EBUSY, f"container {container_id} is being looked after")
+        return claim
+
+    def abandoned(self) -> list[tuple[str, Claim]]:
+        """Return (id, claim) of each container whose process died; the claims are now the caller's.
+
+        Under `lock`, because a claim that is being made is a file before it is locked.
+        """
+        if not self.running():
+            return []
+        with self.lock():
+            claims = [(name, Claim(f"{self.root}/running/{name}")) for name in self.running()]
+            return [(name, claim) for name, claim in claims if claim.take()]
+
+    def running(self) -> set[str]:
+        """Return the ids of the containers that a living process looks after (or that await recovery)."""
+        return set(os.listdir(f"{self.root}/running"))
+
+    def remove(self, container_id: str) -> None:
+        """Remove a container's files; the record goes first, so that a half removed one is not seen."""
+        try:
+            os.unlink(f"{self.directory(container_id)}/{RECORD}")
+        except FileNotFoundError:
+            pass
+        remove_tree(self.directory(container_id))

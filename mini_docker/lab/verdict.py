@@ -1,0 +1,94 @@
+# Exported from notebooks/A_lab_kit.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/A_lab_kit.ipynb#verdict-head
+"""What a check answers: passed, failed with a diagnosis, or cannot run here; never a silent pass."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, ParamSpec
+
+P = ParamSpec("P")
+MARKS = {"passed": "✔", "failed": "✘", "cannot run": "–"}
+
+
+# %% notebooks/A_lab_kit.ipynb#cannot-run
+class CannotRun(RuntimeError):
+    """This machine cannot do it: `reason` says why (without "because"), `remedy` what to do about it."""
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        """Join both in the message; the reason alone stays in `reason`."""
+        self.reason = reason.removeprefix("because ")
+        self.remedy = remedy
+        tail = f"\n  remedy: {remedy}" if remedy else ""
+        super().__init__(f"cannot run here, because {self.reason}{tail}")
+
+
+# %% notebooks/A_lab_kit.ipynb#verdict-class
+@dataclass(frozen=True, repr=False)
+class Verdict:
+    """The answer of a check; its repr is one line. Ask for `outcome`: three do not fit into a bool."""
+
+    outcome: Literal["passed", "failed", "cannot run"]
+    words: str
+
+    def __repr__(self) -> str:
+        """Return the mark and the words: `✔ ...`, `✘ ...` or `– cannot run here, because ...`."""
+        return f"{MARKS[self.outcome]} {self.words}"
+
+    def __bool__(self) -> bool:
+        """Raise TypeError: `if verdict` would take "failed" for "nothing to say", or a refusal for a pass."""
+        raise TypeError("a verdict is passed, failed or cannot run: compare verdict.outcome")
+
+
+def passed(words: str) -> Verdict:
+    """Return the verdict "it is right", with what was seen in `words`."""
+    return Verdict("passed", words)
+
+
+def failed(words: str) -> Verdict:
+    """Return the verdict "it is wrong": `words` say what is wrong, never how to mend it."""
+    return Verdict("failed", words)
+
+
+def cannot_run(words: str) -> Verdict:
+    """Return the verdict "this machine cannot tell": `words` are the reason, with or without "because"."""
+    return Verdict("cannot run", f"cannot run here, because {words.removeprefix('because ')}")
+
+
+# %% notebooks/A_lab_kit.ipynb#check-decorator
+def check(function: Callable[P, Verdict]) -> Callable[P, Verdict]:
+    """Make `function` a check: what the learner's answer raises becomes a verdict, not a traceback."""
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> Verdict:
+        try:
+            return function(*args, **kwargs)
+        except CannotRun as error:
+            return cannot_run(error.reason)
+        except Exception as error:
+            return failed(f"your function raised {describe(error)}")
+
+    return checked
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception as one line: its class, and its message if it has one."""
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+class Exercise(NamedTuple):
+    """An exercise with all that proves its check: see tests/test_exercises.py.
+
+    `blank` and every answer in `wrong` must fail (the latter with the given words in the diagnosis),
+    `solution` must pass.
+    """
+
+    name: str
+    check: Callable[[Any], Verdict]
+    blank: Any
+    solution: Any
+    wrong: Sequence[tuple[Any, str]]

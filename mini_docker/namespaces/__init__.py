@@ -1,0 +1,1 @@
+"""What each namespace hides, and the steps that enter it."""

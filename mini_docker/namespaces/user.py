@@ -1,0 +1,183 @@
+"""The user namespace and the user: whose number one is, inside and outside."""
+
+from __future__ import annotations
+
+import os
+from collections import namedtuple
+
+from mini_docker.linux.step import Step
+from mini_docker.namespaces.kinds import entries
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, NamedTuple
+
+    class User(NamedTuple):
+        """Who a container's process is: ids as numbers, and the home directory."""
+
+        uid: int
+        gid: int
+        additional_gids: tuple[int, ...]
+        home: str
+
+else:
+    User = namedtuple("User", ("uid", "gid", "additional_gids", "home"))
+
+LARGEST_ID = 2**32 - 2  # the kernel's; 2**32 - 1 means "leave it"
+LARGEST_DOCKER_ID = 2**31 - 1
+MOST_LINES = 340  # user_namespaces(7)
+DEFAULT_UMASK = 0o022  # runc's
+
+
+def id_map_lines(mappings: Sequence[dict[str, int]], where: str) -> str:
+    """Return the text of uid_map or gid_map from OCI mappings {"containerID", "hostID", "size"}.
+
+    Raises ValueError, naming `where` and the index, for empty, impossible or overlapping ranges.
+    Source: user_namespaces(7), OCI config-linux.md.
+    """
+    if len(mappings) > MOST_LINES:
+        raise ValueError(f"{where}: the kernel takes {MOST_LINES} ranges, not {len(mappings)}")
+    lines = []
+    for index, mapping in enumerate(mappings):
+        inside, outside, size = (mapping[key] for key in ("containerID", "hostID", "size"))
+        if size < 1 or min(inside, outside) < 0 or max(inside, outside) + size - 1 > LARGEST_ID:
+            raise ValueError(
+                f"{where}[{index}]: {size} ids from {inside} and {outside} are no range"
+            )
+        for other in mappings[:index]:
+            for key, start in (("containerID", inside), ("hostID", outside)):
+                if start < other[key] + other["size"] and other[key] < start + size:
+                    raise ValueError(f"{where}[{index}].{key}: overlaps with an earlier mapping")
+        lines.append(f"{inside} {outside} {size}\n")
+    return "".join(lines)
+
+
+def write_id_maps(pid: int, spec: dict[str, Any]) -> None:
+    """Write the id maps of the process `pid`, in whose new user namespace nobody has a number yet.
+
+    Done by the parent, once. Without privileges setgroups must be denied first: else a process could
+    drop a group that keeps it out of a file. Source: user_namespaces(7). Raises OSError, ValueError.
+    """
+    linux = spec["linux"]
+    if os.geteuid() != 0:
+        _write(f"/proc/{pid}/setgroups", "deny")
+    for key, name in (("uidMappings", "uid_map"), ("gidMappings", "gid_map")):
+        _write(f"/proc/{pid}/{name}", id_map_lines(linux.get(key, ()), f"linux.{key}"))
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w") as file:
+        file.write(text)
+
+
+def set_groups(groups: Sequence[int]) -> None:
+    """Set the supplementary groups, setgroups(2); where that is denied, having asked for none is fine.
+
+    Source: /proc/PID/setgroups of user_namespaces(7). Raises PermissionError.
+    """
+    if not groups and _setgroups_is_denied():
+        return
+    os.setgroups(groups)
+
+
+def _setgroups_is_denied() -> bool:
+    try:
+        with open("/proc/self/setgroups") as file:
+            return file.read().strip() == "deny"
+    except OSError:
+        return False
+
+
+def plan_user_namespace(spec: dict[str, Any]) -> list[Step]:
+    """Plan to become root of the user namespace, new or joined, before any file is made.
+
+    Until then init is still the host's root, who has no number inside: what it creates belongs to
+    nobody, and the kernel refuses (EOVERFLOW). Source: user_namespaces(7), runc's nsexec.c.
+    """
+    if "user" not in dict(entries(spec)):
+        return []
+    return [
+        Step("drop the host's groups", set_groups, ((),)),
+        Step("become group 0 of the user namespace", os.setresgid, (0, 0, 0)),
+        Step("become user 0 of the user namespace", os.setresuid, (0, 0, 0)),
+    ]
+
+
+def plan_user(spec: dict[str, Any]) -> list[Step]:
+    """Plan process.user: umask, supplementary groups, group, user, in this order.
+
+    The user last: without CAP_SETGID nothing could be said about groups any more. Source: OCI config.md,
+    setgroups(2), setresgid(2), setresuid(2), umask(2).
+    """
+    user = spec["process"].get("user", {})
+    uid, gid, umask = user.get("uid", 0), user.get("gid", 0), user.get("umask", DEFAULT_UMASK)
+    groups = tuple(user.get("additionalGids", ()))
+    return [
+        Step(f"set umask {umask:04o}", os.umask, (umask,)),
+        Step(f"set groups {list(groups)}", set_groups, (groups,)),
+        Step(f"become group {gid}", os.setresgid, (gid, gid, gid)),
+        Step(f"become user {uid}", os.setresuid, (uid, uid, uid)),
+    ]
+
+
+def resolve_user(text: str, passwd: str, group: str) -> User:
+    """Return who is meant by docker's -u: "", name, uid, name:group, uid:gid.
+
+    `passwd` and `group` are the texts of the image's own files. Digits are always a number, never a
+    name; a number that is in neither file is itself. The group is among the additional ones too, so
+    that no file that shuts it out is opened by "others" (CVE-2022-36109). Raises ValueError in Docker's
+    words. Source: Docker's run reference, passwd(5), group(5).
+    """
+    wanted, _, wanted_group = text.partition(":")
+    uid, gid, name, home = _find_user(wanted or "0", passwd)
+    groups: tuple[int, ...] = ()
+    if wanted_group:
+        gid = _find_group(wanted_group, group)
+    elif name:
+        groups = tuple(int(r[2]) for r in _records(group, 4) if name in r[3].split(","))
+    return User(uid, gid, tuple(dict.fromkeys((gid, *groups))), home)
+
+
+def _find_user(wanted: str, passwd: str) -> tuple[int, int, str, str]:
+    """Return (uid, gid, name, home) of the first line that fits, or of a number alone."""
+    uid = _number(wanted)
+    for record in _records(passwd, 7):
+        if (uid is None and record[0] == wanted) or uid == int(record[2]):
+            return int(record[2]), int(record[3] or 0), record[0], record[5]
+    if uid is None:
+        if wanted == "0":
+            return 0, 0, "", "/"
+        raise ValueError(f"unable to find user {wanted}: no matching entries in passwd file")
+    return uid, 0, "", "/"
+
+
+def _find_group(wanted: str, group: str) -> int:
+    gid = _number(wanted)
+    if gid is not None:
+        return gid
+    for record in _records(group, 4):
+        if record[0] == wanted:
+            return int(record[2])
+    raise ValueError(f"unable to find group {wanted}: no matching entries in group file")
+
+
+def _number(text: str) -> int | None:
+    """Return `text` as an id, or None for a name. Raises ValueError for a number that is no id."""
+    digits = text[1:] if text[:1] in ("+", "-") else text
+    if not (digits.isascii() and digits.isdigit()):
+        return None
+    if not 0 <= int(text) <= LARGEST_DOCKER_ID:
+        raise ValueError(f"uids and gids must be in range 0-{LARGEST_DOCKER_ID}")
+    return int(text)
+
+
+def _records(text: str, fields: int) -> list[list[str]]:
+    """Return the lines of a passwd or group file, cut at the colons, missing fields empty.
+
+    A line without a number where the id belongs is left out: Docker would take it for root.
+    """
+    lines = [line.strip().split(":") for line in text.splitlines()]
+    lines = [line + [""] * (fields - len(line)) for line in lines if not line[0].startswith("#")]
+    ids = slice(2, 4) if fields == 7 else slice(2, 3)
+    return [line for line in lines if all(part.isascii() and part.isdigit() for part in line[ids])]

@@ -1,0 +1,240 @@
+# Exported from notebooks/11_runtime.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/11_runtime.ipynb#init-module
+"""From clone to execve: the parent starts init, init makes its plan true and becomes the command."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import struct
+import time
+from collections import namedtuple
+
+from mini_docker.linux.mount import AT_FDCWD, RESOLVE_NO_MAGICLINKS, openat2
+from mini_docker.linux.process import (
+    CLONE_NEWCGROUP,
+    CLONE_NEWTIME,
+    CLONE_NEWUSER,
+    CLOSE_RANGE_CLOEXEC,
+    clone3,
+    close_range,
+)
+from mini_docker.linux.step import Step
+from mini_docker.namespaces.kinds import new_namespaces
+from mini_docker.namespaces.user import write_id_maps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, NamedTuple, NoReturn
+
+    class Process(NamedTuple):
+        """A started container: init's pid and pidfd, and how long each step took, in nanoseconds."""
+
+        pid: int
+        pidfd: int
+        times: tuple[int, ...]
+
+else:
+    Process = namedtuple("Process", ("pid", "pidfd", "times"))
+
+
+# %% notebooks/11_runtime.ipynb#report-protocol
+# The report pipe, init to parent. It closes itself on execve, so its end means "the command runs".
+#
+#   init    READY count times...        every step is done; execve comes next
+#   init    FAILED {step, errno, text}  a step, or execve, was refused; init exits
+#   (end without READY or FAILED)       init was killed in set-up
+READY = b"!"
+FAILED = b"E"
+EXEC = "exec"
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class StartError(OSError):
+    """A container that did not start: `step` is what failed, `errno` why, `strerror` the sentence."""
+
+    def __init__(self, step: str, error: int, text: str) -> None:
+        """Keep the name of the step; the rest is an OSError's."""
+        super().__init__(error, text)
+        self.step = step
+
+    def __str__(self) -> str:
+        """Return the sentence alone for the command, with the step's name for all others."""
+        return f"{self.strerror}" if self.step == EXEC else f"{self.step}: {self.strerror}"
+
+
+# %% notebooks/11_runtime.ipynb#start
+def start(spec: dict[str, Any], steps: Sequence[Step], cgroup_fd: int | None = None) -> Process:
+    """Clone init with the namespaces that `spec` asks for, let it do `steps`, and return once it runs.
+
+    With `cgroup_fd`, a directory of the v2 tree, it is born in that control group. The caller has one
+    thread (see clone3). All signals stay blocked across the clone, so that none finds this process's
+    handlers in the child. Raises StartError; nothing is left running then.
+    """
+    command = [os.fsencode(argument) for argument in spec["process"]["args"]]
+    environment = parse_environment(spec["process"].get("env", ()))
+    flags = new_namespaces(spec) & ~(CLONE_NEWCGROUP | CLONE_NEWTIME)  # their steps come later
+    report_fd, child_report_fd = os.pipe2(os.O_CLOEXEC)
+    go_fd, parent_go_fd = os.pipe2(os.O_CLOEXEC)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        pid, pidfd = clone3(flags, cgroup_fd)
+        if pid == 0:
+            os.close(parent_go_fd)
+            init(steps, command, environment, go_fd, child_report_fd)
+        os.close(child_report_fd)
+        child_report_fd = -1
+        times = _lead(spec, flags, pid, parent_go_fd, report_fd)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for fd in (report_fd, child_report_fd, go_fd, parent_go_fd):
+            if fd >= 0:
+                os.close(fd)
+    return Process(pid, pidfd, times)
+
+
+def _lead(
+    spec: dict[str, Any], flags: int, pid: int, go_fd: int, report_fd: int
+) -> tuple[int, ...]:
+    """Write the child's id maps, let it go, read its report; a child that failed is reaped here."""
+    try:
+        if flags & CLONE_NEWUSER:
+            write_id_maps(pid, spec)
+        os.write(go_fd, READY)
+        return read_report(report_fd)
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+
+
+# %% notebooks/11_runtime.ipynb#read-report
+def read_report(report_fd: int) -> tuple[int, ...]:
+    """Read init's report to its end; return the steps' times. Raises StartError."""
+    report = b""
+    while chunk := os.read(report_fd, 65536):
+        report += chunk
+    times: tuple[int, ...] = ()
+    if report[:1] == READY:
+        (count,) = struct.unpack_from("=I", report, 1)
+        times = struct.unpack_from(f"={count}Q", report, 5)
+        report = report[5 + 8 * count :]
+    elif not report:
+        raise StartError("set-up", errno.EINTR, "the container was killed before its command ran")
+    if report[:1] == FAILED:
+        failure = json.loads(report[1:])
+        raise StartError(failure["step"], failure["errno"], failure["text"])
+    return times
+
+
+def parse_environment(variables: Sequence[str]) -> dict[bytes, bytes]:
+    """Return process.env (a list of NAME=value) as execve wants it. Raises ValueError."""
+    environment = {}
+    for index, variable in enumerate(variables):
+        name, separator, value = os.fsencode(variable).partition(b"=")
+        if not name or not separator or b"\0" in variable.encode(errors="surrogateescape"):
+            raise ValueError(f"process.env[{index}]: {variable!r} is not NAME=value")
+        environment[name] = value
+    return environment
+
+
+# %% notebooks/11_runtime.ipynb#init
+def init(
+    steps: Sequence[Step],
+    command: list[bytes],
+    environment: dict[bytes, bytes],
+    go_fd: int,
+    report_fd: int,
+) -> NoReturn:
+    """Be the container's first process: wait for the word, do the steps, execve. Never returns."""
+    name = "set-up"
+    try:
+        if os.read(go_fd, 1) != READY:
+            os._exit(1)
+        times = []
+        for step in steps:
+            name, began = step.name, time.perf_counter_ns()
+            step.call(*step.arguments)
+            times.append(time.perf_counter_ns() - began)
+        name = EXEC
+        program = find_program(command[0], environment.get(b"PATH", DEFAULT_PATH.encode()))
+        close_range(3, flags=CLOSE_RANGE_CLOEXEC)
+        os.write(report_fd, READY + struct.pack(f"=I{len(times)}Q", len(times), *times))
+        os.execve(program, command, environment)
+    except OSError as error:
+        _report(report_fd, name, error.errno or errno.EIO, _sentence(error, name, command))
+    except BaseException as error:
+        _report(report_fd, name, errno.EIO, f"{type(error).__name__}: {error}")
+    finally:
+        os._exit(1)
+
+
+def _sentence(error: OSError, step: str, command: list[bytes]) -> str:
+    text = error.strerror or str(error)
+    if step != EXEC or text.startswith("exec: "):
+        return text
+    return f'exec: "{os.fsdecode(command[0])}": {text.lower()}'
+
+
+def _report(report_fd: int, step: str, error: int, text: str) -> None:
+    failure = {"step": step, "errno": error, "text": text}
+    os.write(report_fd, FAILED + json.dumps(failure).encode())
+
+
+# %% notebooks/11_runtime.ipynb#find-program
+def find_program(name: bytes, path: bytes) -> bytes:
+    """Return the file to execute for `name`, looked up in the directories of `path` as execvp(3) does.
+
+    Raises FileNotFoundError or PermissionError in the words by which Docker chooses 127 or 126.
+    """
+    shown = os.fsdecode(name)
+    if b"/" in name:
+        _check_program(name, shown)
+        return name
+    for directory in path.split(b":"):
+        candidate = (directory or b".") + b"/" + name
+        if os.access(candidate, os.X_OK) and not os.path.isdir(candidate):
+            _refuse_magic_links(candidate, shown)
+            return candidate
+    raise FileNotFoundError(errno.ENOENT, f'exec: "{shown}": executable file not found in $PATH')
+
+
+def _check_program(name: bytes, shown: str) -> None:
+    if not os.path.exists(name):
+        text = f'exec: "{shown}": stat {shown}: no such file or directory'
+        raise FileNotFoundError(errno.ENOENT, text)
+    if os.path.isdir(name):
+        raise PermissionError(errno.EISDIR, f'exec: "{shown}": is a directory')
+    if not os.access(name, os.X_OK):
+        raise PermissionError(errno.EACCES, f'exec: "{shown}": permission denied')
+    _refuse_magic_links(name, shown)
+
+
+def _refuse_magic_links(program: bytes, shown: str) -> None:
+    """Refuse a program, or a script whose interpreter, is reached through a link such as /proc/self/exe.
+
+    That link is the host's python until execve is done: running it would hand the container a way to
+    the file itself (CVE-2019-5736). Source: openat2(2) RESOLVE_NO_MAGICLINKS, execve(2).
+    """
+    for path in (program, _interpreter(program)):
+        if path is None:
+            continue
+        try:
+            os.close(openat2(AT_FDCWD, os.fsdecode(path), os.O_PATH, RESOLVE_NO_MAGICLINKS))
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise PermissionError(errno.EACCES, f'exec: "{shown}": permission denied') from None
+
+
+def _interpreter(program: bytes) -> bytes | None:
+    """Return the path after `#!`, or None for what is no script that we can read."""
+    try:
+        with open(program, "rb") as file:
+            line = file.readline(256)
+    except OSError:
+        return None
+    return line[2:].split()[0] if line.startswith(b"#!") and line[2:].split() else None

@@ -1,0 +1,48 @@
+"""Print what `mini_docker run` imports, ours and the standard library's, and the time of the dearest.
+
+.venv/bin/python tests/bench/imports.py
+"""
+
+from __future__ import annotations
+
+import pathlib
+import subprocess
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+RUN_PATH = (
+    "import sys; sys.path.insert(0, {root!r}); "
+    "import mini_docker.cli.run, mini_docker.engine.containers, mini_docker.engine.supervise, "
+    "mini_docker.engine.networks; print(*sorted(sys.modules))"
+)
+
+
+def run_path_modules() -> list[str]:
+    """Return the names of all modules that a bridged `mini_docker run` has imported when it starts init."""
+    code = RUN_PATH.format(root=str(ROOT))
+    done = subprocess.run(
+        ["/usr/bin/python3", "-ISE", "-c", code], capture_output=True, text=True, check=True
+    )
+    return done.stdout.split()
+
+
+def main() -> None:
+    names = run_path_modules()
+    ours = [name for name in names if name.startswith("mini_docker")]
+    print(f"imported by the run path: {len(names)} modules, {len(ours)} of them ours")
+    code = RUN_PATH.format(root=str(ROOT))
+    done = subprocess.run(
+        ["/usr/bin/python3", "-ISE", "-X", "importtime", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    rows = [line.split("|") for line in done.stderr.splitlines() if line.count("|") == 2][1:]
+    costs = sorted(((int(own.split(":")[1]), name.strip()) for own, _, name in rows), reverse=True)
+    print(
+        f"import time {sum(cost for cost, _ in costs) / 1e3:.1f} ms; dearest: "
+        + ", ".join(f"{name} {cost / 1e3:.1f}" for cost, name in costs[:8])
+    )
+
+
+if __name__ == "__main__":
+    main()

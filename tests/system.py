@@ -1,0 +1,91 @@
+"""The command under test, run as a user would: in a network namespace and a data root of the tests' own."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from mini_docker.linux.process import CLONE_NEWNET, setns
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+COMMAND = str(ROOT / "labs" / "bin" / "mini_docker")
+
+
+class Lab:
+    """A data root and a network namespace; `run` calls mini_docker in both."""
+
+    def __init__(self, data_root: pathlib.Path, netns_fd: int) -> None:
+        self.data_root = data_root
+        self.netns_fd = netns_fd
+
+    def arguments(self, *words: str) -> list[str]:
+        return [COMMAND, "--data-root", str(self.data_root), *words]
+
+    def popen(self, *words: str, **options: Any) -> subprocess.Popen[Any]:
+        netns_fd = self.netns_fd
+        return subprocess.Popen(
+            self.arguments(*words), preexec_fn=lambda: setns(netns_fd, CLONE_NEWNET), **options
+        )
+
+    def call(
+        self, *words: str, input: str | None = None, timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `mini_docker WORDS...` to its end and return status, stdout and stderr."""
+        pipe = subprocess.PIPE
+        stdin = pipe if input is not None else subprocess.DEVNULL
+        process = self.popen(*words, stdin=stdin, stdout=pipe, stderr=pipe, text=True)
+        try:
+            out, err = process.communicate(input, timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            raise
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def run(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run `mini_docker run --rm WORDS...`."""
+        return self.call("run", "--rm", *words, **options)
+
+    def leftovers(self) -> list[str]:
+        """Return what a command left in the data root or the control groups; nothing, if all is well."""
+        found = [
+            f"{name}/{entry}"
+            for name in ("containers", "running", "names", "network/leases")
+            if (self.data_root / name).is_dir()
+            for entry in os.listdir(self.data_root / name)
+        ]
+        for directory, names, _ in os.walk("/sys/fs/cgroup"):
+            if os.path.basename(directory) == "mini_docker":
+                found += [f"{directory}/{name}" for name in names]
+        return found
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A data root with the embedded image, and a network namespace that dies with the session."""
+    data_root = tmp_path_factory.mktemp("mini_docker")
+    holder = subprocess.Popen(
+        ["unshare", "--net", "sh", "-c", "ip link set lo up; echo; exec sleep infinity"],
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    netns_fd = os.open(f"/proc/{holder.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    lab = Lab(data_root, netns_fd)
+    try:
+        made = lab.call("setup")
+        assert made.returncode == 0, made.stderr
+        yield lab
+        reset = lab.call("reset")
+        assert reset.returncode == 0, reset.stderr
+        assert lab.call("reset").stdout == "nothing to remove\n"
+    finally:
+        os.close(netns_fd)
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
