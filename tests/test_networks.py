@@ -1,4 +1,4 @@
-"""The default bridge network: three namespaces play container, host and internet; nothing touches the real host."""
+"""The default bridge network: namespaces of the tests' own play container, host and internet."""
 
 from __future__ import annotations
 
@@ -52,12 +52,14 @@ from mini_docker.linux.netlink import (
     link_set,
     list_links,
     list_routes,
+    wait_for_carrier,
 )
 from mini_docker.linux.process import CLONE_NEWNET, unshare
 from mini_docker.namespaces.net import in_netns, netlink_in, new_netns, open_netns
 from tests.conftest import cannot_run_here
 
 root = pytest.mark.root
+GOOGLE = "nameserver 8.8.8.8\nnameserver 8.8.4.4\n"
 RED, BLUE = "red" + "0" * 61, "blue" + "0" * 60
 
 
@@ -96,6 +98,8 @@ def internet() -> int:
     with netlink_in(internet_fd) as inside:
         inside.request(link_set("eth0", up=True))
         inside.request(address_add(find_link(inside, "eth0").ifindex, "203.0.113.9", 24))
+    with Netlink() as netlink:
+        wait_for_carrier(netlink, "wan")
     return internet_fd
 
 
@@ -104,7 +108,7 @@ def visitor(client_fd: int, server_fd: int, ip: str) -> str:
     with in_netns(server_fd, socket.create_server, (ip, 80)) as server:
         server.settimeout(2)
         with in_netns(client_fd, socket.socket) as client:
-            client.settimeout(0.5)
+            client.settimeout(1)
             try:
                 client.connect((ip, 80))
             except OSError:
@@ -203,17 +207,14 @@ def test_hosts_names_the_container() -> None:
     [
         ("nameserver 10.0.0.2\n", "nameserver 10.0.0.2\n"),
         (
-            "search a b\nnameserver 10.0.0.2\noptions ndots:2\n",
-            "search a b\nnameserver 10.0.0.2\noptions ndots:2\n",
+            "search a b\nnameserver 10.0.0.2\noptions x",
+            "search a b\nnameserver 10.0.0.2\noptions x\n",
         ),
         ("nameserver 127.0.0.1\nnameserver 10.0.0.2", "nameserver 10.0.0.2\n"),
         ("nameserver ::1\nnameserver 2001:db8::1\nnameserver 10.0.0.2", "nameserver 10.0.0.2\n"),
-        ("", "nameserver 8.8.8.8\nnameserver 8.8.4.4\n"),
-        ("search a\nnameserver 127.0.1.1\n", "search a\nnameserver 8.8.8.8\nnameserver 8.8.4.4\n"),
-        (
-            "nameserver\n# nameserver 1.1.1.1",
-            "nameserver\n# nameserver 1.1.1.1\nnameserver 8.8.8.8\nnameserver 8.8.4.4\n",
-        ),
+        ("", GOOGLE),
+        ("search a\nnameserver 127.0.1.1\n", "search a\n" + GOOGLE),
+        ("nameserver\n# nameserver 1.1.1.1", "nameserver\n# nameserver 1.1.1.1\n" + GOOGLE),
     ],
 )
 def test_resolv_conf_keeps_what_a_container_can_reach(host: str, container: str) -> None:
@@ -253,7 +254,7 @@ def one_transaction() -> None:
     assert nft.run("list table ip a", handles=True).count("# handle") == 2
     with pytest.raises(ValueError, match="No such file or directory"):
         nft.run("add table ip b\nadd rule ip none c accept")
-    with pytest.raises(ValueError, match="syntax error"):
+    with pytest.raises(ValueError, match="^Error: "):
         nft.run("make me a firewall")
     assert nft.has_table("a") and not nft.has_table("b")
     nft.run("delete table ip a")
@@ -511,7 +512,7 @@ def test_eight_processes_at_once_get_eight_addresses(state: str) -> None:
 
 
 def killed_before(n: int, state: str) -> bool:
-    """Kill a process before its n-th message to the kernel; clean up after it. Return whether n was reached."""
+    """Kill a process before its n-th message to the kernel, clean up after it; return whether it died."""
     network, child = BridgeNetwork(), os.fork()
     if child == 0:
         try:

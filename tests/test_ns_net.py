@@ -43,6 +43,7 @@ from mini_docker.linux.netlink import (
     parse_link,
     route_add_default,
     unpack,
+    wait_for_carrier,
 )
 from mini_docker.linux.process import CLONE_NEWNET, unshare
 from mini_docker.namespaces.net import (
@@ -319,7 +320,7 @@ def test_ipv6_goes_the_same_way() -> None:
 
 def test_a_link_without_the_usual_attributes_can_be_read() -> None:
     link = parse_link(bytes(16) + attribute(IFLA_IFNAME, "strange"))
-    assert link == (0, "strange", "", False, 0, 0, 0, "")
+    assert link == (0, "strange", "", False, False, 0, 0, 0, "")
 
 
 # --- namespaces ---------------------------------------------------------------------------------
@@ -424,6 +425,7 @@ def two_on_a_bridge() -> None:
         netlink.request(link_new_bridge("br0"))
         for n, fd in enumerate(fds, 2):
             wire(netlink, find_link(netlink, "br0").ifindex, fd, n)
+        assert wait_for_carrier(netlink, "to-2", "to-3", "br0")
     with in_netns(fds[1], socket.create_server, ("10.7.0.3", 80)) as server:
         server.settimeout(3)
         with in_netns(fds[0], socket.socket) as client:
@@ -455,6 +457,47 @@ def wire(netlink: Netlink, bridge: int, fd: int, n: int) -> None:
 @root
 def test_two_containers_connect_and_leave_no_cable() -> None:
     alone(two_on_a_bridge)
+
+
+def cable_to_nowhere() -> None:
+    with Netlink() as netlink:
+        netlink.request(link_new_veth("left", "right"))
+        start = time.monotonic()
+        assert not wait_for_carrier(netlink, "left")
+        assert 0.09 < time.monotonic() - start < 1
+        assert not find_link(netlink, "left").carrier
+        netlink.request(link_set("right", up=True))
+        assert wait_for_carrier(netlink, "left", "right")
+
+
+@root
+def test_carrier_is_waited_for_and_not_for_ever() -> None:
+    alone(cable_to_nowhere)
+
+
+def first_packet() -> float:
+    """Return the seconds that the first datagram of a new container takes to its gateway."""
+    fd = new_netns()
+    with Netlink() as netlink:
+        netlink.request(link_new_bridge("br0"))
+        bridge = find_link(netlink, "br0").ifindex
+        netlink.request(address_add(bridge, "10.7.0.1", 24))
+        wire(netlink, bridge, fd, 2)
+        wait_for_carrier(netlink, "to-2", "br0")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gateway:
+        gateway.bind(("10.7.0.1", 7777))
+        gateway.settimeout(5)
+        start = time.monotonic()
+        in_netns(fd, socket.socket, socket.AF_INET, socket.SOCK_DGRAM).sendto(
+            b"x", ("10.7.0.1", 7777)
+        )
+        gateway.recv(9)
+        return time.monotonic() - start
+
+
+@root
+def test_the_first_packet_is_not_lost() -> None:
+    assert max(alone(first_packet) for _ in range(20)) < 0.9
 
 
 def race() -> tuple[float, float]:

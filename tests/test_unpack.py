@@ -8,6 +8,7 @@ import io
 import os
 import signal
 import stat
+import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -123,6 +124,8 @@ def test_a_path_of_1500_levels_is_unpacked_or_refused(case: Case) -> None:
         assert os.listdir(case.layers) == []
     except Exception as error:
         pytest.fail(f"{type(error).__name__} instead of LayerError", pytrace=False)
+    finally:
+        subprocess.run(["rm", "-rf", case.layers], check=True)
 
 
 INSIDE: dict[str, tuple[tuple[Entry, ...], str]] = {

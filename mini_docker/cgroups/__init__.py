@@ -1,1 +1,1 @@
-"""cgroups."""
+"""Control groups: how much a container may use."""

@@ -1,1 +1,1 @@
-"""engine."""
+"""The engine: containers and networks, and the one who knows them all."""

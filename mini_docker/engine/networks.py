@@ -26,6 +26,7 @@ from mini_docker.linux.netlink import (
     pack_ip,
     route_add_default,
     unpack_ip,
+    wait_for_carrier,
 )
 from mini_docker.namespaces.net import netlink_in
 
@@ -319,6 +320,7 @@ class BridgeNetwork:
             endpoint = Endpoint(ip, bridge.prefix, bridge.gateway, mac_of(ip), link)
             try:
                 _plug(netlink, bridge, endpoint, netns_fd)
+                wait_for_carrier(netlink, link, self.name)
             except BaseException:
                 self.detach(container_id, state_dir)
                 raise

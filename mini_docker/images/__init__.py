@@ -1,1 +1,1 @@
-"""images."""
+"""Images: blobs named by their digests, and the layers unpacked from them."""

@@ -10,6 +10,7 @@ import errno
 import os
 import struct
 import sys
+import time
 from collections import namedtuple
 
 TYPE_CHECKING = False
@@ -46,11 +47,13 @@ RTM_GETADDR = 22
 RTM_NEWROUTE = 24
 RTM_GETROUTE = 26
 IFF_UP = 1
+IF_OPER_UP = b"\6"
 IFLA_ADDRESS = 1
 IFLA_IFNAME = 3
 IFLA_MTU = 4
 IFLA_LINK = 5
 IFLA_MASTER = 10
+IFLA_OPERSTATE = 16
 IFLA_LINKINFO = 18
 IFLA_NET_NS_FD = 28
 IFLA_INFO_KIND = 1
@@ -227,14 +230,16 @@ if TYPE_CHECKING:
     class Link(NamedTuple):
         """A network link: `kind` is "veth", "bridge", ... or "" for hardware and lo.
 
-        `master` is the index of the bridge it is a port of, `peer` that of the other end of a veth, which
-        may be in another namespace; 0 for none.
+        `carrier` says that the other end of its cable is up, and that the kernel has noticed. `master` is
+        the index of the bridge it is a port of, `peer` that of the other end of a veth, which may be in
+        another namespace; 0 for none.
         """
 
         ifindex: int
         name: str
         kind: str
         up: bool
+        carrier: bool
         master: int
         peer: int
         mtu: int
@@ -257,7 +262,9 @@ if TYPE_CHECKING:
         table: int
 
 else:
-    Link = namedtuple("Link", ("ifindex", "name", "kind", "up", "master", "peer", "mtu", "mac"))
+    Link = namedtuple(
+        "Link", ("ifindex", "name", "kind", "up", "carrier", "master", "peer", "mtu", "mac")
+    )
     Address = namedtuple("Address", ("ifindex", "ip", "prefix"))
     Route = namedtuple("Route", ("destination", "prefix", "gateway", "ifindex", "table"))
 
@@ -297,6 +304,7 @@ def parse_link(body: bytes) -> Link:
         _string(found[IFLA_IFNAME]),
         _string(info.get(IFLA_INFO_KIND, b"")),
         bool(flags & IFF_UP),
+        found.get(IFLA_OPERSTATE) == IF_OPER_UP,
         _number(found.get(IFLA_MASTER, b"")),
         _number(found.get(IFLA_LINK, b"")),
         _number(found.get(IFLA_MTU, b"")),
@@ -412,3 +420,18 @@ def route_add_default(gateway: str) -> Message:
     body += attribute(RTA_GATEWAY, packed)
     what = f"add default route by {gateway}"
     return Message(what, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body)
+
+
+def wait_for_carrier(netlink: Netlink, *names: str) -> bool:
+    """Wait until the kernel has noticed that the other ends of these links are up, at most 0.1 s each.
+
+    What is sent before is lost: a bridge does not forward to a port without carrier. Returns whether all
+    have it. Raises OSError(ENODEV).
+    """
+    for name in names:
+        deadline = time.monotonic() + 0.1
+        while not find_link(netlink, name).carrier:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.0005)
+    return True

@@ -36,15 +36,15 @@ def shm_mount(size: int) -> dict[str, Any]:
 
 # %% notebooks/05_ipc.ipynb#plan-sysctls
 def sysctl_path(key: str) -> str:
-    """Return the file below /proc/sys of a key in either spelling: net.ipv4.ip_forward, net/ipv4/...
+    """Return the file below /proc/sys of a key in either spelling: kernel.sem or kernel/sem.
 
-    The first separator decides which it is; the other one belongs to a name (eth0.100). Raises
-    ValueError for a path that leaves the directory its first words name. Source: sysctl.d(5).
+    The first separator decides which one it is; the other character belongs to a name (eth0.100).
+    Raises ValueError for a path with empty parts, or dots that would climb. Source: sysctl.d(5).
     """
-    dotted = key.partition(".")[0].isidentifier()
-    path = key.translate(SWAPPED) if dotted else key
+    first = next((character for character in key if character in "./"), ".")
+    path = key.translate(SWAPPED) if first == "." else key
     if any(part in ("", ".", "..") for part in path.split("/")):
-        raise ValueError(f"linux.sysctl: {key} is no name of a kernel parameter")
+        raise ValueError(f"linux.sysctl: {key!r} is no name of a kernel parameter")
     return path
 
 

@@ -38,10 +38,12 @@ def plan_time(spec: dict[str, Any]) -> list[Step]:
 
     Source: OCI config-linux.md, time_namespaces(7).
     """
-    offsets = spec.get("linux", {}).get("timeOffsets", {})
-    for clock in offsets:
+    offsets = spec.get("linux", {}).get("timeOffsets") or {}
+    for clock, offset in offsets.items():
         if clock not in CLOCKS:
             raise ValueError(f"linux.timeOffsets.{clock}: only monotonic and boottime can be set")
+        if not 0 <= offset.get("nanosecs", 0) < 10**9:
+            raise ValueError(f"linux.timeOffsets.{clock}.nanosecs: not below one second")
     if not new_namespaces(spec) & CLONE_NEWTIME:
         if offsets:
             raise ValueError("linux.timeOffsets: needs a new time namespace in linux.namespaces")

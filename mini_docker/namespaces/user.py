@@ -143,11 +143,9 @@ def _find_user(wanted: str, passwd: str) -> tuple[int, int, str, str]:
     """Return (uid, gid, name, home) of the first line that fits, or of a number alone."""
     uid = _number(wanted)
     for record in _records(passwd, 7):
-        if (uid is None and record[0] == wanted) or uid == int(record[2]):
+        if record[0] == wanted if uid is None else int(record[2]) == uid:
             return int(record[2]), int(record[3] or 0), record[0], record[5]
     if uid is None:
-        if wanted == "0":
-            return 0, 0, "", "/"
         raise ValueError(f"unable to find user {wanted}: no matching entries in passwd file")
     return uid, 0, "", "/"
 
@@ -164,8 +162,7 @@ def _find_group(wanted: str, group: str) -> int:
 
 def _number(text: str) -> int | None:
     """Return `text` as an id, or None for a name. Raises ValueError for a number that is no id."""
-    digits = text[1:] if text[:1] in ("+", "-") else text
-    if not (digits.isascii() and digits.isdigit()):
+    if not _is_number(text[1:] if text[:1] in ("+", "-") else text):
         return None
     if not 0 <= int(text) <= LARGEST_DOCKER_ID:
         raise ValueError(f"uids and gids must be in range 0-{LARGEST_DOCKER_ID}")
@@ -175,9 +172,12 @@ def _number(text: str) -> int | None:
 def _records(text: str, fields: int) -> list[list[str]]:
     """Return the lines of a passwd or group file, cut at the colons, missing fields empty.
 
-    A line without a number where the id belongs is left out: Docker would take it for root.
+    A line whose id is no number is left out: Docker would take it for 0, which is root.
     """
     lines = [line.strip().split(":") for line in text.splitlines()]
-    lines = [line + [""] * (fields - len(line)) for line in lines if not line[0].startswith("#")]
-    ids = slice(2, 4) if fields == 7 else slice(2, 3)
-    return [line for line in lines if all(part.isascii() and part.isdigit() for part in line[ids])]
+    records = [line + [""] * (fields - len(line)) for line in lines if line[0][:1] != "#"]
+    return [r for r in records if _is_number(r[2]) and (fields < 7 or _is_number(r[3] or "0"))]
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()

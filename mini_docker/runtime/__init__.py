@@ -1,1 +1,1 @@
-"""runtime."""
+"""The OCI document becomes a plan, the plan a process."""

@@ -1,1 +1,1 @@
-"""security."""
+"""Privileges: capabilities, hidden paths, limits of a process."""

@@ -13,23 +13,38 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+INFINITE = 2**64 - 1
+
 
 # %% notebooks/09_privileges.ipynb#plan-limits
 def plan_limits(spec: dict[str, Any]) -> list[Step]:
-    """Plan process.rlimits and process.oomScoreAdj. Raises ValueError for an unknown limit.
+    """Plan process.rlimits and process.oomScoreAdj.
 
-    Source: OCI config.md, setrlimit(2), proc(5).
+    The largest number means no limit. Raises ValueError, with the JSON path, for an unknown limit, one
+    given twice, or a soft one above the hard one. Source: OCI config.md, setrlimit(2), proc(5).
     """
-    process, steps = spec["process"], []
+    process, steps, seen = spec["process"], [], set()
     for index, limit in enumerate(process.get("rlimits", ())):
-        which = getattr(resource, limit["type"], None)
-        if not limit["type"].startswith("RLIMIT_") or which is None:
-            raise ValueError(f"process.rlimits[{index}].type: unknown limit '{limit['type']}'")
-        pair = (limit["soft"], limit["hard"])
-        steps.append(Step(f"limit {limit['type']}", resource.setrlimit, (which, pair)))
+        where, name = f"process.rlimits[{index}]", limit["type"]
+        if not name.startswith("RLIMIT_") or not hasattr(resource, name):
+            raise ValueError(f"{where}.type: unknown limit '{name}'")
+        if name in seen:
+            raise ValueError(f"{where}.type: '{name}' stands there twice")
+        if limit["soft"] > limit["hard"]:
+            raise ValueError(
+                f"{where}.soft: {limit['soft']} is above the hard limit {limit['hard']}"
+            )
+        seen.add(name)
+        pair = (_number(limit["soft"]), _number(limit["hard"]))
+        steps.append(Step(f"limit {name}", resource.setrlimit, (getattr(resource, name), pair)))
     if "oomScoreAdj" in process:
         steps.append(Step("set OOM score", _write_oom_score, (process["oomScoreAdj"],)))
     return steps
+
+
+def _number(value: int) -> int:
+    """Return Python's spelling of a limit: "none" is -1 there, and 2**64 - 1 in the document."""
+    return resource.RLIM_INFINITY if value == INFINITE else value
 
 
 def _write_oom_score(value: int) -> None:

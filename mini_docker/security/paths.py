@@ -9,6 +9,7 @@ import os
 import stat
 
 from mini_docker.linux.mount import (
+    AT_EMPTY_PATH,
     AT_FDCWD,
     AT_RECURSIVE,
     MOUNT_ATTR_RDONLY,
@@ -17,7 +18,6 @@ from mini_docker.linux.mount import (
     MS_NOEXEC,
     MS_NOSUID,
     MS_RDONLY,
-    MS_REC,
     MS_REMOUNT,
     OPEN_TREE_CLONE,
     RESOLVE_NO_SYMLINKS,
@@ -108,15 +108,17 @@ def make_readonly(path: str) -> None:
     target_fd = _open_path(path)
     if target_fd is None:
         return
-    mount_fd = open_tree(path, OPEN_TREE_CLONE | AT_RECURSIVE)
     try:
-        attached = _set_readonly(mount_fd)
-        move_mount(mount_fd, "", target_fd)
-        if not attached:  # Linux 5.10 and 5.11
-            flags = MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_REC
-            mount(None, path, None, flags)
+        mount_fd = open_tree("", OPEN_TREE_CLONE | AT_RECURSIVE | AT_EMPTY_PATH, target_fd)
+        try:
+            done = _set_readonly(mount_fd)
+            move_mount(mount_fd, "", target_fd)
+            if not done:  # Linux 5.10 and 5.11
+                flags = MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
+                mount(None, f"/proc/self/fd/{mount_fd}", None, flags)
+        finally:
+            os.close(mount_fd)
     finally:
-        os.close(mount_fd)
         os.close(target_fd)
 
 

@@ -5,14 +5,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import namedtuple
 
-from mini_docker.linux.mount import fsconfig_set, fsmount, fsopen
+from mini_docker.linux.mount import (
+    RESOLVE_NO_SYMLINKS,
+    RESOLVE_NO_XDEV,
+    fsconfig_set,
+    fsmount,
+    fsopen,
+    openat2,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import NamedTuple
 
     class Overlay(NamedTuple):
@@ -29,6 +37,7 @@ else:
 
 # %% notebooks/10_layers.ipynb#plan-overlay
 LONGEST_OPTION = 255
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def plan_overlay(layers: Sequence[str], directory: str, volatile: bool = False) -> Overlay:
@@ -46,23 +55,31 @@ def open_overlay(overlay: Overlay) -> int:
     """Return a descriptor of the detached mount of `overlay`, fsopen(2).
 
     No path of the host changes: the mount lives as long as the descriptor, or where move_mount puts it.
-    Raises OSError, with the directory that is missing where one is.
+    The directories are named by descriptors, because an option holds 255 bytes and has escapes of its
+    own. Raises OSError, with the directory that is missing where one is.
     """
-    for path in (*overlay.lower, overlay.upper, overlay.work):
-        if not os.path.isdir(path):
-            raise FileNotFoundError(2, f"overlay: no directory {path}")
-    fds = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in overlay.lower]
-    fs_fd = fsopen("overlay")
+    fds: list[int] = []
     try:
-        _set_lower(fs_fd, [f"/proc/self/fd/{fd}" for fd in reversed(fds)])
-        fsconfig_set(fs_fd, "upperdir", overlay.upper)
-        fsconfig_set(fs_fd, "workdir", overlay.work)
+        for path in (*overlay.lower, overlay.upper, overlay.work):
+            fds.append(_open_directory(path))
+        *lower, upper, work = (f"/proc/self/fd/{fd}" for fd in fds)
+        fds.append(fsopen("overlay"))
+        _set_lower(fds[-1], lower[::-1])
+        fsconfig_set(fds[-1], "upperdir", upper)
+        fsconfig_set(fds[-1], "workdir", work)
         if overlay.volatile:
-            fsconfig_set(fs_fd, "volatile")
-        return fsmount(fs_fd)
+            fsconfig_set(fds[-1], "volatile")
+        return fsmount(fds[-1])
     finally:
-        for fd in (fs_fd, *fds):
+        for fd in fds:
             os.close(fd)
+
+
+def _open_directory(path: str) -> int:
+    try:
+        return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(2, f"overlay: no directory {path}") from None
 
 
 def _set_lower(fs_fd: int, layers: list[str]) -> None:
@@ -75,34 +92,59 @@ def _set_lower(fs_fd: int, layers: list[str]) -> None:
         fsconfig_set(fs_fd, "lowerdir+", layer)
 
 
-# %% notebooks/10_layers.ipynb#remove-tree
 def remove_tree(path: str) -> None:
     """Remove `path` and all below it, following no symlink and crossing no mount; gone is fine.
 
-    Raises OSError(EBUSY) where something is still mounted inside.
+    A directory inside a directory is first moved up to `path` itself: however deep the tree is, two
+    descriptors are enough. Raises OSError(EBUSY) where something is still mounted inside.
     """
     try:
-        directory_fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        top_fd = os.open(path, DIRECTORY | os.O_NOFOLLOW)
     except FileNotFoundError:
         return
     try:
-        _empty(directory_fd)
+        while entries := _entries(top_fd):
+            for name, is_directory in entries:
+                if is_directory:
+                    _remove_directory(top_fd, name)
+                else:
+                    _ignore_missing(os.unlink, name, top_fd)
+    finally:
+        os.close(top_fd)
+    _ignore_missing(os.rmdir, path, None)
+
+
+def _entries(directory_fd: int) -> list[tuple[str, bool]]:
+    """Return (name, is it a directory) of each entry."""
+    with os.scandir(directory_fd) as entries:
+        return [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+
+
+def _ignore_missing(call: Callable[..., None], name: str, directory_fd: int | None) -> None:
+    """Remove a name that somebody else may have removed already."""
+    try:
+        call(name, dir_fd=directory_fd)
+    except FileNotFoundError:
+        pass
+
+
+def _remove_directory(top_fd: int, name: str) -> None:
+    """Remove the directory `name` of the top one: its files at once, its directories by moving them up."""
+    try:
+        directory_fd = openat2(top_fd, name, DIRECTORY, RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            raise OSError(errno.EBUSY, f"something is still mounted on {name!r}") from None
+        raise
+    try:
+        for child, is_directory in _entries(directory_fd):
+            if is_directory:
+                unique = f"{child[:100]}.{os.urandom(6).hex()}"
+                os.rename(child, unique, src_dir_fd=directory_fd, dst_dir_fd=top_fd)
+            else:
+                _ignore_missing(os.unlink, child, directory_fd)
     finally:
         os.close(directory_fd)
-    os.rmdir(path)
-
-
-def _empty(directory_fd: int) -> None:
-    with os.scandir(directory_fd) as entries:
-        names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-    for name, is_directory in names:
-        if not is_directory:
-            os.unlink(name, dir_fd=directory_fd)
-            continue
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        child_fd = os.open(name, flags, dir_fd=directory_fd)
-        try:
-            _empty(child_fd)
-        finally:
-            os.close(child_fd)
-        os.rmdir(name, dir_fd=directory_fd)
+    _ignore_missing(os.rmdir, name, top_fd)

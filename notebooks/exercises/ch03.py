@@ -24,6 +24,7 @@ from mini_docker.linux.netlink import (
     link_set,
     list_addresses,
     list_links,
+    wait_for_carrier,
 )
 from mini_docker.linux.process import CLONE_NEWNET, unshare
 from mini_docker.namespaces.net import in_netns, netlink_in, new_netns, open_netns
@@ -62,7 +63,7 @@ def _talks(source_fd: int, target_fd: int, ip: str) -> bool:
         in_netns(target_fd, Socket, socket.AF_INET, socket.SOCK_DGRAM) as receiver,
         in_netns(source_fd, Socket, socket.AF_INET, socket.SOCK_DGRAM) as sender,
     ):
-        receiver.settimeout(0.5)
+        receiver.settimeout(1)
         try:
             receiver.bind((ip, 7777))
             sender.sendto(b"hello", (ip, 7777))
@@ -92,6 +93,9 @@ def _cable(answer: Callable[[int, int], None]) -> Verdict:
             return failed(
                 f"eth0 of the {name} namespace has {addresses or 'no address'}, not {wanted}"
             )
+    with netlink_in(fds["first"]) as first, netlink_in(fds["second"]) as second:
+        wait_for_carrier(first, "eth0")
+        wait_for_carrier(second, "eth0")
     if not (_talks(*fds.values(), "10.9.0.2") and _talks(fds["second"], fds["first"], "10.9.0.1")):
         return failed("a datagram sent in one namespace does not arrive in the other")
     return passed("both namespaces have an eth0, talk to each other, and nothing lies in yours")
@@ -204,6 +208,8 @@ def _internet() -> int:
     with netlink_in(internet_fd) as inside:
         inside.request(link_set("eth0", up=True))
         inside.request(address_add(find_link(inside, "eth0").ifindex, "203.0.113.9", 24))
+    with Netlink() as netlink:
+        wait_for_carrier(netlink, "wan")
     return internet_fd
 
 
@@ -213,8 +219,8 @@ def _way_of(container_fd: int, internet_fd: int, port: int) -> str:
         in_netns(internet_fd, Socket, socket.AF_INET, socket.SOCK_DGRAM) as server,
         in_netns(container_fd, Socket, socket.AF_INET, socket.SOCK_DGRAM) as client,
     ):
-        server.settimeout(0.3)
-        client.settimeout(0.3)
+        server.settimeout(1)
+        client.settimeout(1)
         server.bind(("203.0.113.9", port))
         try:
             client.sendto(b"question", ("203.0.113.9", port))
@@ -234,7 +240,7 @@ def _connects(container_fd: int, internet_fd: int, port: int) -> bool:
         in_netns(internet_fd, Socket) as server,
         in_netns(container_fd, Socket) as client,
     ):
-        client.settimeout(0.3)
+        client.settimeout(1)
         server.bind(("203.0.113.9", port))
         server.listen()
         try:
