@@ -84,17 +84,19 @@ def test_a_limit_that_docker_refuses(host: dict[str, Any], words: str) -> None:
         document.resources(host)
 
 
-def test_volumes_are_mounted_the_outer_one_first_and_docker_s_files_after_the_volume_around_them() -> (
-    None
-):
-    host = {"Binds": ["/1:/a/b/../b/c", "/2:/a:ro", "/3:/etc"]}
-    found = document.mounts(host, "/dir")
+def test_outer_volumes_come_first_and_dockers_files_after_the_volume_around_them() -> None:
+    found = document.mounts({"Binds": ["/1:/a/b/../b/c", "/2:/a:ro", "/3:/etc"]}, "/dir")
     order = [mount["destination"] for mount in found]
-    assert order.index("/a") < order.index("/a/b/../b/c")
-    assert order.index("/proc") < order.index("/a")
+    assert order.index("/proc") < order.index("/a") < order.index("/a/b/../b/c")
     assert order.index("/etc") < order.index("/etc/hosts")
-    read_only = next(mount for mount in found if mount["destination"] == "/a")
+    read_only = found[order.index("/a")]
     assert (read_only["source"], "ro" in read_only["options"]) == ("/2", True)
+
+
+def test_a_volume_in_place_of_dockers_file_wins() -> None:
+    found = document.mounts({"Binds": ["/mine:/etc/hosts"]}, "/dir")
+    sources = [mount["source"] for mount in found if mount["destination"] == "/etc/hosts"]
+    assert sources[-1] == "/mine"
 
 
 def test_the_document_is_pure_and_complete() -> None:

@@ -18,6 +18,7 @@ from mini_docker.engine.store import Claim, Store
 from mini_docker.images.layout import Layout, NoSuchImage
 from tests.system import Lab, lab  # noqa: F401 (a fixture)
 
+pytestmark = pytest.mark.root
 ID, OTHER = "a" * 64, "ab" + "c" * 62
 
 
@@ -154,9 +155,6 @@ def traces(engine: Engine) -> list[str]:
         for name in ("containers", "running", "names")
         for entry in sorted(os.listdir(f"{engine.store.root}/{name}"))
     ]
-
-
-pytestmark = pytest.mark.root
 
 
 def test_create_find_and_finish(engine: Engine) -> None:

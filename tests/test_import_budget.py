@@ -7,8 +7,9 @@ from tests.bench.imports import run_path_modules
 BUDGET = 115
 # each of these costs a start more than a container's whole file system does
 TOO_DEAR = {
-    "argparse", "asyncio", "concurrent", "contextlib", "dataclasses", "hashlib", "http", "inspect", "ipaddress",
-    "logging", "pathlib", "pickle", "random", "shutil", "sqlite3", "subprocess", "tarfile", "tempfile",
+    "argparse", "asyncio", "concurrent", "contextlib", "dataclasses", "hashlib", "http", "inspect",
+    "ipaddress", "logging", "pathlib", "pickle", "random", "shutil", "sqlite3", "subprocess", "tarfile",
+    "tempfile",
     "threading", "typing", "urllib", "uuid",
 }  # fmt: skip
 

@@ -345,6 +345,53 @@ def test_containers_get_out_where_docker_drops(state: str) -> None:
     assert alone(out_past_docker, state) == "203.0.113.1"
 
 
+def beside_a_real_dockerd(state: str, scratch: str) -> list[str]:
+    """Start dockerd in this network, go out past its rules; return its DOCKER-USER before, during, after."""
+    overlay = f"lowerdir=/etc,upperdir={scratch}/upper,workdir={scratch}/work"
+    for name in ("upper", "work"):
+        os.mkdir(f"{scratch}/{name}")
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
+    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", overlay, "/etc"], check=True)
+    internet_fd, red_fd = internet(), new_netns()
+    command = (
+        f"dockerd --data-root {scratch}/data --exec-root /run/docker --pidfile /run/docker.pid"
+    )
+    with open(f"{scratch}/log", "w") as log:
+        words = [*command.split(), "--storage-driver", "vfs", "-H", "unix:///run/docker.sock"]
+        docker = subprocess.Popen(words, stdout=log, stderr=log)
+    end = time.monotonic() + 20
+    while "API listen" not in Path(f"{scratch}/log").read_text():
+        if docker.poll() is not None or time.monotonic() > end:
+            return []
+        time.sleep(0.05)
+    rules_of = "iptables -S DOCKER-USER"
+    seen = [subprocess.getoutput(rules_of)]
+    assert blocking_chains(nft.run("list chains")) == ["ip filter FORWARD"]
+    network = BridgeNetwork()
+    network.ensure(state)
+    network.attach(red_fd, RED, state)
+    assert visitor(red_fd, internet_fd, "203.0.113.9") == "203.0.113.1"
+    seen.append(subprocess.getoutput(rules_of))
+    network.reset(state)
+    return [*seen, subprocess.getoutput(rules_of)]
+
+
+@root
+@pytest.mark.peers
+def test_a_real_dockerd_lets_us_pass(state: str, tmp_path: Path) -> None:
+    if not shutil.which("dockerd") or "nf_tables" not in subprocess.getoutput("iptables -V"):
+        cannot_run_here(
+            "dockerd and iptables-nft are not installed (remedy: apt install docker.io)"
+        )
+    seen = alone(beside_a_real_dockerd, state, str(tmp_path), timeout=60.0)
+    if not seen:
+        log = (tmp_path / "log").read_text().splitlines()
+        cannot_run_here(f"dockerd does not start: {log[-1] if log else 'it says nothing'}")
+    before, during, after = seen
+    assert before == after
+    assert during.count("mini_docker0") == 2
+
+
 # --- the network --------------------------------------------------------------------------------
 
 

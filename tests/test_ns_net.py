@@ -501,34 +501,37 @@ def test_the_first_packet_is_not_lost() -> None:
 
 
 def race() -> tuple[float, float]:
+    """Wire five containers by messages and five by `ip`; return the best time of each, in seconds."""
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
+    ours, theirs = [], []
     with Netlink() as netlink:
         netlink.request(link_new_bridge("br0"))
         bridge = find_link(netlink, "br0").ifindex
-        fds = [new_netns() for _ in range(3)]
-        start = time.perf_counter()
-        for n, fd in enumerate(fds, 2):
+        for n in range(2, 7):
+            fd = new_netns()
+            start = time.perf_counter()
             wire(netlink, bridge, fd, n)
-        ours = time.perf_counter() - start
-    names = [f"c{n}" for n in range(7, 10)]
-    for name in names:
-        subprocess.run(["ip", "netns", "add", name], check=True)
-    start = time.perf_counter()
-    for n, name in enumerate(names, 7):
+            ours.append(time.perf_counter() - start)
+    for n in range(7, 12):
+        subprocess.run(["ip", "netns", "add", f"c{n}"], check=True)
+        start = time.perf_counter()
         for command in (
-            f"ip link add to-{n} up master br0 type veth peer name eth0 netns {name}",
-            f"ip -n {name} link set lo up",
-            f"ip -n {name} link set eth0 up",
-            f"ip -n {name} address add 10.7.0.{n}/24 dev eth0",
-            f"ip -n {name} route add default via 10.7.0.1",
+            f"link add to-{n} up master br0 type veth peer name eth0 netns c{n}",
+            f"-n c{n} link set lo up",
+            f"-n c{n} link set eth0 up",
+            f"-n c{n} address add 10.7.0.{n}/24 dev eth0",
+            f"-n c{n} route add default via 10.7.0.1",
         ):
-            subprocess.run(command.split(), check=True)
-    return ours / 3, (time.perf_counter() - start) / 3
+            subprocess.run(["ip", *command.split()], check=True)
+        theirs.append(time.perf_counter() - start)
+    return min(ours), min(theirs)
 
 
 @root
 @needs_ip
-def test_messages_are_faster_than_programs(record_property: Callable[[str, object], None]) -> None:
+def test_messages_are_faster_than_programs(
+    record_property: Callable[[str, object], None],
+) -> None:
     ours, theirs = alone(race)
     record_property("milliseconds", f"{ours * 1000:.2f} by messages, {theirs * 1000:.2f} by ip")
     assert ours < theirs / 2

@@ -42,7 +42,9 @@ def test_many_runs_leak_nothing(lab: Lab) -> None:
     before, links_before = snapshot(), settled(lab)
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(lambda i: lab.run("busybox", "echo", str(i)), range(RUNS)))
-    wrong = [done for i, done in enumerate(results) if (done.returncode, done.stdout) != (0, f"{i}\n")]
+    wrong = [
+        done for i, done in enumerate(results) if (done.returncode, done.stdout) != (0, f"{i}\n")
+    ]
     assert wrong == []
     assert settled(lab) == links_before
     assert lab.leftovers() == []

@@ -43,6 +43,7 @@ SCRIPTS: dict[str, tuple[str, bytes, tuple[int, bytes, bytes]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.root
 @pytest.mark.parametrize(("script", "given", "wanted"), SCRIPTS.values(), ids=SCRIPTS)
 def test_bytes_and_signals_pass(
     script: str, given: bytes, wanted: tuple[int, bytes, bytes]

@@ -1,3 +1,6 @@
+# Exported from notebooks/08_control_groups.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/08_control_groups.ipynb#tree-module
 """Control groups: find the hierarchies of this machine, make a group, limit it, enter, kill, remove."""
 
 from __future__ import annotations
@@ -24,6 +27,25 @@ else:
 
     Limit = namedtuple("Limit", ("key", "v1", "v2"))
 
+
+# %% notebooks/08_control_groups.ipynb#control-files
+def _read(path: str) -> str:
+    with open(path) as file:
+        return file.read()
+
+
+def _write_file(path: str, text: str) -> None:
+    """Write `text` to a control file in one write(2); the kernel's answer is the OSError."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    except OSError as error:
+        raise OSError(error.errno, f"write {text!r} to {path}: {error.strerror}") from None
+    finally:
+        os.close(fd)
+
+
+# %% notebooks/08_control_groups.ipynb#find-trees
 UNIFIED = ""
 LIMITS = (
     Limit(("memory", "limit"), ("memory", "memory.limit_in_bytes"), ("memory", "memory.max")),
@@ -85,6 +107,7 @@ def hierarchies() -> Hierarchies:
     return found
 
 
+# %% notebooks/08_control_groups.ipynb#limits
 def files_for(trees: Hierarchies, resources: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Return what to write as (controller, file, text), from the OCI document's linux.resources.
 
@@ -119,6 +142,7 @@ def _v2_text(key: tuple[str, str], value: int, resources: dict[str, Any]) -> str
     return str(value)
 
 
+# %% notebooks/08_control_groups.ipynb#cgroup
 class Cgroup:
     """One group, a directory of the same name in each tree it needs.
 
@@ -234,6 +258,7 @@ class Cgroup:
             _remove_group(directory)
 
 
+# %% notebooks/08_control_groups.ipynb#remove-group
 def _remove_group(directory: str) -> None:
     """Remove a group's directory, children first; wait a moment for members that are still exiting."""
     deadline = time.monotonic() + 2
@@ -252,19 +277,3 @@ def _remove_group(directory: str) -> None:
             _remove_group(child)
         if not children:
             time.sleep(0.001)
-
-
-def _read(path: str) -> str:
-    with open(path) as file:
-        return file.read()
-
-
-def _write_file(path: str, text: str) -> None:
-    """Write `text` to a control file in one write(2); the kernel's answer is the OSError."""
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    except OSError as error:
-        raise OSError(error.errno, f"write {text!r} to {path}: {error.strerror}") from None
-    finally:
-        os.close(fd)

@@ -81,7 +81,7 @@ def free_subnet(used: Iterable[tuple[int, int]], candidates: Iterable[str] = SUB
 
 
 def mac_of(ip: str) -> str:
-    """Return Docker's hardware address for an IPv4 address: 02:42, then its four bytes.
+    """Return a hardware address made of an IPv4 address, as Docker long made them: 02:42, four bytes.
 
     Whoever gets the address of a container that ended gets its hardware address too: what the
     neighbours remember (ARP) stays true.

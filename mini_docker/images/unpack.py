@@ -1,3 +1,6 @@
+# Exported from notebooks/12_images.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/12_images.ipynb#unpack-module
 """A layer's tar unpacked into a directory that nothing in it can leave."""
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import IO, Any
 
+
+# %% notebooks/12_images.ipynb#open-parent
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
 MAX_FILES = 1_000_000
@@ -83,6 +88,7 @@ def _make_directories(root_fd: int, parts: list[str]) -> list[str] | None:
     return None
 
 
+# %% notebooks/12_images.ipynb#unpack-tar
 def unpack_tar(stream: IO[bytes], root: str) -> None:
     """Unpack the tar in `stream` below the directory `root` as an overlay layer.
 
@@ -143,6 +149,7 @@ def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, root_fd: i
         os.close(parent_fd)
 
 
+# %% notebooks/12_images.ipynb#whiteouts
 def _make_opaque(path: str) -> None:
     """Hide all that lower layers have in this directory. Source: the kernel's overlayfs.rst."""
     os.setxattr(path, "trusted.overlay.opaque", b"y")
@@ -167,6 +174,7 @@ def _mode(parent_fd: int, name: str) -> int | None:
         return None
 
 
+# %% notebooks/12_images.ipynb#unpack-members
 def _create(
     archive: tarfile.TarFile, member: tarfile.TarInfo, root_fd: int, parent_fd: int, name: str
 ) -> None:
@@ -247,6 +255,7 @@ def _chmod(parent_fd: int, name: str, mode: int) -> None:
         os.close(fd)
 
 
+# %% notebooks/12_images.ipynb#unpack-layer
 def unpack_layer(layout: Layout, layer: Descriptor, diff_id: str, layers_directory: str) -> str:
     """Return the directory of the unpacked `layer`, unpacked now if it is not there yet.
 

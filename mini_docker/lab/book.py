@@ -793,14 +793,37 @@ def plain_module(path: Path) -> tuple[str, list[str]]:
     """Return a notebook as one module, and for each of its lines the `notebook#cell:line`."""
     lines = ["from __future__ import annotations", "def display(*objects: object) -> None: ..."]
     places = [place(path)] * len(lines)
-    for cell in read_notebook(path)["cells"]:
+    notebook = read_notebook(path)
+    own = {f"{PACKAGE}.{block.module}" for block in read_blocks(path.name, notebook)}
+    for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
-            magic = ".*" if cell["source"].startswith("%%") else r"\s*[%!]|from __future__"
-            for number, line in enumerate(cell["source"].splitlines(), 1):
-                indent = line[: len(line) - len(line.lstrip())]
-                lines.append(f"{indent}pass" if re.match(magic, line) else line)
-                places.append(f"{place(path)}#{cell['id']}:{number}")
+            plain = plain_lines(cell["source"], own)
+            lines += plain
+            places += [f"{place(path)}#{cell['id']}:{number + 1}" for number in range(len(plain))]
     return "\n".join(lines) + "\n", places
+
+
+def plain_lines(source: str, own: set[str]) -> list[str]:
+    """Return the lines of a cell without magics, and without imports of what its notebook defines.
+
+    `own` are the modules that the notebook exports: to mypy their names would be two different things.
+    """
+    magic = ".*" if source.startswith("%%") else r"\s*[%!]|from __future__"
+    lines = [passed(line) if re.match(magic, line) else line for line in source.splitlines()]
+    try:
+        tree = ast.parse("\n".join(lines))
+    except SyntaxError:
+        return lines  # mypy says it better
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module in own:
+            for number in range(node.lineno - 1, node.end_lineno or node.lineno):
+                lines[number] = passed(lines[node.lineno - 1])
+    return lines
+
+
+def passed(line: str) -> str:
+    """Return `pass`, as deep as `line`."""
+    return line[: len(line) - len(line.lstrip())] + "pass"
 
 
 def run_mypy(root: Path, files: Sequence[str]) -> list[str]:

@@ -1,3 +1,6 @@
+# Exported from notebooks/07_user_cgroup_time.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/07_user_cgroup_time.ipynb#plan-cgroup-namespace
 """The cgroup namespace: the control group one is in becomes the root of what one sees."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Exported from notebooks/07_user_cgroup_time.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/07_user_cgroup_time.ipynb#time-module
 """The time namespace: clocks that began at another moment, for what is started next."""
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ CLOCKS = ("monotonic", "boottime")
 def set_offsets(lines: str) -> None:
     """Write the offsets of the clocks of the namespace that children will be born in.
 
-    Allowed once, and only before the first process is in it. Source: time_namespaces(7).
+    Allowed only before the first process is in it. Source: time_namespaces(7). Raises OSError.
     """
     with open("/proc/self/timens_offsets", "w") as file:
         file.write(lines)
@@ -33,6 +36,7 @@ def enter() -> None:
         os.close(fd)
 
 
+# %% notebooks/07_user_cgroup_time.ipynb#plan-time
 def plan_time(spec: dict[str, Any]) -> list[Step]:
     """Plan a new time namespace with linux.timeOffsets. Raises ValueError for another clock.
 

@@ -1,3 +1,6 @@
+# Exported from notebooks/07_user_cgroup_time.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/07_user_cgroup_time.ipynb#user-module
 """The user namespace and the user: whose number one is, inside and outside."""
 
 from __future__ import annotations
@@ -24,10 +27,10 @@ if TYPE_CHECKING:
 else:
     User = namedtuple("User", ("uid", "gid", "additional_gids", "home"))
 
+
+# %% notebooks/07_user_cgroup_time.ipynb#id-map-lines
 LARGEST_ID = 2**32 - 2  # the kernel's; 2**32 - 1 means "leave it"
-LARGEST_DOCKER_ID = 2**31 - 1
 MOST_LINES = 340  # user_namespaces(7)
-DEFAULT_UMASK = 0o022  # runc's
 
 
 def id_map_lines(mappings: Sequence[dict[str, int]], where: str) -> str:
@@ -53,6 +56,7 @@ def id_map_lines(mappings: Sequence[dict[str, int]], where: str) -> str:
     return "".join(lines)
 
 
+# %% notebooks/07_user_cgroup_time.ipynb#write-id-maps
 def write_id_maps(pid: int, spec: dict[str, Any]) -> None:
     """Write the id maps of the process `pid`, in whose new user namespace nobody has a number yet.
 
@@ -71,6 +75,7 @@ def _write(path: str, text: str) -> None:
         file.write(text)
 
 
+# %% notebooks/07_user_cgroup_time.ipynb#plan-user-namespace
 def set_groups(groups: Sequence[int]) -> None:
     """Set the supplementary groups, setgroups(2); where that is denied, having asked for none is fine.
 
@@ -92,8 +97,8 @@ def _setgroups_is_denied() -> bool:
 def plan_user_namespace(spec: dict[str, Any]) -> list[Step]:
     """Plan to become root of the user namespace, new or joined, before any file is made.
 
-    Until then init is still the host's root, who has no number inside: what it creates belongs to
-    nobody, and the kernel refuses (EOVERFLOW). Source: user_namespaces(7), runc's nsexec.c.
+    Until then init is still the host's root: it owns root's files out there, and cannot create any on
+    file systems mounted inside (EOVERFLOW). Source: user_namespaces(7), runc's nsexec.c.
     """
     if "user" not in dict(entries(spec)):
         return []
@@ -102,6 +107,10 @@ def plan_user_namespace(spec: dict[str, Any]) -> list[Step]:
         Step("become group 0 of the user namespace", os.setresgid, (0, 0, 0)),
         Step("become user 0 of the user namespace", os.setresuid, (0, 0, 0)),
     ]
+
+
+# %% notebooks/07_user_cgroup_time.ipynb#plan-user
+DEFAULT_UMASK = 0o022  # runc's
 
 
 def plan_user(spec: dict[str, Any]) -> list[Step]:
@@ -119,6 +128,10 @@ def plan_user(spec: dict[str, Any]) -> list[Step]:
         Step(f"become group {gid}", os.setresgid, (gid, gid, gid)),
         Step(f"become user {uid}", os.setresuid, (uid, uid, uid)),
     ]
+
+
+# %% notebooks/07_user_cgroup_time.ipynb#resolve-user
+LARGEST_DOCKER_ID = 2**31 - 1
 
 
 def resolve_user(text: str, passwd: str, group: str) -> User:

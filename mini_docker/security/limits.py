@@ -13,10 +13,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+
+# %% notebooks/09_privileges.ipynb#plan-limits
 INFINITE = 2**64 - 1
 
 
-# %% notebooks/09_privileges.ipynb#plan-limits
 def plan_limits(spec: dict[str, Any]) -> list[Step]:
     """Plan process.rlimits and process.oomScoreAdj.
 

@@ -92,6 +92,7 @@ def _set_lower(fs_fd: int, layers: list[str]) -> None:
         fsconfig_set(fs_fd, "lowerdir+", layer)
 
 
+# %% notebooks/10_layers.ipynb#remove-tree
 def remove_tree(path: str) -> None:
     """Remove `path` and all below it, following no symlink and crossing no mount; gone is fine.
 

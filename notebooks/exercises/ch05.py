@@ -41,7 +41,9 @@ def check_shm_options(answer: Callable[[str], list[str]]) -> Verdict:
         if set(options) - {f"size={size}"} != fixed:
             return failed("nosuid, noexec, nodev and mode=1777 belong to every /dev/shm")
     if any(option.startswith("size") for option in answer("0")):
-        return failed("'0' means no limit of ours, and size=0 or a size of 0 bytes says something else")
+        return failed(
+            "'0' means no limit of ours, and size=0 or a size of 0 bytes says something else"
+        )
     for text in ("", "m", "-1m", "64q", "64 m x"):
         try:
             answer(text)

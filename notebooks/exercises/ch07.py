@@ -58,6 +58,8 @@ def become(uid: int, go_fd: int, done_fd: int) -> None:
 @check
 def check_host_id(answer: Callable[[str, int], int | None]) -> Verdict:
     """Check the translation against what the kernel says of processes with these ids."""
+    if answer("0 100000 65536\n", 0) is None:
+        return failed("in the map '0 100000 65536' id 0 is 100000 outside, and you find nothing")
     size, gap, start = random.randint(10, 90), random.randint(1, 9), random.randint(1, 20) * 10_000
     mappings = [
         {"containerID": 0, "hostID": start, "size": size},

@@ -17,16 +17,22 @@ def check_cpu_max(answer: Callable[[float | None], str]) -> Verdict:
     for cpus, quota in ((1.5, 150_000), (0.5, 50_000), (2.0, 200_000)):
         words = answer(cpus).split()
         if len(words) != 2:
-            return failed(f"{cpus} CPUs: cpu.max holds two numbers, quota and period; yours holds {len(words)}")
+            return failed(
+                f"{cpus} CPUs: cpu.max holds two numbers, quota and period; yours holds {len(words)}"
+            )
         if words[0] != str(quota):
-            return failed(f"{cpus} CPUs in a period of 100000 are {quota} microseconds, not {words[0]}")
+            return failed(
+                f"{cpus} CPUs in a period of 100000 are {quota} microseconds, not {words[0]}"
+            )
         if words[1] != "100000":
             return failed(f"the period is 100000 microseconds, not {words[1]}")
     try:
         answer(0.001)
     except ValueError:
         return passed("quota, period, and a refusal before the kernel's")
-    return failed("0.001 CPUs are 100 microseconds: the kernel refuses less than 1000, and the user should hear why")
+    return failed(
+        "0.001 CPUs are 100 microseconds: the kernel refuses less than 1000, and the user should hear why"
+    )
 
 
 @check

@@ -15,7 +15,15 @@ def _layers(root: str) -> tuple[str, list[str]]:
     """Make two lower layers and an upper one with an addition, two changes and a whiteout."""
     for name in ("one", "two", "upper"):
         os.mkdir(f"{root}/{name}")
-    for name in ("one/keep", "one/version", "two/config", "one/same", "upper/version", "upper/config", "upper/log"):
+    for name in (
+        "one/keep",
+        "one/version",
+        "two/config",
+        "one/same",
+        "upper/version",
+        "upper/config",
+        "upper/log",
+    ):
         Path(root, name).write_text(name)
     os.mknod(f"{root}/upper/keep", 0o020000, os.makedev(0, 0))
     os.mknod(f"{root}/upper/null", 0o020666, os.makedev(1, 3))
@@ -32,16 +40,22 @@ def check_diff(answer: Callable[[str, list[str]], list[str]]) -> Verdict:
         return failed("the container changed five names and your list is empty")
     kinds = dict(reversed(line.split(" ", 1)) for line in lines)
     if kinds.get("keep") != "D":
-        return failed("'keep' was deleted: its entry in upper is a character device 0,0, and you do not say D")
+        return failed(
+            "'keep' was deleted: its entry in upper is a character device 0,0, and you do not say D"
+        )
     if kinds.get("null") != "A":
-        return failed("'null' is a device too, but not 0,0: the container made it, nobody deleted anything")
+        return failed(
+            "'null' is a device too, but not 0,0: the container made it, nobody deleted anything"
+        )
     if kinds.get("config") != "C":
         return failed("'config' lies in the second lower layer: it was changed, not added")
     if "same" in kinds:
         return failed("'same' is in a lower layer only: the container never touched it")
     wanted = ["A log", "A null", "C config", "C version", "D keep"]
     if lines != wanted:
-        return failed(f"the lines are {lines}; sorted they would be five, one for each entry of upper")
+        return failed(
+            f"the lines are {lines}; sorted they would be five, one for each entry of upper"
+        )
     return passed("additions, changes and whiteouts told apart")
 
 
@@ -65,9 +79,13 @@ def check_lower_option(answer: Callable[[list[str]], str]) -> Verdict:
             return failed("the option is empty")
         outcome = run_in_child(_top_layer, plain, root)
         if outcome.value == "bottom":
-            return failed("the lowest layer hides the others: in lowerdir the first name is the top")
+            return failed(
+                "the lowest layer hides the others: in lowerdir the first name is the top"
+            )
         if outcome.value != "top":
-            return failed(f"the kernel refuses '{plain.replace(root, 'DIR')}': {outcome.output.strip()}")
+            return failed(
+                f"the kernel refuses '{plain.replace(root, 'DIR')}': {outcome.output.strip()}"
+            )
         outcome = run_in_child(_top_layer, answer(layers), root)
         if outcome.value != "top":
             return failed("a layer whose name contains ':' was taken for two layers")

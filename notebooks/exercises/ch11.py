@@ -28,7 +28,9 @@ def check_plan_umask(answer: Planner) -> Verdict:
     try:
         steps = answer(document)
         if _umask() != original:
-            return failed("the umask changed while planning: a planner returns steps, it does not take them")
+            return failed(
+                "the umask changed while planning: a planner returns steps, it does not take them"
+            )
         if not steps:
             return failed("the document asks for umask 0027 and the plan is empty")
         if not all(isinstance(step, Step) for step in steps):
@@ -41,7 +43,9 @@ def check_plan_umask(answer: Planner) -> Verdict:
     if reached != 0o27:
         return failed(f"after the steps the umask is {reached:04o}, the document says 0027")
     if answer({"process": {"user": {"uid": 0, "gid": 0}}}):
-        return failed("without the key there is still a step: the container would lose its inherited umask")
+        return failed(
+            "without the key there is still a step: the container would lose its inherited umask"
+        )
     return passed("pure, silent without the key, and the kernel agrees")
 
 
@@ -56,7 +60,9 @@ def check_verdict_of(answer: Callable[[bytes], str]) -> Verdict:
     if answer(b"") != "killed":
         return failed("an empty report means that init was killed before it could say anything")
     if answer(ready) != "started":
-        return failed("READY and then the end of the pipe means that execve closed it: the command runs")
+        return failed(
+            "READY and then the end of the pipe means that execve closed it: the command runs"
+        )
     if answer(_failure("mount proc on /proc")) != "mount proc on /proc":
         return failed("a FAILED record names its step in the JSON after the first byte")
     if answer(ready + _failure("exec")) != "exec":

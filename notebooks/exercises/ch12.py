@@ -30,11 +30,15 @@ def check_put(answer: Callable[[str, bytes], str]) -> Verdict:
         answer(root, data)
         again = blob.stat()
         if (again.st_ino, again.st_mtime_ns) != (first.st_ino, first.st_mtime_ns):
-            return failed("the same bytes were written a second time: the name had already said that they are there")
+            return failed(
+                "the same bytes were written a second time: the name had already said that they are there"
+            )
         if len(list(blobs.iterdir())) != 1:
             return failed("something else was left in blobs/sha256")
         if not _renamed(answer, root, blobs):
-            return failed("the blob grew under its final name: a reader, or a crash, can see half of it")
+            return failed(
+                "the blob grew under its final name: a reader, or a crash, can see half of it"
+            )
     return passed("named by content, written once, and whole from its first moment")
 
 

@@ -28,7 +28,9 @@ def check_find(answer: Callable[[str, dict[str, str]], str]) -> Verdict:
             found = answer(reference, containers)
         except error:
             continue
-        return failed(f"{reference!r} gave {found!r}: it means {'two' if error is ValueError else 'no'} containers")
+        return failed(
+            f"{reference!r} gave {found!r}: it means {'two' if error is ValueError else 'no'} containers"
+        )
     return passed("names, ids, unique starts; and an honest no")
 
 
@@ -57,7 +59,9 @@ def check_reclaim(answer: Callable[[str, set[str]], list[str]]) -> Verdict:
 def check_split(answer: Callable[[bytes], tuple[list[bytes], bytes]]) -> Verdict:
     """Check the cutting of a stream into lines (chapter 14c)."""
     if answer(b"one\ntwo\nthr") != ([b"one\n", b"two\n"], b"thr"):
-        return failed("two whole lines and the start of a third: lines keep their end, the start is returned apart")
+        return failed(
+            "two whole lines and the start of a third: lines keep their end, the start is returned apart"
+        )
     if answer(b"") != ([], b""):
         return failed("nothing came, so there are no lines and there is no rest")
     if answer(b"\n") != ([b"\n"], b""):

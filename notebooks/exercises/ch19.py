@@ -15,9 +15,13 @@ def check_exit_status(answer: Callable[[int | None], int]) -> Verdict:
     if answer(13) != 126:
         return failed("EACCES: the file is there and may not be executed, which is 126")
     if answer(8) != 126:
-        return failed("ENOEXEC: the file is there, but no program: it cannot be executed, which is 126")
+        return failed(
+            "ENOEXEC: the file is there, but no program: it cannot be executed, which is 126"
+        )
     if answer(20) != 127:
-        return failed("ENOTDIR: a part of the path is no directory, so there is no such command: 127")
+        return failed(
+            "ENOTDIR: a part of the path is no directory, so there is no such command: 127"
+        )
     if answer(None) != 125:
         return failed("nothing was executed because the tool itself failed: that is 125")
     return passed("a script can tell whose fault it was")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 from exercises.ch05 import check_allowed, check_shm_options
-
 from mini_docker.lab import Exercise
 
 RULES = (("kernel.msg", "ipc"), ("kernel.shm", "ipc"), ("fs.mqueue.", "ipc"), ("net.", "network"))

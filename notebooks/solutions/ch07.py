@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from exercises.ch07 import check_host_id, check_rootless_map
-
 from mini_docker.lab import Exercise
 
 Mappings = list[dict[str, int]]

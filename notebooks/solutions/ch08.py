@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 from exercises.ch08 import check_cpu_max, check_group_of
-
 from mini_docker.lab import Exercise
 
 
@@ -62,7 +61,10 @@ EXERCISES = [
         check_cpu_max,
         blank=cpu_max_blank,
         solution=cpu_max,
-        wrong=[(cpu_max_percent, "150000 microseconds"), (cpu_max_silent, "refuses less than 1000")],
+        wrong=[
+            (cpu_max_percent, "150000 microseconds"),
+            (cpu_max_silent, "refuses less than 1000"),
+        ],
     ),
     Exercise(
         "group_of",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from exercises.ch09 import check_missing, check_names_of
-
 from mini_docker.lab import Exercise
 from mini_docker.security.capabilities import NAMES
 

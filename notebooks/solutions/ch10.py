@@ -6,7 +6,6 @@ import os
 import stat
 
 from exercises.ch10 import check_diff, check_lower_option
-
 from mini_docker.lab import Exercise
 
 
@@ -88,6 +87,9 @@ EXERCISES = [
         check_lower_option,
         blank=lower_option_blank,
         solution=lower_option,
-        wrong=[(lower_option_in_order, "the first name is the top"), (lower_option_plain, "two layers")],
+        wrong=[
+            (lower_option_in_order, "the first name is the top"),
+            (lower_option_plain, "two layers"),
+        ],
     ),
 ]

@@ -8,7 +8,6 @@ import struct
 from typing import Any
 
 from exercises.ch11 import check_plan_umask, check_verdict_of
-
 from mini_docker.lab import Exercise
 from mini_docker.linux.step import Step
 

@@ -6,7 +6,6 @@ import hashlib
 import os
 
 from exercises.ch12 import check_put, check_safe_name
-
 from mini_docker.lab import Exercise
 
 

@@ -6,7 +6,6 @@ import os
 import posixpath
 
 from exercises.ch14 import check_bind, check_find, check_reclaim, check_split
-
 from mini_docker.lab import Exercise
 
 
@@ -20,7 +19,11 @@ def find(reference: str, containers: dict[str, str]) -> str:
     for container_id, name in containers.items():
         if reference in (container_id, name):
             return container_id
-    matches = [container_id for container_id in containers if reference and container_id.startswith(reference)]
+    matches = [
+        container_id
+        for container_id in containers
+        if reference and container_id.startswith(reference)
+    ]
     if len(matches) > 1:
         raise ValueError(f"{reference} is the start of {len(matches)} ids")
     if not matches:
@@ -62,7 +65,9 @@ def reclaim(directory: str, ids: set[str]) -> list[str]:
 
 def reclaim_all(directory: str, ids: set[str]) -> list[str]:
     """Wrong: every name whose target does not exist as a path, which is every name."""
-    gone = [name for name in sorted(os.listdir(directory)) if not os.path.exists(f"{directory}/{name}")]
+    gone = [
+        name for name in sorted(os.listdir(directory)) if not os.path.exists(f"{directory}/{name}")
+    ]
     for name in gone:
         os.unlink(f"{directory}/{name}")
     return gone
@@ -111,7 +116,11 @@ def bind(text: str) -> tuple[str, str, bool]:
     if len(parts) not in (2, 3) or not all(parts):
         raise ValueError(text)
     source, destination, mode = (*parts, "rw")[:3]
-    if not destination.startswith("/") or posixpath.normpath(destination) == "/" or mode not in ("ro", "rw"):
+    if (
+        not destination.startswith("/")
+        or posixpath.normpath(destination) == "/"
+        or mode not in ("ro", "rw")
+    ):
         raise ValueError(text)
     return source, destination, mode == "ro"
 

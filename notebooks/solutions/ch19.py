@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 
 from exercises.ch19 import check_duration, check_exit_status
-
 from mini_docker.lab import Exercise
 
 

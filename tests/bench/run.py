@@ -112,8 +112,16 @@ def measure_podman(work: pathlib.Path, tar: str, rounds: int) -> dict[str, list[
     conf = work / "containers.conf"
     conf.write_text('[containers]\ndefault_ulimits = ["nofile=20000:20000","nproc=32768:32768"]\n')
     os.environ["CONTAINERS_CONF"] = str(conf)
-    words = [need("podman"), "--root", f"{work}/root", "--runroot", f"{work}/run",
-             "--cgroup-manager", "cgroupfs", "--runtime", need("runc"), "--events-backend", "file"]  # fmt: skip
+    words = [
+        need("podman"),
+        "--root",
+        f"{work}/root",
+        "--runroot",
+        f"{work}/run",
+        "--runtime",
+        need("runc"),
+    ]
+    words += ["--cgroup-manager", "cgroupfs", "--events-backend", "file"]
     loaded = subprocess.run([*words, "import", tar, "busybox"], capture_output=True, text=True)
     if loaded.returncode:
         raise CannotRun(f"podman import: {loaded.stderr.strip()[-150:]}")
