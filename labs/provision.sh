@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Prepare a Debian or Ubuntu machine: packages, the Python environment, the mini_docker command.
 #
-#   labs/provision.sh [--peers] [--offline] [--dry-run] [--as "make run"]
+#   labs/provision.sh [--peers] [--machine] [--offline] [--dry-run] [--as "make run"]
 #
 #   --peers     also the programs that the tests hold ours against (runc, podman, dockerd, ...)
-#   --offline   fetch nothing: use what lies in apt's and pip's caches
+#   --machine   also what makes and starts a virtual machine (labs/vm)
+#   --offline   fetch nothing: use what lies in apt's cache and in .cache/wheels
 #   --dry-run   say what each step would do; change nothing, need no root
 #   --as WORDS  the command to name when root is needed
 #
@@ -46,6 +47,7 @@ PEERS=( # a command or file, and the package that brings it
     runc:runc crun:crun podman:podman dockerd:docker.io docker:docker-cli skopeo:skopeo umoci:umoci
     gcc:gcc /usr/include/stdio.h:libc6-dev /usr/include/linux/version.h:linux-libc-dev
 )
+MACHINE=(mmdebstrap qemu-utils e2fsprogs openssh-client)
 PEER_UNITS=(docker.service docker.socket containerd.service podman.service podman.socket
     podman-restart.service podman-auto-update.timer)
 
@@ -64,6 +66,7 @@ title() {
         python) printf 'Python environment' ;;
         command) printf 'mini_docker command' ;;
         peers) printf 'Peer programs' ;;
+        machine) printf 'Virtual machine' ;;
     esac
 }
 
@@ -113,20 +116,20 @@ root_there() {
 # ---- Debian packages --------------------------------------------------------------------------------
 
 packages_there() {
-    missing_packages
+    missing_packages "${PACKAGES[@]}"
     REMARK="missing: ${MISSING[*]}"
     ((${#MISSING[@]} == 0)) || return 1
     REMARK="already there"
 }
 
-missing_packages() {
+missing_packages() { # NAME...
     local name status
     declare -A installed=()
     while read -r name status; do
         [[ $status == installed ]] && installed[$name]=1
-    done < <(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "${PACKAGES[@]}" 2>/dev/null)
+    done < <(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "$@" 2>/dev/null)
     MISSING=()
-    for name in "${PACKAGES[@]}"; do
+    for name in "$@"; do
         [[ -n ${installed[$name]:-} ]] || MISSING+=("$name")
     done
 }
@@ -191,7 +194,7 @@ write_stamp() {
 # setuptools goes in first, and builds without isolation: so a later change needs no network for it.
 install_requirements() {
     local install=("$VENV/bin/python" -m pip install --progress-bar off)
-    ((OFFLINE)) && install+=(--no-index)
+    ((OFFLINE)) && install+=(--no-index --find-links "$CACHE/wheels")
     logged "${install[@]}" 'setuptools>=70.1' wheel &&
         logged "${install[@]}" --no-build-isolation -e "${ROOT}[lab,test]"
 }
@@ -283,6 +286,26 @@ allow_starts() {
         ! have systemctl || [[ ! -e /lib/systemd/system/$unit ]] || logged systemctl disable "$unit" || true
     done
     if [[ -e $POLICY_SAVED ]]; then mv "$POLICY_SAVED" "$POLICY"; else rm "$POLICY"; fi
+}
+
+# ---- what makes and starts a virtual machine --------------------------------------------------------
+
+machine_there() {
+    missing_packages "${MACHINE[@]}" "$(qemu_package)"
+    REMARK="missing: ${MISSING[*]}"
+    ((${#MISSING[@]} == 0)) || return 1
+    REMARK="already there"
+}
+
+qemu_package() {
+    case $(uname -m) in
+        aarch64) printf 'qemu-system-arm' ;;
+        *) printf 'qemu-system-x86' ;;
+    esac
+}
+
+machine_make() {
+    packages_make
 }
 
 # ---- tools ------------------------------------------------------------------------------------------
@@ -389,6 +412,7 @@ read_arguments() {
     while (($#)); do
         case $1 in
             --peers) STEPS+=(peers) ;;
+            --machine) STEPS+=(machine) ;;
             --offline) OFFLINE=1 ;;
             --dry-run) DRY_RUN=1 ;;
             --as) AS=${2:?--as needs the words of the command} && shift ;;

@@ -195,6 +195,14 @@ def test_help_names_every_flag_and_exits_0(name: str) -> None:
             assert re.search(rf"--{flag.name} .*{re.escape(flag.help)}\n", done.stdout)
 
 
+@pytest.mark.parametrize("name", ["ps", "images", "setup", "reset", "version"])
+def test_a_command_without_words_refuses_them(name: str) -> None:
+    """`mini_docker reset web` must not remove everything."""
+    done = call(name, "web", code="import mini_docker.cli.objects as o; o.open_engine = None")
+    assert done.returncode in (1, 125) and done.stdout == ""
+    assert f"'mini_docker {name}' accepts no arguments" in done.stderr
+
+
 BOOM = "def boom(words): raise {}\nm.dispatch = boom"
 ENDS = [
     # what happens inside, exit status, the line

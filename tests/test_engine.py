@@ -33,9 +33,9 @@ def in_other_process(function: Callable[[], object]) -> tuple[int, Callable[[], 
             signal.pause()
         finally:
             os._exit(1)
+    os.close(done)
     assert os.read(ready, 1) == b"!"
     os.close(ready)
-    os.close(done)
 
     def end() -> None:
         os.kill(pid, signal.SIGKILL)
@@ -140,7 +140,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 
 def name_empty_image(layout: Layout) -> None:
-    config = layout.put(b'{"rootfs": {"diff_ids": []}}', "")
+    config = layout.put(b'{"config": {"Cmd": ["sh"]}, "rootfs": {"diff_ids": []}}', "")
     layout.name_image("empty", {"config": {"digest": config.digest}, "layers": []})
 
 

@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +61,6 @@ from tests.conftest import cannot_run_here
 root = pytest.mark.root
 GOOGLE = "nameserver 8.8.8.8\nnameserver 8.8.4.4\n"
 RED, BLUE = "red" + "0" * 61, "blue" + "0" * 60
-
-
-@pytest.fixture(autouse=True)
-def _clean(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Compare the machine before and after each test that acts."""
-    if request.node.get_closest_marker("root"):
-        request.getfixturevalue("leak_free")
-    yield
 
 
 @pytest.fixture

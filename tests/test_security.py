@@ -26,7 +26,7 @@ from mini_docker.security.capabilities import (
     plan_capabilities,
     set_capabilities,
 )
-from mini_docker.security.limits import plan_limits
+from mini_docker.security.limits import plan_limits, plan_oom_score
 from mini_docker.security.paths import make_readonly, mask_path, plan_paths
 from tests.conftest import cannot_run_here
 
@@ -201,7 +201,8 @@ def test_a_false_null_device_is_refused(tmp_path: Path) -> None:
 
 
 def limits_after(limits: list[dict[str, Any]], score: int) -> tuple[tuple[int, int], str]:
-    apply(plan_limits({"process": {"rlimits": limits, "oomScoreAdj": score}}))
+    spec = {"process": {"rlimits": limits, "oomScoreAdj": score}}
+    apply(plan_limits(spec) + plan_oom_score(spec))
     return resource.getrlimit(resource.RLIMIT_CORE), Path("/proc/self/oom_score_adj").read_text()
 
 

@@ -125,7 +125,9 @@ def test_only_what_dpkg_calls_installed_counts(provision: str, tmp_path: Path) -
         tmp_path / "fake" / "dpkg-query",
         "echo 'python3 installed'; echo 'make half-configured'; echo 'uidmap not-installed'; exit 1",
     )
-    done = bash(provision + "missing_packages; printf '%s\\n' \"${MISSING[@]}\"", PROVISION)
+    done = bash(
+        provision + 'missing_packages "${PACKAGES[@]}"; printf \'%s\\n\' "${MISSING[@]}"', PROVISION
+    )
     missing = done.stdout.split()
     assert "python3" not in missing
     assert {"make", "uidmap", "graphviz"} <= set(missing)

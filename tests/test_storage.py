@@ -122,6 +122,7 @@ def levels(tree: Path) -> None:
     subprocess.run(["sh", "-c", script], check=True)
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("fill", [links, kinds, names, levels])
 def test_a_tree_goes_and_what_it_points_to_stays(
     tmp_path: Path, fill: Callable[[Path], None]

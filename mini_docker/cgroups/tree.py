@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections import namedtuple
 
@@ -47,6 +48,18 @@ def _write_file(path: str, text: str) -> None:
 
 # %% notebooks/08_control_groups.ipynb#find-trees
 UNIFIED = ""
+# what stands among the controllers in a v1 mount's options and is none
+NO_CONTROLLERS = {
+    "rw",
+    "ro",
+    "all",
+    "none",
+    "xattr",
+    "noprefix",
+    "clone_children",
+    "cpuset_v2_mode",
+}
+OCTAL = re.compile(r"\\([0-7]{3})")
 LIMITS = (
     Limit(("memory", "limit"), ("memory", "memory.limit_in_bytes"), ("memory", "memory.max")),
     Limit(
@@ -80,12 +93,14 @@ def parse_hierarchies(mountinfo: str, unified_controllers: str | None = None) ->
     for line in mountinfo.splitlines():
         fields, _, tail = line.partition(" - ")
         fstype, _, super_options = tail.split(" ", 2)
-        directory = fields.split(" ")[4]
+        directory = OCTAL.sub(lambda found: chr(int(found[1], 8)), fields.split(" ")[4])
         if fstype == "cgroup2":
             mounts.setdefault(UNIFIED, directory)
         elif fstype == "cgroup":
             for option in super_options.split(","):
-                mounts.setdefault(option.removeprefix("name="), directory)
+                name = option.removeprefix("name=")
+                if name not in NO_CONTROLLERS and "=" not in name:
+                    mounts.setdefault(name, directory)
     if UNIFIED not in mounts:
         return Hierarchies("v1", mounts)
     if unified_controllers is None:
@@ -124,17 +139,20 @@ def files_for(trees: Hierarchies, resources: dict[str, Any]) -> list[tuple[str, 
         controller, name = limit.v2 if is_v2 else limit.v1
         if is_v2 and limit.key == ("cpu", "period"):
             continue  # written with the quota
-        files.append(
-            (controller, name, _v2_text(limit.key, value, resources) if is_v2 else str(value))
-        )
+        text = _v2_text(limit.key, value, resources) if is_v2 else _v1_text(limit.key, value)
+        files.append((controller, name, text))
     return files
+
+
+def _v1_text(key: tuple[str, str], value: int) -> str:
+    return "max" if key[0] == "pids" and value < 0 else str(value)
 
 
 def _v2_text(key: tuple[str, str], value: int, resources: dict[str, Any]) -> str:
     if key == ("cpu", "quota"):
         return f"{value if value > 0 else 'max'} {resources['cpu'].get('period') or 100_000}"
     if key == ("cpu", "shares"):
-        return str(1 + (value - 2) * 9999 // 262142)
+        return str(1 + (min(max(value, 2), 262_144) - 2) * 9999 // 262_142)
     if value < 0:
         return "max"
     if key == ("memory", "swap"):
@@ -156,7 +174,7 @@ class Cgroup:
         self.directories = {root: root + path for root in dict.fromkeys(trees.mounts.values())}
 
     def create(self, resources: dict[str, Any]) -> None:
-        """Make the group and write its limits; repeating it changes nothing. Raises OSError.
+        """Make the group, mkdir(2), and write its limits; repeating it changes nothing. Raises OSError.
 
         A controller that a limit needs and this kernel lacks is a FileNotFoundError that names it.
         """
@@ -174,7 +192,8 @@ class Cgroup:
 
     def _use_only(self, controllers: set[str]) -> None:
         """Keep the trees that a limit needs, and one tree to find the members by."""
-        tracker = self.trees.mounts.get(UNIFIED) or self.trees.mounts.get("pids")
+        mounts = self.trees.mounts
+        tracker = mounts.get(UNIFIED) or mounts.get("pids") or next(iter(mounts.values()))
         wanted = {self.trees.mounts[controller] for controller in controllers} | {tracker}
         self.directories = {root: path for root, path in self.directories.items() if root in wanted}
 
@@ -225,14 +244,18 @@ class Cgroup:
         ]
 
     def members(self) -> list[int]:
-        """Return the pids in the group, in all its trees; a group that is gone has none."""
+        """Return the pids in the group and the groups below it, in all trees; one that is gone has none.
+
+        A process of a pid namespace that we do not see is shown as 0, and left out: it is nobody's name.
+        """
         pids: set[int] = set()
-        for directory in self.directories.values():
-            try:
-                pids.update(int(line) for line in _read(f"{directory}/cgroup.procs").split())
-            except OSError:
-                continue
-        return sorted(pids)
+        for top in self.directories.values():
+            for directory, _, _ in os.walk(top):
+                try:
+                    pids.update(int(line) for line in _read(f"{directory}/cgroup.procs").split())
+                except OSError:
+                    continue
+        return sorted(pids - {0})
 
     def kill(self) -> None:
         """Kill every member: cgroup.kill where the kernel has it (5.14), a signal each otherwise."""
@@ -271,8 +294,11 @@ def _remove_group(directory: str) -> None:
         except OSError:
             if time.monotonic() > deadline:
                 raise
-        with os.scandir(directory) as entries:
-            children = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        try:
+            with os.scandir(directory) as entries:
+                children = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except FileNotFoundError:
+            return
         for child in children:
             _remove_group(child)
         if not children:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import namedtuple
 
 TYPE_CHECKING = False
@@ -26,7 +27,12 @@ else:
 
 
 # %% notebooks/19_command_line.ipynb#flags
-TRUE, FALSE = ("1", "t", "true", "True", "TRUE"), ("0", "f", "false", "False", "FALSE")
+SIZE = re.compile(
+    r"(?P<number>[0-9.]+(?:[eE][0-9]+)?) ?(?P<unit>[kmgtp](?:i?b)?|b)?", re.IGNORECASE
+)
+UNITS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
+TRUE = ("1", "t", "T", "true", "True", "TRUE")
+FALSE = ("0", "f", "F", "false", "False", "FALSE")
 
 
 class UsageError(Exception):
@@ -92,33 +98,32 @@ def parse(flags: Sequence[Flag], arguments: Sequence[str], interspersed: bool = 
 
 def _long(by_name: dict[str, Flag], word: str, rest: list[str], parsed: Parsed) -> None:
     name, given, value = word.partition("=")
+    if name == "--" or name.startswith("---"):
+        raise UsageError(f"bad flag syntax: {word}")
     flag = by_name.get(name)
     if flag is None:
         raise UsageError(f"unknown flag: {name}")
     if not given:
         value = _next(rest, f"flag needs an argument: {name}") if flag.value else "true"
-    _set(parsed, flag, value, name)
+    _set(parsed, flag, value)
 
 
 def _short(by_letter: dict[str, Flag], word: str, rest: list[str], parsed: Parsed) -> None:
     """Read -it, -eNAME=1, -e NAME=1, -e=NAME=1: letters until one that takes a value."""
     letters = word[1:]
     while letters:
-        letter, letters = letters[0], letters[1:]
+        left, letter, letters = letters, letters[0], letters[1:]
         flag = by_letter.get(letter)
         if flag is None:
-            raise UsageError(f"unknown shorthand flag: '{letter}' in {word}")
-        if not flag.value:
-            if letters.startswith("="):
-                _set(parsed, flag, letters[1:], f"-{letter}, --{flag.name}")
-                return
-            _set(parsed, flag, "true", f"-{letter}")
-            continue
-        value = letters.removeprefix("=") or _next(
-            rest, f"flag needs an argument: '{letter}' in {word}"
-        )
-        _set(parsed, flag, value, f"-{letter}")
-        return
+            raise UsageError(f"unknown shorthand flag: '{letter}' in -{left}")
+        if len(letters) > 1 and letters[0] == "=":
+            _set(parsed, flag, letters[1:])
+            return
+        if flag.value:
+            error = f"flag needs an argument: '{letter}' in -{left}"
+            _set(parsed, flag, letters or _next(rest, error))
+            return
+        _set(parsed, flag, "true")
 
 
 def _next(rest: list[str], error: str) -> str:
@@ -127,11 +132,16 @@ def _next(rest: list[str], error: str) -> str:
     return rest.pop(0)
 
 
-def _set(parsed: Parsed, flag: Flag, value: str, shown: str) -> None:
+def _set(parsed: Parsed, flag: Flag, value: str) -> None:
     if not flag.value and value not in (*TRUE, *FALSE):
         reason = f'strconv.ParseBool: parsing "{value}": invalid syntax'
-        raise UsageError(f'invalid argument "{value}" for "{shown}" flag: {reason}')
+        raise UsageError(f'invalid argument "{value}" for "{shown(flag)}" flag: {reason}')
     parsed.values.setdefault(flag.name, []).append(value)
+
+
+def shown(flag: Flag) -> str:
+    """Return a flag as error messages name it: "-t, --tty" or "--rm"."""
+    return f"-{flag.letter}, --{flag.name}" if flag.letter else f"--{flag.name}"
 
 
 # %% notebooks/19_command_line.ipynb#usage
@@ -152,18 +162,19 @@ def _left(flag: Flag) -> str:
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes of "64m", "1g", "512k", "1.5GiB" or a bare number. Raises UsageError."""
-    number = text.strip().lower().removesuffix("b").removesuffix("i")
-    units = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
-    unit = units.get(number[-1:], 1)
+    """Return the bytes of "64m", "1g", "512k", "1.5GiB" or a bare number, as go-units' RAMInBytes does.
+
+    Raises UsageError.
+    """
+    found = SIZE.fullmatch(text)
     try:
-        size = float(number[:-1] if number[-1:] in units else number) * unit
-    except ValueError:
-        raise UsageError(
-            f'invalid argument "{text}" for "-m, --memory" flag: invalid size: \'{text}\''
-        ) from None
+        size = (
+            int(float(found["number"]) * UNITS[(found["unit"] or "b")[0].lower()]) if found else -1
+        )
+    except (ValueError, OverflowError):
+        size = -1
     if not 0 <= size < 1 << 63:
         raise UsageError(
             f'invalid argument "{text}" for "-m, --memory" flag: invalid size: \'{text}\''
         )
-    return int(size)
+    return size

@@ -55,12 +55,13 @@ class CommandError(Exception):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `mini_docker ARGUMENTS...` and exit; no traceback ever reaches the user."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _open_streams()
     try:
         signal.signal(
             signal.SIGINT, signal.default_int_handler
         )  # the launcher starts with it ignored
         status = dispatch(words)
-        sys.stdout.flush()
+        print(end="", flush=True)
     except UsageError as error:
         name = next((word for word in words if word in COMMANDS), "")
         command = f"mini_docker {name}".strip()
@@ -94,11 +95,20 @@ def _fail(text: str, status: int) -> int:
     return status
 
 
+def _open_streams() -> None:
+    """Open /dev/null for each standard stream that our caller closed: a pipe would take its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number is this one
+
+
 def _leave(status: int) -> None:
     """Exit at once: there is nothing that the interpreter's own tear-down must still do."""
     try:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        print(end="", flush=True)
+        print(end="", flush=True, file=sys.stderr)
     except OSError:
         pass
     os._exit(status)
@@ -144,6 +154,8 @@ def read(
     if parsed.on("help"):
         print(usage(name, words, COMMANDS[name][1], flags), end="")
         return None
+    if parsed.words and words in ("", "[OPTIONS]"):
+        raise UsageError(f"'mini_docker {name}' accepts no arguments")
     return parsed
 
 
@@ -153,6 +165,7 @@ def open_engine(data_root: str) -> Engine:
         raise CommandError(
             "containers need root on this machine; remedy: sudo mini_docker ...", FAILED
         )
+    os.umask(0o022)
     from mini_docker.engine.containers import Engine
     from mini_docker.engine.store import DEFAULT_ROOT
 

@@ -46,7 +46,7 @@ def command_ps(data_root: str, arguments: list[str]) -> int:
 
 
 def _container_row(record: dict[str, Any], width: int, alive: bool) -> tuple[str, ...]:
-    words = " ".join(record["Config"].get("Cmd") or ())
+    words = " ".join(record["Command"])
     command = words if width == 64 or len(words) <= 20 else words[:19] + "…"
     state = record["State"]
     if alive:
@@ -61,23 +61,21 @@ def _container_row(record: dict[str, Any], width: int, alive: bool) -> tuple[str
 
 
 def ago(moment: float) -> str:
-    """Return how long ago `moment` (seconds since 1970) was, in Docker's words: "5 minutes"."""
-    seconds = max(0, int(time.time() - moment))
+    """Return how long ago `moment` (seconds since 1970) was, in Docker's words: "5 minutes", go-units."""
+    seconds = int(time.time() - moment)
     if seconds < 1:
         return "Less than a second"
-    for unit, length, until in (("second", 1, 60), ("minute", 60, 3600), ("hour", 3600, 172_800)):
-        if seconds < until:
-            count = seconds // length
-            return (
-                _about(unit)
-                if count == 1 and unit != "second"
-                else f"{count} {unit}{'s' * (count > 1)}"
-            )
-    return f"{seconds // 86_400} days"
-
-
-def _about(unit: str) -> str:
-    return "About an hour" if unit == "hour" else f"About a {unit}"
+    if seconds < 60:
+        return f"{seconds} second{'s' * (seconds > 1)}"
+    if seconds < 3600:
+        return "About a minute" if seconds < 120 else f"{seconds // 60} minutes"
+    hours = int(seconds / 3600 + 0.5)
+    if hours < 48:
+        return "About an hour" if hours == 1 else f"{hours} hours"
+    for unit, length, until in (("days", 24, 336), ("weeks", 168, 1440), ("months", 720, 17520)):
+        if hours < until:
+            return f"{hours // length} {unit}"
+    return f"{hours // 24 // 365} years"
 
 
 def columns(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -109,7 +107,7 @@ def command_rm(data_root: str, arguments: list[str]) -> int:
             engine.remove(reference, parsed.on("force"))
             print(reference)
         except NoSuchContainer as error:
-            status = 0 if parsed.on("force") else 1
+            status = status if parsed.on("force") else 1
             print(f"Error response from daemon: {error}", file=sys.stderr)
         except Conflict as error:
             status = 1
@@ -168,13 +166,16 @@ def command_setup(data_root: str, arguments: list[str]) -> int:
 
 def command_doctor(data_root: str, arguments: list[str]) -> int:
     """Become the lab's doctor: as Docker's plugins, it is a program of its own."""
+    json = switch("json", "Print the checks as JSON")
+    if read("doctor", "[OPTIONS]", (json,), arguments) is None:
+        return 0
     launcher = (
         "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); "
         "runpy.run_module('mini_docker.lab.doctor', run_name='__main__', alter_sys=True)"
     )
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-c", launcher, root, *arguments])
+    return os.execv(sys.executable, [sys.executable, "-c", launcher, root, *arguments])
 
 
 def command_reset(data_root: str, arguments: list[str]) -> int:

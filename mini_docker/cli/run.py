@@ -81,7 +81,7 @@ def create_request(parsed: Parsed) -> dict[str, Any]:
             "Binds": parsed.all("volume"),
             "Memory": parse_size(parsed.one("memory", "0")),
             "PidsLimit": _number(parsed.one("pids-limit", "0"), "pids-limit", int),
-            "NanoCpus": int(_number(parsed.one("cpus", "0"), "cpus", float) * 1e9),
+            "NanoCpus": _nano_cpus(parsed.one("cpus", "0")),
             "NetworkMode": network,
             "ReadonlyRootfs": parsed.on("read-only"),
         },
@@ -113,6 +113,13 @@ def _number(text: str, flag: str, kind: type[int] | type[float]) -> Any:
         raise UsageError(f'invalid argument "{text}" for "--{flag}" flag: not a number') from None
 
 
+def _nano_cpus(text: str) -> int:
+    cpus: float = _number(text, "cpus", float)
+    if not abs(cpus) < 1e6:  # nan and inf are numbers to Python
+        raise UsageError(f'invalid argument "{text}" for "--cpus" flag: not a number')
+    return int(cpus * 1e9)
+
+
 # %% notebooks/19_command_line.ipynb#run-attached
 def _interruptible() -> None:
     """Let SIGTERM and SIGHUP unwind the stack as SIGINT does, so that set-up is undone."""
@@ -141,7 +148,7 @@ def _run(engine: Engine, request: dict[str, Any], parsed: Parsed) -> int:
 
 def _attached(container: Container, request: dict[str, Any], explain: bool) -> int:
     """Start the container on pipes or a terminal, look after it until it ends, clean up."""
-    from mini_docker.runtime.init import EXEC, StartError
+    from mini_docker.runtime.init import StartError
 
     keep = False
     status = FAILED
@@ -151,7 +158,7 @@ def _attached(container: Container, request: dict[str, Any], explain: bool) -> i
         keep = not request["HostConfig"]["AutoRemove"]
         return status
     except StartError as error:
-        status = _status_of(error.errno) if error.step == EXEC else FAILED
+        status = _status_of(error.errno) if error.about_command else FAILED
         raise CommandError(str(error), status) from None
     finally:
         container.finish(status, keep)

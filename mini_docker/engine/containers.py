@@ -12,7 +12,7 @@ import zlib
 from collections import namedtuple
 
 from mini_docker.cgroups.tree import Cgroup, hierarchies
-from mini_docker.engine.document import document
+from mini_docker.engine.document import command, document
 from mini_docker.engine.names import random_name, valid_name
 from mini_docker.engine.store import DEFAULT_ROOT, Claim, Store
 from mini_docker.images.layout import Image, full_name
@@ -150,6 +150,7 @@ class Container:
         self.done: list[Done] = []
         self.pid = 0
         self.pidfd = -1
+        self.finished = False
 
     def start(self, streams: Streams) -> None:
         """Start the container's command on `streams`. Raises StartError, ImageError, OSError, ValueError."""
@@ -272,6 +273,9 @@ class Container:
 
         Defined by its result: repeating it, or having another process do it, comes to the same.
         """
+        if self.finished:
+            return
+        self.finished = True
         with shielded():
             self.cgroup.kill()
             if self.pidfd >= 0:
@@ -328,6 +332,7 @@ class Engine:
             "Id": container_id,
             "Name": valid_name(name) if name else "",
             "Image": full_name(request["Image"]),
+            "Command": command(request, image.config.get("config") or {}),
             "Created": time.time(),
             "Config": {k: v for k, v in request.items() if k != "HostConfig"},
             "HostConfig": {

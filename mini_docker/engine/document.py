@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 
 from mini_docker.namespaces.mnt import DEFAULT_MOUNTS
@@ -47,8 +48,8 @@ def environment(request: dict[str, Any], image: dict[str, Any], home: str) -> li
     merged = {"PATH": DEFAULT_PATH.partition("=")[2]}
     hostname = [f"HOSTNAME={request['Hostname']}"]
     terminal = ["TERM=xterm"] if request.get("Tty") else []
-    given = [entry for entry in request.get("Env", ()) if "=" in entry]
-    for entry in [*hostname, *terminal, *image.get("Env", ()), *given]:
+    given = [entry for entry in request.get("Env") or () if "=" in entry]
+    for entry in [*hostname, *terminal, *(image.get("Env") or ()), *given]:
         name, _, value = entry.partition("=")
         merged[name] = value
     merged.setdefault("HOME", home or "/")
@@ -66,6 +67,11 @@ def resources(host: dict[str, Any]) -> dict[str, Any]:
         found["memory"] = {"limit": memory, "swap": host.get("MemorySwap") or 2 * memory}
     if host.get("PidsLimit"):
         found["pids"] = {"limit": host["PidsLimit"]}
+    cpus = os.cpu_count() or 1
+    if host.get("NanoCpus") and not 10_000_000 <= host["NanoCpus"] <= cpus * 1_000_000_000:
+        raise InvalidRequest(
+            f"Range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
+        )
     if host.get("NanoCpus"):
         found["cpu"] = {"period": 100_000, "quota": host["NanoCpus"] // 10_000}
     return found
@@ -108,9 +114,10 @@ def mounts(host: dict[str, Any], directory: str) -> list[dict[str, Any]]:
         }
         for name in ("resolv.conf", "hostname", "hosts")
     ]
-    volumes = [parse_bind(bind) for bind in host.get("Binds") or ()]
-    volumes.sort(key=lambda volume: posixpath.normpath(volume["destination"]).count("/"))
-    return [*map(dict, DEFAULT_MOUNTS), *files, *volumes]
+    found = [*files, *map(parse_bind, host.get("Binds") or ())]
+    # what lies inside another comes after it; of two on the same place the user's comes last, and wins
+    found.sort(key=lambda mount: posixpath.normpath(mount["destination"]).count("/"))
+    return [*map(dict, DEFAULT_MOUNTS), *found]
 
 
 def document(

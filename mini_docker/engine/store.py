@@ -94,7 +94,7 @@ class Store:
         """Open the data root, made where missing. Raises OSError."""
         self.root = os.path.abspath(root)
         for name in ("layers", "containers", "names", "running", "network"):
-            os.makedirs(f"{self.root}/{name}", mode=0o711, exist_ok=True)
+            os.makedirs(f"{self.root}/{name}", mode=0o700, exist_ok=True)
         self.layout = Layout(f"{self.root}/images")
 
     def lock(self) -> Lock:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import subprocess
 import tarfile
 
 from mini_docker.images.layout import (
@@ -57,12 +56,20 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 def find_busybox() -> str:
     """Return the path of a static busybox. Raises ImageError with the remedy where there is none."""
     for path in BINARIES:
-        if os.access(path, os.X_OK):
+        if os.access(path, os.X_OK) and not _needs_libraries(path):
             return path
-    raise ImageError("no busybox on this machine; remedy: apt-get install busybox-static")
+    raise ImageError("no static busybox on this machine; remedy: apt-get install busybox-static")
+
+
+def _needs_libraries(path: str) -> bool:
+    """Return whether a program names a dynamic loader, elf(5): it would not find it in the image."""
+    with open(path, "rb") as file:
+        return b"/ld-" in file.read(4096)
 
 
 def _applets(binary: str) -> list[str]:
+    import subprocess
+
     listed = subprocess.run([binary, "--list"], capture_output=True, text=True, check=True)
     return sorted(set(listed.stdout.split()) - {"busybox"})
 

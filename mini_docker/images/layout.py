@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import namedtuple
 
 TYPE_CHECKING = False
@@ -41,6 +42,16 @@ MEDIA_TYPE_LAYER = "application/vnd.oci.image.layer.v1.tar"
 REF_NAME = "org.opencontainers.image.ref.name"
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}
 HEX = frozenset("0123456789abcdef")
+# host[:port]/part/part:tag@digest, where only a first part with a dot or a colon, or localhost, is a host
+_LABEL = r"(?:[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9-]*[A-Za-z0-9])"
+_HOST = rf"(?=[^/]*[.:]|localhost/)(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
+_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+NAME = re.compile(
+    rf"(?P<path>(?:{_HOST}/)?{_PART}(?:/{_PART})*)"
+    r"(?P<tag>:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?P<digest>@sha256:[0-9a-f]{64})?"
+)
+HEX_NAME = re.compile(r"[0-9a-f]{64}")
+LONGEST_NAME = 255
 
 
 class ImageError(Exception):
@@ -52,14 +63,14 @@ class NoSuchImage(ImageError):
 
 
 def full_name(name: str) -> str:
-    """Return an image's name with its tag: "busybox" is "busybox:latest". Raises ImageError."""
-    last = name.rpartition("/")[2]
-    allowed = (
-        name and name.isascii() and not any(c.isspace() or c.isupper() for c in name.split(":")[0])
-    )
-    if not allowed or name[0] in "-./:" or name.endswith(":"):
+    """Return an image's name with its tag: "busybox" is "busybox:latest".
+
+    Raises ImageError for what Docker does not take. Source: distribution's reference grammar.
+    """
+    found = NAME.fullmatch(name)
+    if found is None or len(found["path"]) > LONGEST_NAME or HEX_NAME.fullmatch(name):
         raise ImageError(f"invalid reference format: {name!r} is no image name")
-    return name if ":" in last or "@" in last else f"{name}:latest"
+    return name if found["tag"] or found["digest"] else f"{name}:latest"
 
 
 def sha256(data: bytes) -> str:
@@ -70,6 +81,20 @@ def sha256(data: bytes) -> str:
 
 
 # %% notebooks/12_images.ipynb#write-atomically
+def _checked_entry(entry: Any) -> dict[str, Any]:
+    """Return an entry of the index that has the right shape. Raises TypeError, KeyError."""
+    if not isinstance(entry, dict) or not isinstance(entry["digest"], str):
+        raise TypeError(f"{entry!r} is no descriptor")
+    if not isinstance(entry.get("annotations") or {}, dict):
+        raise TypeError(f"annotations of {entry['digest']} are no object")
+    return entry
+
+
+def _entry_name(entry: dict[str, Any]) -> str | None:
+    name = (entry.get("annotations") or {}).get(REF_NAME)
+    return name if isinstance(name, str) else None
+
+
 def write_atomically(path: str, data: bytes, mode: int = 0o644) -> None:
     """Write a file so that it is either whole or not there, whatever dies: temporary name, fsync, rename."""
     temporary = f"{path}.{os.getpid()}.tmp"
@@ -135,26 +160,29 @@ class Layout:
         return document
 
     def entries(self) -> list[dict[str, Any]]:
-        """Return the index's descriptors as they stand in index.json; none where there is no index."""
+        """Return the index's descriptors as they stand in index.json; none where there is no index.
+
+        Raises ImageError, naming the file, for an index that is damaged.
+        """
         try:
             with open(self._index_path, "rb") as file:
-                manifests = json.loads(file.read())["manifests"]
+                return [
+                    _checked_entry(entry) for entry in list(json.loads(file.read())["manifests"])
+                ]
         except FileNotFoundError:
             return []
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ImageError(f"{self._index_path} cannot be read: {error!r}") from error
-        return list(manifests)
 
     def names(self) -> list[str]:
-        """Return the names in the index, sorted."""
-        names = (entry.get("annotations", {}).get(REF_NAME) for entry in self.entries())
-        return sorted(name for name in names if name)
+        """Return the names in the index, sorted; a bare tag, as skopeo writes, is a name too."""
+        return sorted(filter(None, map(_entry_name, self.entries())))
 
     def image(self, name: str) -> Image:
         """Return the image called `name`. Raises NoSuchImage, or ImageError for a broken layout."""
         wanted = full_name(name)
         for entry in self.entries():
-            if entry.get("annotations", {}).get(REF_NAME) == wanted:
+            if _entry_name(entry) in (wanted, name):
                 return self._read_image(wanted, entry["digest"])
         raise NoSuchImage(f"No such image: {wanted}")
 
@@ -167,7 +195,9 @@ class Layout:
                 for layer in manifest["layers"]
             )
             diff_ids = config["rootfs"]["diff_ids"]
-        except (KeyError, TypeError) as error:
+            for named in (*diff_ids, *(layer.digest for layer in layers)):
+                self.blob_path(named)
+        except (KeyError, TypeError, AttributeError) as error:
             raise ImageError(f"image {name}: its manifest or config lacks {error}") from error
         if len(diff_ids) != len(layers):
             raise ImageError(f"image {name}: {len(layers)} layers but {len(diff_ids)} diff_ids")
@@ -184,7 +214,7 @@ class Layout:
             "size": descriptor.size,
             "annotations": {REF_NAME: full},
         }
-        others = [e for e in self.entries() if e.get("annotations", {}).get(REF_NAME) != full]
+        others = [other for other in self.entries() if _entry_name(other) != full]
         self._write_index([*others, entry])
         return descriptor
 

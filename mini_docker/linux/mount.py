@@ -1,6 +1,6 @@
 # Exported from notebooks/C_system_calls.ipynb by mini_docker.lab.book: edit there, not here.
 
-# %% notebooks/C_system_calls.ipynb#mount-module
+# %% notebooks/C_system_calls.ipynb#mount-constants
 """Mounts, the classic call and the new ones: mount, umount2, pivot_root, fsopen, open_tree, move_mount."""
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from ctypes import byref, c_char_p, c_int, c_uint, c_uint64, c_ulong, c_void_p, 
 
 from mini_docker.linux.syscall import system_call
 
-# %% notebooks/C_system_calls.ipynb#old-flags
 # sys/mount.h: the flags of mount(2)
 MS_RDONLY = 1
 MS_NOSUID = 2
@@ -34,8 +33,6 @@ MS_RELATIME = 1 << 21
 MS_STRICTATIME = 1 << 24
 MNT_DETACH = 2
 
-
-# %% notebooks/C_system_calls.ipynb#new-flags
 # linux/mount.h: the new mount API
 FSOPEN_CLOEXEC = 1
 FSCONFIG_SET_FLAG = 0
@@ -54,6 +51,7 @@ AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
 MOVE_MOUNT_F_EMPTY_PATH = 4
 MOVE_MOUNT_T_EMPTY_PATH = 0x40
+
 # linux/openat2.h: how a path may be resolved
 RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_MAGICLINKS = 0x02
@@ -62,32 +60,12 @@ RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 
 
-# %% notebooks/C_system_calls.ipynb#prototypes
+# %% notebooks/C_system_calls.ipynb#mount-classic
 _mount = system_call("mount", c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
 _umount2 = system_call("umount2", c_char_p, c_int)
 _pivot_root = system_call("pivot_root", c_char_p, c_char_p)
-_fsopen = system_call("fsopen", c_char_p, c_uint)
-_fsconfig = system_call("fsconfig", c_int, c_uint, c_char_p, c_char_p, c_int)
-_fsmount = system_call("fsmount", c_int, c_uint, c_uint)
-_open_tree = system_call("open_tree", c_int, c_char_p, c_uint)
-_move_mount = system_call("move_mount", c_int, c_char_p, c_int, c_char_p, c_uint)
-_mount_setattr = system_call("mount_setattr", c_int, c_char_p, c_uint, c_void_p, c_ulong)
-_openat2 = system_call("openat2", c_int, c_char_p, c_void_p, c_ulong)
 
 
-class mount_attr(ctypes.Structure):  # noqa: N801 (the kernel's name)
-    """struct mount_attr of mount_setattr(2)."""
-
-    _fields_ = [(name, c_uint64) for name in ("attr_set", "attr_clr", "propagation", "userns_fd")]
-
-
-class open_how(ctypes.Structure):  # noqa: N801 (the kernel's name)
-    """struct open_how of openat2(2)."""
-
-    _fields_ = [(name, c_uint64) for name in ("flags", "mode", "resolve")]
-
-
-# %% notebooks/C_system_calls.ipynb#old-calls
 def mount(
     source: str | None, target: str, fstype: str | None, flags: int = 0, data: str | None = None
 ) -> None:
@@ -112,7 +90,14 @@ def pivot_root(new_root: str, put_old: str) -> None:
     _pivot_root(os.fsencode(new_root), os.fsencode(put_old))
 
 
-# %% notebooks/C_system_calls.ipynb#fs-calls
+# %% notebooks/C_system_calls.ipynb#mount-new
+_fsopen = system_call("fsopen", c_char_p, c_uint)
+_fsconfig = system_call("fsconfig", c_int, c_uint, c_char_p, c_char_p, c_int)
+_fsmount = system_call("fsmount", c_int, c_uint, c_uint)
+_open_tree = system_call("open_tree", c_int, c_char_p, c_uint)
+_move_mount = system_call("move_mount", c_int, c_char_p, c_int, c_char_p, c_uint)
+
+
 def fsopen(fstype: str) -> int:
     """Return a descriptor on which a new file system of type `fstype` is configured, fsopen(2)."""
     return _fsopen(os.fsencode(fstype), FSOPEN_CLOEXEC)
@@ -132,7 +117,6 @@ def fsmount(fs_fd: int, attributes: int = 0) -> int:
     return _fsmount(fs_fd, FSMOUNT_CLOEXEC, attributes)
 
 
-# %% notebooks/C_system_calls.ipynb#tree-calls
 def open_tree(
     path: str, flags: int = OPEN_TREE_CLONE | AT_RECURSIVE, dir_fd: int = AT_FDCWD
 ) -> int:
@@ -146,6 +130,23 @@ def move_mount(mount_fd: int, target: str, dir_fd: int = AT_FDCWD) -> None:
     _move_mount(mount_fd, b"", dir_fd, os.fsencode(target), flags)
 
 
+# %% notebooks/C_system_calls.ipynb#attributes
+_mount_setattr = system_call("mount_setattr", c_int, c_char_p, c_uint, c_void_p, c_ulong)
+_openat2 = system_call("openat2", c_int, c_char_p, c_void_p, c_ulong)
+
+
+class mount_attr(ctypes.Structure):  # noqa: N801 (the kernel's name)
+    """struct mount_attr of mount_setattr(2)."""
+
+    _fields_ = [(name, c_uint64) for name in ("attr_set", "attr_clr", "propagation", "userns_fd")]
+
+
+class open_how(ctypes.Structure):  # noqa: N801 (the kernel's name)
+    """struct open_how of openat2(2)."""
+
+    _fields_ = [(name, c_uint64) for name in ("flags", "mode", "resolve")]
+
+
 def mount_setattr(
     mount_fd: int, set_: int, clear: int = 0, recursive: bool = False, userns_fd: int = 0
 ) -> None:
@@ -155,7 +156,6 @@ def mount_setattr(
     _mount_setattr(mount_fd, b"", flags, byref(attributes), sizeof(attributes))
 
 
-# %% notebooks/C_system_calls.ipynb#openat2
 def openat2(dir_fd: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
     """Open `path` below `dir_fd` under the RESOLVE_* rules `resolve`, openat2(2).
 

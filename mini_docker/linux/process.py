@@ -1,6 +1,6 @@
-# Exported from notebooks/01_system_calls.ipynb by mini_docker.lab.book: edit there, not here.
+# Exported from notebooks/01_system_calls.ipynb and 1 more by mini_docker.lab.book: edit there, not here.
 
-# %% notebooks/01_system_calls.ipynb#process-module
+# %% notebooks/01_system_calls.ipynb#namespaces
 """Processes and their privileges: clone3, unshare, setns, pidfds, prctl, capabilities, seccomp."""
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from ctypes import byref, c_char_p, c_int, c_uint, c_uint64, c_ulong, c_void_p, 
 
 from mini_docker.linux.syscall import system_call
 
-# %% notebooks/01_system_calls.ipynb#process-constants
 # sched.h: what clone3, unshare and setns make new or join
 CLONE_NEWTIME = 0x00000080
 CLONE_NEWNS = 0x00020000
@@ -24,41 +23,34 @@ CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 CLONE_PIDFD = 0x00001000
 CLONE_INTO_CGROUP = 0x200000000
-# linux/prctl.h
-PR_SET_PDEATHSIG = 1
-PR_SET_DUMPABLE = 4
-PR_SET_KEEPCAPS = 8
-PR_SET_NAME = 15
-PR_CAPBSET_READ = 23
-PR_CAPBSET_DROP = 24
-PR_SET_CHILD_SUBREAPER = 36
-PR_SET_NO_NEW_PRIVS = 38
-PR_CAP_AMBIENT = 47
-PR_CAP_AMBIENT_RAISE = 2
-PR_CAP_AMBIENT_CLEAR_ALL = 4
-# linux/seccomp.h, linux/close_range.h, linux/keyctl.h
-SECCOMP_SET_MODE_FILTER = 1
-CLOSE_RANGE_CLOEXEC = 4
-KEYCTL_JOIN_SESSION_KEYRING = 1
-LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
-
-# %% notebooks/01_system_calls.ipynb#process-prototypes
 _unshare = system_call("unshare", c_int)
 _setns = system_call("setns", c_int, c_int)
+_sethostname = system_call("sethostname", c_char_p, c_ulong)
+
+
+def unshare(flags: int) -> None:
+    """Give the calling process new namespaces of the kinds in `flags` (CLONE_NEW*), unshare(2).
+
+    The exceptions are pid and time: there only the children are born inside. Raises OSError.
+    """
+    _unshare(flags)
+
+
+def setns(fd: int, nstype: int = 0) -> None:
+    """Join the namespace behind `fd` (or, for a pidfd, those in `nstype`), setns(2). Raises OSError."""
+    _setns(fd, nstype)
+
+
+def sethostname(name: bytes) -> None:
+    """Set the host name of the caller's UTS namespace, 64 bytes at most, sethostname(2). Raises OSError."""
+    _sethostname(name, len(name))
+
+
+# %% notebooks/01_system_calls.ipynb#clone
 _clone3 = system_call("clone3", c_void_p, c_ulong)
 _pidfd_open = system_call("pidfd_open", c_int, c_uint)
 _pidfd_send_signal = system_call("pidfd_send_signal", c_int, c_int, c_void_p, c_uint)
-_prctl = system_call("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
-_prctl_name = system_call("prctl", c_int, c_char_p, c_ulong, c_ulong, c_ulong)
-_capget = system_call("capget", c_void_p, c_void_p)
-_capset = system_call("capset", c_void_p, c_void_p)
-_seccomp = system_call("seccomp", c_uint, c_uint, c_void_p)
-_close_range = system_call("close_range", c_uint, c_uint, c_uint)
-_keyctl = system_call("keyctl", c_int, c_void_p, c_ulong, c_ulong, c_ulong)
-_sethostname = system_call("sethostname", c_char_p, c_ulong)
-_setdomainname = system_call("setdomainname", c_char_p, c_ulong)
-_personality = system_call("personality", c_ulong)
 
 
 class clone_args(ctypes.Structure):  # noqa: N801 (the kernel's name)
@@ -82,20 +74,6 @@ class clone_args(ctypes.Structure):  # noqa: N801 (the kernel's name)
     ]
 
 
-# %% notebooks/01_system_calls.ipynb#namespaces-calls
-def unshare(flags: int) -> None:
-    """Give the calling process new namespaces of the kinds in `flags` (CLONE_NEW*), unshare(2).
-
-    The exceptions are pid and time: there only the children are born inside. Raises OSError.
-    """
-    _unshare(flags)
-
-
-def setns(fd: int, nstype: int = 0) -> None:
-    """Join the namespace behind `fd` (or, for a pidfd, those in `nstype`), setns(2). Raises OSError."""
-    _setns(fd, nstype)
-
-
 def clone3(flags: int, cgroup_fd: int | None = None) -> tuple[int, int]:
     """Fork a child in new namespaces; return (0, -1) in the child, (pid, pidfd) in the parent, clone3(2).
 
@@ -113,7 +91,6 @@ def clone3(flags: int, cgroup_fd: int | None = None) -> tuple[int, int]:
     return pid, pidfd.value if pid else -1
 
 
-# %% notebooks/01_system_calls.ipynb#pidfd-calls
 def pidfd_open(pid: int) -> int:
     """Return a descriptor that means the process `pid` for ever, pidfd_open(2). Raises OSError."""
     return _pidfd_open(pid, 0)
@@ -122,6 +99,38 @@ def pidfd_open(pid: int) -> int:
 def pidfd_send_signal(pidfd: int, signum: int) -> None:
     """Send a signal to the process behind `pidfd`, pidfd_send_signal(2). Raises OSError."""
     _pidfd_send_signal(pidfd, signum, None, 0)
+
+
+def exit_code(status: int) -> int:
+    """Return the exit code a shell would show for a waitpid(2) status: the code, or 128 + the signal."""
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+# %% notebooks/C_system_calls.ipynb#process-constants
+# linux/prctl.h
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
+PR_SET_NAME = 15
+PR_CAPBSET_READ = 23
+PR_CAPBSET_DROP = 24
+PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_RAISE = 2
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+# linux/seccomp.h, linux/close_range.h, linux/keyctl.h, linux/capability.h
+SECCOMP_SET_MODE_FILTER = 1
+CLOSE_RANGE_CLOEXEC = 4
+KEYCTL_JOIN_SESSION_KEYRING = 1
+LINUX_CAPABILITY_VERSION_3 = 0x20080522
+
+
+# %% notebooks/C_system_calls.ipynb#prctl
+_prctl = system_call("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
+_prctl_name = system_call("prctl", c_int, c_char_p, c_ulong, c_ulong, c_ulong)
 
 
 def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:
@@ -134,7 +143,11 @@ def set_process_name(name: bytes) -> None:
     _prctl_name(PR_SET_NAME, name, 0, 0, 0)
 
 
-# %% notebooks/01_system_calls.ipynb#privilege-calls
+# %% notebooks/C_system_calls.ipynb#capabilities
+_capget = system_call("capget", c_void_p, c_void_p)
+_capset = system_call("capset", c_void_p, c_void_p)
+
+
 def capget() -> tuple[int, int, int]:
     """Return the caller's (effective, permitted, inheritable) capabilities as bit masks, capget(2)."""
     header = (ctypes.c_uint32 * 2)(LINUX_CAPABILITY_VERSION_3, 0)
@@ -152,19 +165,32 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
     _capset(header, (ctypes.c_uint32 * 6)(*words))
 
 
+# %% notebooks/C_system_calls.ipynb#filters
+_seccomp = system_call("seccomp", c_uint, c_uint, c_void_p)
+
+
+class sock_fprog(ctypes.Structure):  # noqa: N801 (the kernel's name)
+    """struct sock_fprog of seccomp(2): how many instructions, and where they are."""
+
+    _fields_ = [("len", ctypes.c_ushort), ("filter", c_char_p)]
+
+
 def seccomp_set_filter(program: bytes, flags: int = 0) -> int:
     """Install a classic BPF `program` (8 bytes an instruction) on every coming system call, seccomp(2).
 
     Needs no_new_privs or CAP_SYS_ADMIN. Raises OSError.
     """
-
-    class sock_fprog(ctypes.Structure):  # noqa: N801 (the kernel's name)
-        _fields_ = [("len", ctypes.c_ushort), ("filter", c_char_p)]
-
-    return _seccomp(SECCOMP_SET_MODE_FILTER, flags, byref(sock_fprog(len(program) // 8, program)))
+    arguments = sock_fprog(len(program) // 8, program)
+    return _seccomp(SECCOMP_SET_MODE_FILTER, flags, byref(arguments))
 
 
-# %% notebooks/01_system_calls.ipynb#other-calls
+# %% notebooks/C_system_calls.ipynb#leftovers
+_close_range = system_call("close_range", c_uint, c_uint, c_uint)
+_keyctl = system_call("keyctl", c_int, c_void_p, c_ulong, c_ulong, c_ulong)
+_setdomainname = system_call("setdomainname", c_char_p, c_ulong)
+_personality = system_call("personality", c_ulong)
+
+
 def close_range(first: int, last: int = 0xFFFFFFFF, flags: int = 0) -> None:
     """Close the descriptors from `first` to `last`, or mark them CLOSE_RANGE_CLOEXEC, close_range(2)."""
     _close_range(first, last, flags)
@@ -175,11 +201,6 @@ def join_session_keyring() -> None:
     _keyctl(KEYCTL_JOIN_SESSION_KEYRING, None, 0, 0, 0)
 
 
-def sethostname(name: bytes) -> None:
-    """Set the host name of the caller's UTS namespace, 64 bytes at most, sethostname(2). Raises OSError."""
-    _sethostname(name, len(name))
-
-
 def setdomainname(name: bytes) -> None:
     """Set the NIS domain name of the caller's UTS namespace, setdomainname(2). Raises OSError."""
     _setdomainname(name, len(name))
@@ -188,9 +209,3 @@ def setdomainname(name: bytes) -> None:
 def personality(persona: int) -> int:
     """Set the execution domain, return the one before; 0xFFFFFFFF only reads it, personality(2)."""
     return _personality(persona)
-
-
-def exit_code(status: int) -> int:
-    """Return the exit code a shell would show for a waitpid(2) status: the code, or 128 + the signal."""
-    code = os.waitstatus_to_exitcode(status)
-    return code if code >= 0 else 128 - code

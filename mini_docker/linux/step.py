@@ -1,6 +1,6 @@
 # Exported from notebooks/01_system_calls.ipynb by mini_docker.lab.book: edit there, not here.
 
-# %% notebooks/01_system_calls.ipynb#step-module
+# %% notebooks/01_system_calls.ipynb#step
 """A system call as data: decided now, printed or compared, made later."""
 
 from __future__ import annotations
@@ -24,7 +24,16 @@ else:
     Step = namedtuple("Step", ("name", "call", "arguments"))
 
 
-# %% notebooks/01_system_calls.ipynb#step
+# %% notebooks/01_system_calls.ipynb#apply
+class StepFailed(OSError):
+    """A step of a plan failed: `step` is its name, `errno` the kernel's answer."""
+
+    def __init__(self, step: str, error: OSError) -> None:
+        """Keep the step's name beside the error that the kernel gave."""
+        super().__init__(error.errno, f"{step}: {error.strerror or error}")
+        self.step = step
+
+
 def apply(steps: Sequence[Step]) -> None:
     """Make the calls of `steps` in order; the first error ends it.
 
@@ -35,12 +44,3 @@ def apply(steps: Sequence[Step]) -> None:
             step.call(*step.arguments)
         except OSError as error:
             raise StepFailed(step.name, error) from error
-
-
-class StepFailed(OSError):
-    """A step of a plan failed: `step` is its name, `errno` the kernel's answer."""
-
-    def __init__(self, step: str, error: OSError) -> None:
-        """Keep the step's name beside the error that the kernel gave."""
-        super().__init__(error.errno, f"{step}: {error.strerror or error}")
-        self.step = step

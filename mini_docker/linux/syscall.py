@@ -1,11 +1,12 @@
 # Exported from notebooks/01_system_calls.ipynb by mini_docker.lab.book: edit there, not here.
 
-# %% notebooks/01_system_calls.ipynb#syscall-module
+# %% notebooks/01_system_calls.ipynb#numbers
 """A system call from Python: its number, its typed arguments, errno turned into OSError."""
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 
 TYPE_CHECKING = False
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-
-# %% notebooks/01_system_calls.ipynb#numbers
 NUMBERS: dict[str, tuple[int, int]] = {
     # name: (x86_64, aarch64), from asm/unistd_64.h and asm-generic/unistd.h
     "mount": (165, 40),
@@ -46,10 +45,9 @@ NUMBERS: dict[str, tuple[int, int]] = {
 }
 MACHINE = os.uname().machine
 ARCHITECTURES = ("x86_64", "aarch64")
-libc = ctypes.CDLL(None, use_errno=True)
 
 
-# %% notebooks/01_system_calls.ipynb#system-call
+# %% notebooks/01_system_calls.ipynb#number
 def number(name: str, machine: str = MACHINE) -> int:
     """Return the number of the system call `name` on `machine` ("x86_64" or "aarch64").
 
@@ -57,24 +55,27 @@ def number(name: str, machine: str = MACHINE) -> int:
     Source: syscalls(2).
     """
     if machine not in ARCHITECTURES:
-        raise OSError(
-            38, f"no system call numbers for {machine}; mini_docker knows x86_64, aarch64"
-        )
+        known = ", ".join(ARCHITECTURES)
+        raise OSError(errno.ENOSYS, f"no system call numbers for {machine}, only for {known}")
     return NUMBERS[name][ARCHITECTURES.index(machine)]
+
+
+# %% notebooks/01_system_calls.ipynb#system-call
+libc = ctypes.CDLL(None, use_errno=True)
 
 
 def system_call(name: str, *argtypes: Any) -> Callable[..., int]:
     """Return a Python function for the system call `name` whose arguments have the ctypes `argtypes`.
 
     The function returns what the kernel returned; -1 becomes the OSError of its errno, whose text names
-    the call. The types matter: without them ctypes passes every int as 32 bits. Source: syscall(2).
+    the call. The types matter: without them ctypes passes every int as 32 bits. On a machine that we have
+    no numbers for, the call (not the definition) raises OSError(ENOSYS). Source: syscall(2).
     """
     prototype = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_long, *argtypes, use_errno=True)
     function = prototype(("syscall", libc))
-    call_number = number(name)
 
     def call(*arguments: Any) -> int:
-        result: int = function(call_number, *arguments)
+        result: int = function(number(name), *arguments)
         if result == -1:
             error = ctypes.get_errno()
             raise OSError(error, f"{name}: {os.strerror(error)}")

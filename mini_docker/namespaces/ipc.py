@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 
 
 # %% notebooks/05_ipc.ipynb#shm-mount
+def shm_mount(size: int) -> dict[str, Any]:
+    """Return the OCI mount of a /dev/shm of `size` bytes, shm_overview(7)."""
+    options = ["nosuid", "noexec", "nodev", "mode=1777", f"size={size}"]
+    return {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": options}
+
+
+# %% notebooks/05_ipc.ipynb#sysctl-keys
 IPC_KEYS = tuple(
     f"kernel.{name}"
     for name in "msgmax msgmnb msgmni sem shmall shmmax shmmni shm_rmid_forced".split()
@@ -28,13 +35,6 @@ NAMESPACED = {
 SWAPPED = str.maketrans("./", "/.")
 
 
-def shm_mount(size: int) -> dict[str, Any]:
-    """Return the OCI mount of a /dev/shm of `size` bytes, shm_overview(7)."""
-    options = ["nosuid", "noexec", "nodev", "mode=1777", f"size={size}"]
-    return {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": options}
-
-
-# %% notebooks/05_ipc.ipynb#plan-sysctls
 def sysctl_path(key: str) -> str:
     """Return the file below /proc/sys of a key in either spelling: kernel.sem or kernel/sem.
 
@@ -57,6 +57,7 @@ def owner_of(path: str) -> str | None:
     return None
 
 
+# %% notebooks/05_ipc.ipynb#plan-sysctls
 def write_sysctl(path: str, value: str) -> None:
     """Write the file `path` of /proc/sys as the caller's namespaces have it, proc_sys(5). Raises OSError."""
     with open(f"/proc/sys/{path}", "w") as file:
@@ -76,6 +77,6 @@ def plan_sysctls(spec: dict[str, Any]) -> list[Step]:
         if kind is None:
             raise ValueError(f"linux.sysctl: {key} is not namespaced: it would change the host")
         if kind not in kinds:
-            raise ValueError(f"linux.sysctl: {key} needs a {kind} namespace of the container's own")
+            raise ValueError(f"linux.sysctl: {key} needs its own namespace of type {kind}")
         steps.append(Step(f"set {key} to {value}", write_sysctl, (path, str(value))))
     return steps

@@ -98,7 +98,9 @@ def plan_user_namespace(spec: dict[str, Any]) -> list[Step]:
     """Plan to become root of the user namespace, new or joined, before any file is made.
 
     Until then init is still the host's root: it owns root's files out there, and cannot create any on
-    file systems mounted inside (EOVERFLOW). Source: user_namespaces(7), runc's nsexec.c.
+    file systems mounted inside (EOVERFLOW). Afterwards /proc/self is the host's, not ours (PR_SET_DUMPABLE
+    of prctl(2)): what must be written there, plan_time's offsets, comes before. Source:
+    user_namespaces(7), runc's nsexec.c.
     """
     if "user" not in dict(entries(spec)):
         return []

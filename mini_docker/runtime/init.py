@@ -13,7 +13,6 @@ import struct
 import time
 from collections import namedtuple
 
-from mini_docker.linux.mount import AT_FDCWD, RESOLVE_NO_MAGICLINKS, openat2
 from mini_docker.linux.process import (
     CLONE_NEWCGROUP,
     CLONE_NEWTIME,
@@ -25,6 +24,7 @@ from mini_docker.linux.process import (
 from mini_docker.linux.step import Step
 from mini_docker.namespaces.kinds import new_namespaces
 from mini_docker.namespaces.user import write_id_maps
+from mini_docker.runtime.program import DEFAULT_PATH, candidates
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +51,6 @@ else:
 READY = b"!"
 FAILED = b"E"
 EXEC = "exec"
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class StartError(OSError):
@@ -62,9 +61,14 @@ class StartError(OSError):
         super().__init__(error, text)
         self.step = step
 
+    @property
+    def about_command(self) -> bool:
+        """Whether it was the command that could not be executed (126, 127), not the set-up (125)."""
+        return str(self.strerror).startswith("exec: ")
+
     def __str__(self) -> str:
         """Return the sentence alone for the command, with the step's name for all others."""
-        return f"{self.strerror}" if self.step == EXEC else f"{self.step}: {self.strerror}"
+        return f"{self.strerror}" if self.about_command else f"{self.step}: {self.strerror}"
 
 
 # %% notebooks/11_runtime.ipynb#start
@@ -195,10 +199,8 @@ def find_program(name: bytes, path: bytes) -> bytes:
     if b"/" in name:
         _check_program(name, shown)
         return name
-    for directory in path.split(b":"):
-        candidate = (directory or b".") + b"/" + name
+    for candidate in candidates(name, path):
         if os.access(candidate, os.X_OK) and not os.path.isdir(candidate):
-            _refuse_magic_links(candidate, shown)
             return candidate
     raise FileNotFoundError(errno.ENOENT, f'exec: "{shown}": executable file not found in $PATH')
 
@@ -211,30 +213,3 @@ def _check_program(name: bytes, shown: str) -> None:
         raise PermissionError(errno.EISDIR, f'exec: "{shown}": is a directory')
     if not os.access(name, os.X_OK):
         raise PermissionError(errno.EACCES, f'exec: "{shown}": permission denied')
-    _refuse_magic_links(name, shown)
-
-
-def _refuse_magic_links(program: bytes, shown: str) -> None:
-    """Refuse a program, or a script whose interpreter, is reached through a link such as /proc/self/exe.
-
-    That link is the host's python until execve is done: running it would hand the container a way to
-    the file itself (CVE-2019-5736). Source: openat2(2) RESOLVE_NO_MAGICLINKS, execve(2).
-    """
-    for path in (program, _interpreter(program)):
-        if path is None:
-            continue
-        try:
-            os.close(openat2(AT_FDCWD, os.fsdecode(path), os.O_PATH, RESOLVE_NO_MAGICLINKS))
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise PermissionError(errno.EACCES, f'exec: "{shown}": permission denied') from None
-
-
-def _interpreter(program: bytes) -> bytes | None:
-    """Return the path after `#!`, or None for what is no script that we can read."""
-    try:
-        with open(program, "rb") as file:
-            line = file.readline(256)
-    except OSError:
-        return None
-    return line[2:].split()[0] if line.startswith(b"#!") and line[2:].split() else None

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 from collections import namedtuple
 
@@ -14,6 +16,8 @@ from mini_docker.namespaces.cgroup import plan_cgroup_namespace
 from mini_docker.namespaces.ipc import plan_sysctls
 from mini_docker.namespaces.kinds import plan_joins
 from mini_docker.namespaces.mnt import (
+    make_in_root,
+    open_in_root,
     plan_devices,
     plan_mounts,
     plan_pivot,
@@ -26,8 +30,9 @@ from mini_docker.namespaces.time import plan_time
 from mini_docker.namespaces.user import plan_user, plan_user_namespace
 from mini_docker.namespaces.uts import plan_uts
 from mini_docker.runtime.console import Console, open_console
+from mini_docker.runtime.program import DEFAULT_PATH, refuse_host_program
 from mini_docker.security.capabilities import plan_bounding_set, plan_capabilities
-from mini_docker.security.limits import plan_limits
+from mini_docker.security.limits import plan_limits, plan_oom_score
 from mini_docker.security.paths import plan_paths
 
 TYPE_CHECKING = False
@@ -73,8 +78,9 @@ def plan(spec: dict[str, Any], resources: Resources) -> list[Planned]:
         (Resources, resources.enter_cgroup),
         (plan_cgroup_namespace, plan_cgroup_namespace(spec)),
         (plan_joins, plan_joins(spec)),
-        (plan_user_namespace, plan_user_namespace(spec)),
         (plan_time, plan_time(spec)),
+        (plan_oom_score, plan_oom_score(spec)),
+        (plan_user_namespace, plan_user_namespace(spec)),
         (plan_private, plan_private(spec)),
         (plan_root, plan_root(spec, resources.rootfs_fd)),
         (plan_mounts, plan_mounts(spec)),
@@ -88,6 +94,7 @@ def plan(spec: dict[str, Any], resources: Resources) -> list[Planned]:
         (plan_signals, plan_signals(spec)),
         (plan_limits, plan_limits(spec)),
         (plan_working_directory, plan_working_directory(spec)),
+        (plan_program, plan_program(spec)),
         (plan_bounding_set, plan_bounding_set(spec)),
         (plan_user, plan_user(spec)),
         (plan_capabilities, plan_capabilities(spec)),
@@ -127,14 +134,29 @@ def plan_streams(spec: dict[str, Any], resources: Resources) -> list[Step]:
         arguments = (spec["root"]["path"], *resources.console)
         return [*steps, Step("open the console", open_console, arguments)]
     if resources.stdio is not None:
-        steps += [
-            Step(f"{name} is descriptor {fd}", os.dup2, (fd, number))
-            for number, (name, fd) in enumerate(
-                zip(("stdin", "stdout", "stderr"), resources.stdio, strict=True)
-            )
-            if fd != number
-        ]
+        names = "stdin, stdout, stderr are descriptors {}, {}, {}".format(*resources.stdio)
+        steps.append(Step(names, place_streams, resources.stdio))
     return steps
+
+
+def place_streams(*fds: int) -> None:
+    """Make `fds` the descriptors 0, 1, 2, whatever their numbers are now, dup2(2).
+
+    They are first copied out of each other's way. Raises OSError.
+    """
+    copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in fds]
+    for number, copy in enumerate(copies):
+        os.dup2(copy, number)
+        os.close(copy)
+
+
+def plan_program(spec: dict[str, Any]) -> list[Step]:
+    """Plan the look at process.args[0] that only root can take."""
+    process = spec["process"]
+    values = [entry for entry in process.get("env", ()) if entry.startswith("PATH=")]
+    path = values[-1].removeprefix("PATH=") if values else DEFAULT_PATH
+    arguments = (os.fsencode(process["args"][0]), os.fsencode(path))
+    return [Step("look at the command", refuse_host_program, arguments)]
 
 
 # %% notebooks/11_runtime.ipynb#working-directory
@@ -147,19 +169,29 @@ def plan_working_directory(spec: dict[str, Any]) -> list[Step]:
 
 
 def change_directory(path: str) -> None:
-    """Enter `path`, making it where it is missing, and check that it lies inside the root, chdir(2).
+    """Enter `path`, made where it is missing, and check that it lies inside the root, chdir(2).
 
-    A path such as /proc/self/fd/7 could be a directory of the host that somebody left open: getcwd(2)
-    then has no answer below our root, and we refuse (CVE-2024-21626). Raises OSError.
+    A path such as /proc/self/fd/7 could be a directory of the host that somebody left open. So it is
+    resolved inside the root, where such links are refused, before anything is made; and getcwd(2) must
+    have an answer afterwards (CVE-2024-21626). Raises OSError.
     """
+    root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.chdir(path)
-    except FileNotFoundError:
-        os.makedirs(path, exist_ok=True)
-        os.chdir(path)
-    try:
-        inside = os.getcwd().startswith("/") and not os.getcwd().startswith("(unreachable)")
+        try:
+            directory_fd = open_in_root(root_fd, path)
+        except FileNotFoundError:
+            make_in_root(root_fd, path, directory=True)
+            directory_fd = open_in_root(root_fd, path)
+        os.chdir(directory_fd)
+        os.close(directory_fd)
+        inside = os.getcwd().startswith("/")
     except FileNotFoundError:
         inside = False
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EXDEV):
+            raise
+        inside = False
+    finally:
+        os.close(root_fd)
     if not inside:
-        raise PermissionError(1, f"working directory {path} is outside the container")
+        raise PermissionError(errno.EPERM, f"working directory {path} is outside the container")

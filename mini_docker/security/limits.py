@@ -19,10 +19,10 @@ INFINITE = 2**64 - 1
 
 
 def plan_limits(spec: dict[str, Any]) -> list[Step]:
-    """Plan process.rlimits and process.oomScoreAdj.
+    """Plan process.rlimits.
 
     The largest number means no limit. Raises ValueError, with the JSON path, for an unknown limit, one
-    given twice, or a soft one above the hard one. Source: OCI config.md, setrlimit(2), proc(5).
+    given twice, or a soft one above the hard one. Source: OCI config.md, setrlimit(2).
     """
     process, steps, seen = spec["process"], [], set()
     for index, limit in enumerate(process.get("rlimits", ())):
@@ -38,9 +38,14 @@ def plan_limits(spec: dict[str, Any]) -> list[Step]:
         seen.add(name)
         pair = (_number(limit["soft"]), _number(limit["hard"]))
         steps.append(Step(f"limit {name}", resource.setrlimit, (getattr(resource, name), pair)))
-    if "oomScoreAdj" in process:
-        steps.append(Step("set OOM score", _write_oom_score, (process["oomScoreAdj"],)))
     return steps
+
+
+def plan_oom_score(spec: dict[str, Any]) -> list[Step]:
+    """Plan process.oomScoreAdj, to be written before a user namespace takes the right to. Source: proc(5)."""
+    if "oomScoreAdj" not in spec["process"]:
+        return []
+    return [Step("set OOM score", _write_oom_score, (spec["process"]["oomScoreAdj"],))]
 
 
 def _number(value: int) -> int:

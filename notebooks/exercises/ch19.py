@@ -33,6 +33,7 @@ def check_duration(answer: Callable[[float], str]) -> Verdict:
     cases = (
         (0.4, "Less than a second"),
         (1, "1 second"),
+        (5400, "2 hours"),
         (59.9, "59 seconds"),
         (60, "About a minute"),
         (119, "About a minute"),

@@ -46,9 +46,9 @@ def duration(seconds: float) -> str:
         return "About a minute"
     if whole < 3600:
         return f"{whole // 60} minutes"
-    if whole < 7200:
+    hours = int(seconds / 3600 + 0.5)
+    if hours == 1:
         return "About an hour"
-    hours = whole // 3600
     return f"{hours} hours" if hours < 48 else f"{hours // 24} days"
 
 

@@ -1,0 +1,1 @@
+"""Scripts around the book; `machine` is the virtual machine of labs/vm."""
