@@ -7,15 +7,17 @@ BOOK   := $(PYTHON) -m mini_docker.lab.book
 CMD     ?= echo hello from a container
 NB      ?=
 PORT    ?= 8888
-ADDRESS ?= 127.0.0.1
+ADDRESS ?= $(shell cat /etc/mini_docker-address 2>/dev/null || echo 127.0.0.1)
 PEERS   ?= --peers
+PART    ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run lab test check doctor reset bench export carry text untext execute pictures clean
+.PHONY: vm vm-run vm-shell vm-test
 
 help: ## list the targets
 	@echo "make TARGET [CMD=...] [NB=06_uts] [PORT=8889] [PEERS=]"
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
 setup: ## prepare this machine: packages, .venv, the command, the image busybox (twice does no harm)
 	@labs/provision.sh --as "make $(or $(MAKECMDGOALS),setup)"
@@ -46,6 +48,20 @@ bench: setup ## how long a start takes, where the time goes, beside docker, podm
 	@/usr/bin/python3 tests/bench/start.py
 	@$(PYTHON) tests/bench/imports.py
 	@$(PYTHON) tests/bench/run.py
+
+vm: ## the virtual machine without Vagrant: packages for it here, and its image (twice does no harm)
+	@labs/provision.sh --machine --as "make $(or $(MAKECMDGOALS),vm)"
+	@labs/vm build
+
+vm-run: export COMMAND = $(value CMD)
+vm-run: vm ## run a command in it: make vm-run CMD='uname -r'
+	@labs/vm run "$$COMMAND"
+
+vm-shell: vm ## look around in it; PORT 8888 of this machine leads there with MINI_DOCKER_VM_PORT=8888
+	@labs/vm shell
+
+vm-test: vm ## run the tests and every notebook in it, under control groups v2
+	@labs/vm-test.sh $(PART)
 
 export: $(PYTHON) ## cells marked "#| export"  ->  mini_docker/**.py
 	@$(BOOK) export

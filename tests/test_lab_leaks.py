@@ -16,9 +16,9 @@ import pytest
 
 from mini_docker.lab import find_leaks, report_leaks, run_in_child, snapshot
 from mini_docker.lab.facts import cgroup_hierarchies, make_link
-from mini_docker.lab.leaks import CLEAN, Process, compare, descendants, read_cgroups
+from mini_docker.lab.leaks import CLEAN, Process, compare, descendants, read_cgroups, take
 from mini_docker.linux.mount import mount
-from mini_docker.linux.process import CLONE_NEWNET, unshare
+from mini_docker.linux.process import CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWUTS, sethostname, unshare
 from tests.conftest import cannot_run_here
 
 
@@ -222,3 +222,20 @@ def test_descendants() -> None:
 @pytest.mark.root
 def test_links_can_be_made_for_the_doctor() -> None:
     assert run_in_child(lambda: make_link("veth")).error is None
+
+
+@pytest.mark.root
+def test_a_changed_host_name_and_a_queue_are_named() -> None:
+    """An experiment without a UTS namespace of its own once renamed the machine, and nobody noticed."""
+
+    def experiment() -> list[str]:
+        unshare(CLONE_NEWUTS | CLONE_NEWIPC)  # stands for the host
+        before = snapshot()
+        sethostname(b"renamed")
+        subprocess.run(["ipcmk", "-Q"], check=True, capture_output=True)
+        return [leak.partition(",")[0] for leak in compare(before, take())]
+
+    assert run_in_child(experiment).value == [
+        "changed: System V msg 0",
+        "changed: host name renamed",
+    ]

@@ -253,19 +253,62 @@ def test_counts_are_added_up_and_a_failing_run_fails() -> None:
     assert bash(script, test).stdout.splitlines()[-2:] == ["status 1", "125 4 2"]
 
 
-@pytest.mark.parametrize("status", [0, 2])
-def test_ci_ends_with_counts_and_makes_status(tmp_path: Path, status: int) -> None:
-    (tmp_path / ".ci").mkdir()
+@pytest.fixture
+def ci(tmp_path: Path) -> Path:
+    """A checkout with nothing but .ci/run, and a `make` that takes its counts and failures from files."""
+    for name in (".ci", ".cache", "fake"):
+        (tmp_path / name).mkdir()
     shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci" / "run")
-    (tmp_path / "fake").mkdir()
     write_script(
         tmp_path / "fake" / "make",
-        f'echo "make $*"; (({status})) || echo "7 passed, 0 failed, 0 skipped"; exit {status}\n',
+        'echo "make $2 ${3:-}"\n'
+        'sed -n "s/^$2 \\([0-9].*\\)/\\1/w .cache/counts" fake/counts\n'
+        '! grep -q "^$2 fails" fake/fails\n',
     )
-    done = bash(f"PATH={tmp_path}/fake:$PATH .ci/run", cwd=tmp_path)
-    first, last = done.stdout.splitlines()
-    assert (first, done.returncode) == ("make --no-print-directory test", status)
-    assert last == ("0 passed, 1 failed, 0 skipped" if status else "7 passed, 0 failed, 0 skipped")
+    (tmp_path / "fake" / "fails").touch()
+    (tmp_path / "fake" / "counts").write_text(
+        "test 7 passed, 0 failed, 1 skipped\nvm-test 5 passed, 0 failed, 0 skipped\n"
+    )
+    return tmp_path
+
+
+def run_ci(ci: Path, settings: str = "") -> tuple[int, list[str]]:
+    """Run .ci/run with the fake make; return its status and its lines."""
+    script = ci / ".ci" / "run"
+    script.write_text(re.sub(r"^(LIMIT=.*)$", rf"\1\n{settings}", script.read_text(), flags=re.M))
+    done = bash(f"PATH={ci}/fake:$PATH .ci/run", cwd=ci)
+    return done.returncode, [line.strip() for line in done.stdout.splitlines() if line]
+
+
+def test_ci_runs_both_and_ends_with_the_sum(ci: Path) -> None:
+    status, lines = run_ci(ci)
+    assert (status, lines[0], lines[2], lines[3]) == (
+        0,
+        "make test",
+        "make vm-test PART=",
+        "12 passed, 0 failed, 1 skipped",
+    )
+    assert re.fullmatch(r"In the virtual machine: everything \(\d+ s are left\)", lines[1])
+
+
+def test_ci_runs_a_part_in_the_machine_when_time_is_short_and_says_so(ci: Path) -> None:
+    status, lines = run_ci(ci, "LIMIT=1000")
+    assert lines[1].startswith("In the virtual machine: a part, because ")
+    assert lines[2] == "make vm-test PART=--part"
+
+
+def test_ci_stops_at_a_failure_and_counts_it(ci: Path) -> None:
+    (ci / "fake" / "fails").write_text("test fails\n")
+    (ci / "fake" / "counts").write_text("")
+    assert run_ci(ci) == (1, ["make test", "0 passed, 1 failed, 0 skipped"])
+
+
+def test_ci_fails_when_only_the_machine_does(ci: Path) -> None:
+    (ci / "fake" / "fails").write_text("vm-test fails\n")
+    status, lines = run_ci(ci)
+    assert status == 1
+    (ci / "fake" / "counts").write_text("test 7 passed, 0 failed, 1 skipped\n")
+    assert run_ci(ci)[1][-1] == "7 passed, 1 failed, 1 skipped"
 
 
 def test_a_port_that_is_taken_is_said_before_jupyter_starts() -> None:
@@ -305,7 +348,7 @@ def test_environment_yml_has_the_ranges_of_pyproject() -> None:
 
 def make_targets() -> set[str]:
     makefile = (ROOT / "Makefile").read_text()
-    return set(re.findall(r"^([a-z]+):", makefile, re.M))
+    return set(re.findall(r"^([a-z]+(?:-[a-z]+)*):", makefile, re.M))
 
 
 def code_of(document: Path) -> str:
@@ -316,13 +359,13 @@ def code_of(document: Path) -> str:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_every_make_command_that_a_document_names_is_a_target(document: Path) -> None:
-    named = set(re.findall(r"(?<![\w-])make ([a-z]+)", code_of(document)))
+    named = set(re.findall(r"(?<![\w-])make ([a-z]+(?:-[a-z]+)*)", code_of(document)))
     assert named <= make_targets()
 
 
 def test_every_target_is_explained_by_make_help() -> None:
     shown = bash("make --no-print-directory help").stdout
-    assert set(re.findall(r"^  ([a-z]+) ", shown, re.M)) == make_targets()
+    assert set(re.findall(r"^  ([a-z]+(?:-[a-z]+)*) ", shown, re.M)) == make_targets()
 
 
 def anchors(document: Path) -> set[str]:

@@ -12,7 +12,7 @@ from labs.machine import resident
 from labs.machine.image import built_image, ensure_image
 from labs.machine.machine import Machine, clear_stale, hardware, shut_off
 from labs.machine.settings import Settings, read_settings
-from labs.machine.tasks import Trouble, say
+from labs.machine.tasks import Trouble, birth, say
 
 FAILED = 125
 ABOUT = """\
@@ -21,7 +21,8 @@ The labs' virtual machine, without Vagrant: Debian packages, booted by qemu, thi
   labs/vm build [--again]   make the image; a second call finds it
   labs/vm run COMMAND       run a shell command in a fresh machine, or in the one that is up; its exit status
   labs/vm shell             look around in there
-  labs/vm up | down         keep a machine up, or no longer
+  labs/vm up [--with PID]   keep a machine up, until "down" or until the process PID ends
+  labs/vm down              take it down
   labs/vm status            what is there
 
 A fresh machine forgets what it wrote to its own disk; /book is this checkout. A failure of the machine, and
@@ -76,13 +77,15 @@ def run_somewhere(settings: Settings, command: str) -> int:
 
 
 def up(settings: Settings, words: list[str]) -> int:
-    """Boot a machine that stays up."""
-    expect_no(words)
+    """Boot a machine that stays up; with `--with PID` until that process ends."""
+    pid = words.pop() if len(words) == 2 and words[0] == "--with" and words[1].isdecimal() else ""
+    expect_no(words[bool(pid) :])
+    until = f"{pid}-{birth(int(pid))}" if pid else ""
     if resident.find_resident(settings):
         say("machine: already up")
         return 0
     hardware()
-    resident.bring_up(ensure_image(settings.cache), settings)
+    resident.bring_up(ensure_image(settings.cache), settings, until)
     return 0
 
 

@@ -90,15 +90,13 @@ def os_release(name: str) -> str:
 
 def apt_sources(suite: str, apt: Path = Path("/etc/apt")) -> list[Path]:
     """Return the files by which this machine's apt has `suite`, and not those of third parties."""
-    files = [apt / "sources.list", *sorted((apt / "sources.list.d").glob("*"))]
-    of_suite = re.compile(rf"^[^#\n]*\b{re.escape(suite)}\b(?!-)[^#\n]*\bmain\b", re.M)
-    of_suite_822 = re.compile(rf"^Suites:.*\b{re.escape(suite)}\b", re.M)
+    files = sorted([*apt.glob("sources.list"), *apt.glob("sources.list.d/*")])
+    name = rf"(?<![\w-]){re.escape(suite)}(?![\w-])"
+    has_suite = re.compile(rf"^(Suites:.*{name}|deb .*{name}.* main\b)", re.M)
     return [
         file
         for file in files
-        if file.suffix in (".list", ".sources")
-        and file.is_file()
-        and (of_suite.search(file.read_text()) or of_suite_822.search(file.read_text()))
+        if file.suffix in (".list", ".sources") and has_suite.search(file.read_text())
     ]
 
 

@@ -308,9 +308,9 @@ class Machine:
             raise Trouble(f"the machine went down while the command ran{self.evidence()}")
         return status
 
-    def wait(self) -> None:
-        """Wait until the machine goes down by itself."""
-        self.qemu.wait()
+    def is_up(self) -> bool:
+        """Tell whether the machine has not gone down by itself."""
+        return self.qemu.poll() is None
 
 
 def run_by_ssh(directory: Path, port: int, command: str, limit: float) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import NamedTuple
@@ -57,15 +58,15 @@ def run_in_resident(resident: Resident, settings: Settings, command: str) -> int
     return status
 
 
-def bring_up(image: Path, settings: Settings) -> None:
-    """Boot a machine that stays; return when commands can be run in it."""
+def bring_up(image: Path, settings: Settings, until: str = "") -> None:
+    """Boot a machine that stays, or goes when the process `until` ends; return when it takes commands."""
     ready, says_ready = os.pipe()
     caller_lives, caller = os.pipe()
     holder = os.fork()
     if holder == 0:
         os.close(ready)
         os.close(caller)
-        hold(image, settings, says_ready, caller_lives)
+        hold(image, settings, says_ready, caller_lives, until)
     os.close(says_ready)
     os.close(caller_lives)
     if os.read(ready, 1) != b"!":
@@ -73,7 +74,7 @@ def bring_up(image: Path, settings: Settings) -> None:
         raise Trouble("")  # the holder has said why
 
 
-def hold(image: Path, settings: Settings, says_ready: int, caller_lives: int) -> None:
+def hold(image: Path, settings: Settings, says_ready: int, caller_lives: int, until: str) -> None:
     """Be the holder, to the end of the process."""
     os.setsid()
     status = 0
@@ -83,7 +84,8 @@ def hold(image: Path, settings: Settings, says_ready: int, caller_lives: int) ->
             write_note(settings, machine.port)
             os.write(says_ready, b"!")
             go_quiet(says_ready)
-            machine.wait()
+            while machine.is_up() and (not until or is_alive(until)):
+                time.sleep(0.2)
     except Trouble as trouble:
         say(str(trouble))
         status = 125

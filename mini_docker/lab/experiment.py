@@ -339,9 +339,10 @@ def sh(script: str, timeout: float = 10.0) -> None:
 
 def prompted(script: str) -> str:
     """Return `script` with "$ " before each command and "> " before the lines that continue one."""
-    closing = ("done", "fi", "esac", "}", ")", "EOF")
+    closing = {"done", "fi", "esac", "}", ")", "EOF", "END"}
     return "\n".join(
-        ("> " if line.startswith((" ", "\t", *closing)) else "$ ") + line
+        ("> " if line[:1] in (" ", "\t") or line.split(" ")[0].rstrip(";") in closing else "$ ")
+        + line
         for line in script.splitlines()
     )
 

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 CLEAN = (
     "Nothing left behind: mounts, links, network namespaces, control groups, "
-    "nft tables, loop devices, descriptors, processes."
+    "nft tables, loop devices, descriptors, processes; the host's names and queues are as they were."
 )
 MARKER = "MINI_DOCKER_LAB"
 PF_KTHREAD = 0x00200000  # linux/sched.h
@@ -60,6 +60,7 @@ class Snapshot:
     loops: frozenset[str]  # "loop0: backing file"
     descriptors: frozenset[str]  # namespaces this process keeps open
     processes: frozenset[Process]
+    globals: frozenset[str] = frozenset()  # "host name web", "System V msg 0x1538": the host's own
 
 
 # %% notebooks/A_lab_kit.ipynb#leaks-api
@@ -101,6 +102,7 @@ def compare(before: Snapshot, after: Snapshot) -> list[str]:
     lines += [f"nft table {name}" for name in sorted(new["nft_tables"])]
     lines += [f"loop device {name}" for name in sorted(new["loops"])]
     lines += [f"open descriptor of a namespace {name}" for name in sorted(new["descriptors"])]
+    lines += [f"changed: {text}" for text in sorted(new["globals"])]
     return lines + leaked_processes(before.processes, after.processes)
 
 
@@ -167,7 +169,18 @@ def take() -> Snapshot:
         loops=frozenset(read_loops()),
         descriptors=frozenset(read_descriptors()),
         processes=frozenset(read_processes()),
+        globals=frozenset(read_globals()),
     )
+
+
+def read_globals() -> Iterator[str]:
+    """Yield what an experiment without a UTS or IPC namespace of its own would change for everybody."""
+    yield f"host name {os.uname().nodename}"
+    yield f"domain name {Path('/proc/sys/kernel/domainname').read_text().strip()}"
+    for kind in names("/proc/sysvipc"):
+        for line in Path("/proc/sysvipc", kind).read_text().splitlines()[1:]:
+            key, number = line.split()[:2]
+            yield f"System V {kind} {number}, key {int(key):#x}"
 
 
 def names(directory: str) -> list[str]:

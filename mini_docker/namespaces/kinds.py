@@ -1,3 +1,6 @@
+# Exported from notebooks/02_pid.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/02_pid.ipynb#kinds-module
 """The eight kinds of namespace: their names in the OCI document, in clone3 and under /proc/PID/ns."""
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+
+# %% notebooks/02_pid.ipynb#kinds
 FLAGS = {
     "user": CLONE_NEWUSER,
     "pid": CLONE_NEWPID,
@@ -60,6 +65,7 @@ def new_namespaces(spec: dict[str, Any]) -> int:
     return flags
 
 
+# %% notebooks/02_pid.ipynb#joins
 def join(path: str, flag: int) -> None:
     """Join the namespace behind the file `path`, which must be of the kind `flag`, setns(2)."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

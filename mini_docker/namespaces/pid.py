@@ -1,3 +1,6 @@
+# Exported from notebooks/02_pid.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/02_pid.ipynb#pid-module
 """The pid namespace: signals as a fresh process has them, and what PID 1 owes to orphans."""
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+
+# %% notebooks/02_pid.ipynb#plan-signals
 # These two cannot be caught, so there is nothing to set back.
 UNCATCHABLE = {signal.SIGKILL, signal.SIGSTOP}
 
@@ -32,6 +37,7 @@ def plan_signals(spec: dict[str, Any]) -> list[Step]:
     return [Step("signals to default", default_signals, ())]
 
 
+# %% notebooks/02_pid.ipynb#reap-until
 def reap_until(pid: int) -> int:
     """Wait for every child, ours or adopted, until `pid` has ended; return its exit code, wait(2).
 
@@ -44,6 +50,7 @@ def reap_until(pid: int) -> int:
             return exit_code(status)
 
 
+# %% notebooks/02_pid.ipynb#run-init
 def run_init(command: list[bytes], environment: dict[bytes, bytes]) -> int:
     """Be a small init as docker's --init: run `command`, pass signals on, reap orphans, return its code.
 

@@ -1,3 +1,6 @@
+# Exported from notebooks/06_uts.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/06_uts.ipynb#uts-module
 """The UTS namespace: a host name and a domain name of one's own, and the machine one pretends to be."""
 
 from __future__ import annotations
@@ -9,6 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+
+# %% notebooks/06_uts.ipynb#plan-uts
 LONGEST_NAME = 64
 PERSONALITIES = {"LINUX": 0x0000, "LINUX32": 0x0008}
 

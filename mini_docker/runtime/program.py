@@ -59,7 +59,11 @@ def interpreter(program: bytes) -> bytes | None:
         fd = os.open(program, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
-    with open(fd, "rb") as file:
-        line = file.read(LONGEST_FIRST_LINE).split(b"\n")[0].split(b"\0")[0]
+    try:
+        line = os.read(fd, LONGEST_FIRST_LINE).split(b"\n")[0].split(b"\0")[0]
+    except OSError:  # a directory
+        return None
+    finally:
+        os.close(fd)
     words = line[2:].replace(b"\t", b" ").strip(b" ").split(b" ")
     return words[0] if line.startswith(b"#!") and words[0] else None
