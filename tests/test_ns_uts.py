@@ -14,14 +14,17 @@ from mini_docker.linux.step import apply
 from mini_docker.namespaces.uts import plan_uts
 
 
-def test_what_is_not_asked_for_is_not_planned() -> None:
-    for spec in (
-        {},
-        {"linux": {}},
-        {"hostname": "", "domainname": ""},
-        {"linux": {"personality": {}}},
-    ):
-        assert plan_uts(spec) == []
+NOTHING: list[dict[str, Any]] = [
+    {},
+    {"linux": {}},
+    {"hostname": "", "domainname": ""},
+    {"linux": {"personality": {}}},
+]
+
+
+@pytest.mark.parametrize("spec", NOTHING)
+def test_what_is_not_asked_for_is_not_planned(spec: dict[str, Any]) -> None:
+    assert plan_uts(spec) == []
 
 
 def named(spec: dict[str, Any]) -> tuple[str, str, int]:
