@@ -13,7 +13,6 @@ from mini_docker.linux.process import CLONE_NEWUTS, personality, unshare
 from mini_docker.linux.step import apply
 from mini_docker.namespaces.uts import plan_uts
 
-
 NOTHING: list[dict[str, Any]] = [
     {},
     {"linux": {}},

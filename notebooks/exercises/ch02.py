@@ -37,9 +37,13 @@ def check_first_process(answer: Callable[[], tuple[int, int]]) -> Verdict:
     if pid != 1:
         return failed(f"the child was number {pid}: it was born in its parent's namespace")
     if parent != 0:
-        return failed(f"the child saw its parent as {parent}; from inside, a parent outside has no number but 0")
+        return failed(
+            f"the child saw its parent as {parent}; from inside, a parent outside has no number but 0"
+        )
     if changed:
-        return failed("right, but all your later children would be born in that namespace: the caller was changed")
+        return failed(
+            "right, but all your later children would be born in that namespace: the caller was changed"
+        )
     if left:
         return failed("right, but the child is still there: nobody waited for it")
     return passed("number 1, with a parent that has no number")
@@ -103,5 +107,7 @@ def check_reaper(answer: Callable[[int], int]) -> Verdict:
         if result in (8, 9) or result != wanted and not by_signal:
             return failed(f"main ended with {wanted} and you return {result}: whose code is that?")
         if result != wanted:
-            return failed(f"main was ended by signal {int(signal.SIGUSR1)}; a shell says {wanted}, you say {result}")
+            return failed(
+                f"main was ended by signal {int(signal.SIGUSR1)}; a shell says {wanted}, you say {result}"
+            )
     return passed("main's code, and not one zombie")

@@ -26,7 +26,9 @@ def check_two_names(answer: Callable[[], tuple[str, str]]) -> Verdict:
         return failed(f"your function did not come back: {outcome.error or outcome.output.strip()}")
     (own, childs), after = outcome.value
     if after == "inner":
-        return failed("your own name is now 'inner': the namespace was changed for the parent, or shared with it")
+        return failed(
+            "your own name is now 'inner': the namespace was changed for the parent, or shared with it"
+        )
     if after != "outer":
         return failed(f"your own name was 'outer' and is now {after!r}")
     if childs == "outer":
@@ -42,7 +44,9 @@ def check_two_names(answer: Callable[[], tuple[str, str]]) -> Verdict:
 def check_short_name(answer: Callable[[str, str, bool], str | None]) -> Verdict:
     """Check Docker's choice of a host name."""
     if answer(ID, "", False) != ID[:12]:
-        return failed(f"without a wish Docker takes the id's first twelve digits, not {answer(ID, '', False)!r}")
+        return failed(
+            f"without a wish Docker takes the id's first twelve digits, not {answer(ID, '', False)!r}"
+        )
     if answer(ID, "web", False) != "web":
         return failed("the wish 'web' was not granted")
     if answer(ID, "", True) is not None:

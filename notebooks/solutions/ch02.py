@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from exercises.ch02 import check_first_process, check_reaper
-
 from mini_docker.lab import Exercise
 from mini_docker.linux.process import CLONE_NEWPID, clone3, unshare
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from exercises.ch06 import check_short_name, check_two_names
-
 from mini_docker.lab import Exercise
 from mini_docker.linux.process import CLONE_NEWUTS, sethostname, unshare
 
