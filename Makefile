@@ -13,7 +13,7 @@ PART    ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run lab test check doctor reset bench export carry text untext execute pictures clean
-.PHONY: vm vm-run vm-shell vm-test
+.PHONY: vm vm-run vm-shell vm-test box
 
 help: ## list the targets
 	@echo "make TARGET [CMD=...] [NB=06_uts] [PORT=8889] [PEERS=]"
@@ -62,6 +62,9 @@ vm-shell: vm ## look around in it; PORT 8888 of this machine leads there with MI
 
 vm-test: vm ## run the tests and every notebook in it, under control groups v2
 	@labs/vm-test.sh $(PART)
+
+box: vm ## the same image as a Vagrant box, for libvirt: build/mini_docker.box
+	@labs/vm box
 
 export: $(PYTHON) ## cells marked "#| export"  ->  mini_docker/**.py
 	@$(BOOK) export

@@ -5,7 +5,7 @@
 #
 #   --peers     also the programs that the tests hold ours against (runc, podman, dockerd, ...)
 #   --machine   also what makes and starts a virtual machine (labs/vm)
-#   --offline   fetch nothing: use what lies in apt's cache and in .cache/wheels
+#   --offline   fetch nothing: use what lies in apt's cache, .cache/wheels and /var/cache/mini_docker/wheels
 #   --dry-run   say what each step would do; change nothing, need no root
 #   --as WORDS  the command to name when root is needed
 #
@@ -26,6 +26,7 @@ LOCK=/run/mini_docker-provision.lock
 PYTHON=/usr/bin/python3 # Debian's own: a conda or pyenv in PATH is somebody's project
 VENV=$ROOT/.venv
 STAMP=$VENV/mini_docker-stamp
+WHEELS=/var/cache/mini_docker/wheels # in a box from "make box"
 LAUNCHER=$ROOT/labs/bin/mini_docker
 LINK=/usr/local/bin/mini_docker
 POLICY=/usr/sbin/policy-rc.d
@@ -194,7 +195,7 @@ write_stamp() {
 # setuptools goes in first, and builds without isolation: so a later change needs no network for it.
 install_requirements() {
     local install=("$VENV/bin/python" -m pip install --progress-bar off)
-    ((OFFLINE)) && install+=(--no-index --find-links "$CACHE/wheels")
+    ((OFFLINE)) && install+=(--no-index --find-links "$CACHE/wheels" --find-links "$WHEELS")
     logged "${install[@]}" 'setuptools>=70.1' wheel &&
         logged "${install[@]}" --no-build-isolation -e "${ROOT}[lab,test]"
 }
@@ -291,16 +292,17 @@ allow_starts() {
 # ---- what makes and starts a virtual machine --------------------------------------------------------
 
 machine_there() {
-    missing_packages "${MACHINE[@]}" "$(qemu_package)"
+    # shellcheck disable=SC2046
+    missing_packages "${MACHINE[@]}" $(machine_of_processor)
     REMARK="missing: ${MISSING[*]}"
     ((${#MISSING[@]} == 0)) || return 1
     REMARK="already there"
 }
 
-qemu_package() {
+machine_of_processor() {
     case $(uname -m) in
         aarch64) printf 'qemu-system-arm' ;;
-        *) printf 'qemu-system-x86' ;;
+        *) printf 'qemu-system-x86 fdisk grub-pc-bin grub2-common' ;; # the last three: "make box"
     esac
 }
 

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from labs.machine import resident
+from labs.machine.box import make_box
 from labs.machine.image import built_image, ensure_image
 from labs.machine.machine import Machine, clear_stale, hardware, shut_off
-from labs.machine.settings import Settings, read_settings
+from labs.machine.settings import ROOT, Settings, read_settings
 from labs.machine.tasks import Trouble, birth, say
 
 FAILED = 125
@@ -24,6 +25,7 @@ The labs' virtual machine, without Vagrant: Debian packages, booted by qemu, thi
   labs/vm up [--with PID]   keep a machine up, until "down" or until the process PID ends
   labs/vm down              take it down
   labs/vm status            what is there
+  labs/vm box               make build/mini_docker.box of the image, for Vagrant with libvirt
 
 A fresh machine forgets what it wrote to its own disk; /book is this checkout. A failure of the machine, and
 not of the command, is exit status 125.
@@ -114,13 +116,28 @@ def status(settings: Settings, words: list[str]) -> int:
     return 0 if found else 1
 
 
+def box(settings: Settings, words: list[str]) -> int:
+    """Make a Vagrant box of the image."""
+    expect_no(words)
+    make_box(ensure_image(settings.cache), ROOT / "build" / "mini_docker.box")
+    return 0
+
+
 def expect_no(words: list[str]) -> None:
     """Raise Trouble if there are words left over."""
     if words:
         raise Trouble(f"what is {words[0]!r}? See labs/vm --help")
 
 
-VERBS = {"build": build, "run": run, "shell": shell, "up": up, "down": down, "status": status}
+VERBS = {
+    "build": build,
+    "run": run,
+    "shell": shell,
+    "up": up,
+    "down": down,
+    "status": status,
+    "box": box,
+}
 
 
 def main(arguments: Sequence[str]) -> int:
