@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import pathlib
+import signal
+import struct
 import subprocess
 from collections.abc import Iterator
+from ctypes import c_int, c_ulong, c_void_p
 from typing import Any
 
 import pytest
 
 from mini_docker.linux.process import CLONE_NEWNET, setns
+from mini_docker.linux.syscall import system_call
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 COMMAND = str(ROOT / "labs" / "bin" / "mini_docker")
@@ -89,3 +93,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         holder.kill()
         holder.wait()
         holder.stdout.close()
+
+
+def ignore_hidden_signal() -> None:
+    """Ignore signal 32, as posix_spawn(3) does for the programs it starts; signal.signal() cannot."""
+    call = system_call("rt_sigaction", c_int, c_void_p, c_void_p, c_ulong)
+    call(32, struct.pack("4Q", signal.SIG_IGN, 0, 0, 0), None, 8)

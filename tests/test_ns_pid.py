@@ -17,6 +17,7 @@ from mini_docker.linux.process import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, C
 from mini_docker.linux.step import apply
 from mini_docker.namespaces.kinds import FLAGS, PROC_NAMES, entries, new_namespaces, plan_joins
 from mini_docker.namespaces.pid import plan_signals, reap_until
+from tests.system import ignore_hidden_signal
 
 
 def spec_of(*namespaces: Any) -> dict[str, Any]:
@@ -75,6 +76,7 @@ def test_a_namespace_is_joined_by_path_and_only_as_its_kind() -> None:
 
 
 def signals_after_the_plan() -> list[str]:
+    ignore_hidden_signal()
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR2})

@@ -35,6 +35,7 @@ from mini_docker.linux.process import (
     CLONE_NEWUSER,
     PR_SET_PDEATHSIG,
     close_range,
+    default_action,
     prctl,
     set_process_name,
     unshare,
@@ -189,6 +190,7 @@ def reset_signals() -> None:
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         if signal.getsignal(number) is not None:
             signal.signal(number, signal.SIG_DFL)
+    default_action(32)  # ignored where make or another user of posix_spawn(3) started us
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
 
 

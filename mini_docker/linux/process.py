@@ -189,6 +189,7 @@ _close_range = system_call("close_range", c_uint, c_uint, c_uint)
 _keyctl = system_call("keyctl", c_int, c_void_p, c_ulong, c_ulong, c_ulong)
 _setdomainname = system_call("setdomainname", c_char_p, c_ulong)
 _personality = system_call("personality", c_ulong)
+_rt_sigaction = system_call("rt_sigaction", c_int, c_void_p, c_void_p, c_ulong)
 
 
 def close_range(first: int, last: int = 0xFFFFFFFF, flags: int = 0) -> None:
@@ -209,3 +210,13 @@ def setdomainname(name: bytes) -> None:
 def personality(persona: int) -> int:
     """Set the execution domain, return the one before; 0xFFFFFFFF only reads it, personality(2)."""
     return _personality(persona)
+
+
+def default_action(number: int) -> None:
+    """Give a signal its default action, sigaction(2) as the kernel has it. Raises OSError.
+
+    The C library hides two signals from signal(3), which it keeps for its threads (32 and 33), yet
+    posix_spawn(3) starts programs with 32 ignored, and what is ignored stays so over execve. The bytes
+    are the kernel's struct sigaction, all zero: SIG_DFL, no flags, an empty mask.
+    """
+    _rt_sigaction(number, bytes(32), None, 8)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 
-from mini_docker.linux.process import exit_code
+from mini_docker.linux.process import default_action, exit_code
 from mini_docker.linux.step import Step
 
 TYPE_CHECKING = False
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # %% notebooks/02_pid.ipynb#plan-signals
 # These two cannot be caught, so there is nothing to set back.
 UNCATCHABLE = {signal.SIGKILL, signal.SIGSTOP}
+SIGNALS = 64  # _NSIG of asm/signal.h
 
 
 def default_signals() -> None:
@@ -27,8 +28,9 @@ def default_signals() -> None:
     Python ignores SIGPIPE and SIGXFSZ, and an ignored signal stays ignored over execve: `yes | head`
     would never end. The order matters: unblocked first, a waiting signal would find our handlers.
     """
-    for number in signal.valid_signals() - UNCATCHABLE:
-        signal.signal(number, signal.SIG_DFL)
+    for number in range(1, SIGNALS + 1):
+        if number not in UNCATCHABLE:
+            default_action(number)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

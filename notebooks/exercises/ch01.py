@@ -112,12 +112,20 @@ def _ends(answer: Callable[[int, float], int | None]) -> str:
         (lambda: os.kill(os.getpid(), signal.SIGKILL), 137),
     ):
         pid = _child(act)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         said = answer(pid, 5.0)
         if said != code:
             return f"a child ended and a shell would show {code} for it; you returned {said}"
         if os.path.exists(f"/proc/{pid}"):
             return "the child that ended is still in /proc: it was never reaped"
     return ""
+
+
+def _ends_later(answer: Callable[[int, float], int | None]) -> str:
+    """Return what is wrong with the answer for a child that ends while it is waited for, or ""."""
+    pid = _child(lambda: (time.sleep(0.1), os._exit(3)))
+    said = answer(pid, 5.0)
+    return "" if said == 3 else f"a child ended with 3 while you waited; you returned {said}"
 
 
 def _stays(answer: Callable[[int, float], int | None]) -> str:
@@ -144,7 +152,7 @@ def _stays(answer: Callable[[int, float], int | None]) -> str:
 def _wait_for(answer: Callable[[int, float], int | None]) -> str:
     """Return the first thing that is wrong, or ""."""
     fds = _open_fds()
-    wrong = _ends(answer) or _stays(answer)
+    wrong = _ends(answer) or _stays(answer) or _ends_later(answer)
     if not wrong and _open_fds() > fds:
         wrong = (
             "after your calls more descriptors are open than before: each wait leaves one behind"

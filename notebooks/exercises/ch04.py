@@ -80,14 +80,11 @@ def check_readonly_bind(answer: Callable[[str, str], object]) -> Verdict:
     return passed("read-only through the target, writable at the source, no other flag lost")
 
 
-def _climb(directory_fd: int, flag: str) -> bool:
-    """Return whether `flag`, a path of the host, is found by going up from a directory."""
+def _climbs_out(directory_fd: int, root: os.stat_result) -> bool:
+    """Return whether going up from a directory ends anywhere else than at `root`."""
     for _ in range(64):
         directory_fd = os.open("..", os.O_PATH, dir_fd=directory_fd)
-    with contextlib.suppress(OSError):
-        os.stat(flag.lstrip("/"), dir_fd=directory_fd)
-        return True
-    return False
+    return not os.path.samestat(os.stat(directory_fd), root)
 
 
 def _open_directories() -> list[int]:
@@ -100,20 +97,19 @@ def _open_directories() -> list[int]:
     return found
 
 
-def _attack(flag: str) -> dict[str, bool]:
-    """Try to reach the host's file `flag` from inside, in three ways."""
-    facts = {"descriptor": any(_climb(fd, flag) for fd in _open_directories())}
-    facts["working directory"] = _climb(os.open(".", os.O_PATH), flag)
+def _attack() -> dict[str, bool]:
+    """Try to get out of the root, in three ways."""
+    root = os.stat("/")
+    facts = {"descriptor": any(_climbs_out(fd, root) for fd in _open_directories())}
+    facts["working directory"] = _climbs_out(os.open(".", os.O_PATH), root)
     os.chdir("/")
     os.mkdir("x")
     os.chroot("x")
-    facts["chroot"] = _climb(os.open(".", os.O_PATH), flag)
+    facts["chroot"] = _climbs_out(os.open(".", os.O_PATH), root)
     return facts
 
 
-def _inside(
-    answer: Callable[[str], object], root: str, flag: str, report_fd: int, go_fd: int
-) -> None:
+def _inside(answer: Callable[[str], object], root: str, report_fd: int, go_fd: int) -> None:
     """Be the process that enters: answer, let the other one look, attack; report all in lines of JSON."""
     report: dict[str, Any] = {}
     try:
@@ -127,10 +123,10 @@ def _inside(
     os.write(report_fd, json.dumps(report).encode())
     os.read(go_fd, 1)
     if report.get("entered"):
-        os.write(report_fd, json.dumps(_attack(flag)).encode())
+        os.write(report_fd, json.dumps(_attack()).encode())
 
 
-def _enter(answer: Callable[[str], object], root: str, flag: str) -> dict[str, Any]:
+def _enter(answer: Callable[[str], object], root: str) -> dict[str, Any]:
     """Let a child enter `root` and attack; add what its mountinfo shows, seen from outside."""
     (report_fd, child_report_fd), (child_go_fd, go_fd) = os.pipe(), os.pipe()
     child = os.fork()
@@ -138,7 +134,7 @@ def _enter(answer: Callable[[str], object], root: str, flag: str) -> dict[str, A
         try:
             for fd in (report_fd, go_fd):
                 os.close(fd)
-            _inside(answer, root, flag, child_report_fd, child_go_fd)
+            _inside(answer, root, child_report_fd, child_go_fd)
         finally:
             os._exit(0)
     os.close(child_report_fd)
@@ -156,11 +152,10 @@ def _enter(answer: Callable[[str], object], root: str, flag: str) -> dict[str, A
 def check_enter_root(answer: Callable[[str], object]) -> Verdict:
     """Check that after `answer(path)` the directory is the root, and that nothing leads out of it."""
     with tempfile.TemporaryDirectory() as host:
-        root, flag = f"{host}/root", f"{host}/flag"
+        root = f"{host}/root"
         os.mkdir(root)
         Path(root, "inside").touch()
-        Path(flag).touch()
-        outcome = run_in_child(_enter, answer, root, flag)
+        outcome = run_in_child(_enter, answer, root)
     facts = outcome.value
     if facts is None:
         return failed(f"your function ended its process: {outcome.output.strip() or outcome.error}")
