@@ -26,6 +26,7 @@ LOCK=/run/mini_docker-provision.lock
 PYTHON=/usr/bin/python3 # Debian's own: a conda or pyenv in PATH is somebody's project
 VENV=$ROOT/.venv
 STAMP=$VENV/mini_docker-stamp
+PEERS_STAMP=$VENV/mini_docker-peers
 WHEELS=/var/cache/mini_docker/wheels # in a box from "make box"
 LAUNCHER=$ROOT/labs/bin/mini_docker
 LINK=/usr/local/bin/mini_docker
@@ -193,11 +194,11 @@ write_stamp() {
 }
 
 # setuptools goes in first, and builds without isolation: so a later change needs no network for it.
-install_requirements() {
+install_requirements() { # [",peers"]
     local install=("$VENV/bin/python" -m pip install --progress-bar off)
     ((OFFLINE)) && install+=(--no-index --find-links "$CACHE/wheels" --find-links "$WHEELS")
     logged "${install[@]}" 'setuptools>=70.1' wheel &&
-        logged "${install[@]}" --no-build-isolation -e "${ROOT}[lab,test]"
+        logged "${install[@]}" --no-build-isolation -e "${ROOT}[lab,test${1:-}]"
 }
 
 # ---- the command ------------------------------------------------------------------------------------
@@ -227,6 +228,8 @@ peers_there() {
     REMARK="missing: ${MISSING[*]}"
     ((${#MISSING[@]} == 0)) || return 1
     [[ ! -e $POLICY ]] || ! is_our_policy || return 1
+    REMARK="missing: the Python packages"
+    [[ -r $PEERS_STAMP && $(<"$PEERS_STAMP") == "$(fingerprint)" ]] || return 1
     REMARK="all there"
     [[ ! -s $NOT_IN_APT ]] || REMARK="there, but for $(<"$NOT_IN_APT"), which this machine's apt does not have"
 }
@@ -243,7 +246,7 @@ missing_peers() {
 
 peers_make() {
     local name known=() status=0
-    refresh_apt
+    ((${#MISSING[@]} == 0)) || refresh_apt
     for name in "${MISSING[@]}"; do
         ! apt-cache show --no-all-versions "$name" >/dev/null 2>&1 || known+=("$name")
     done
@@ -254,6 +257,7 @@ peers_make() {
     rm -f "$NOT_IN_APT"
     missing_peers
     mkdir -p "$CACHE" && printf '%s' "${MISSING[*]}" >"$NOT_IN_APT"
+    install_requirements ",peers" && fingerprint >"$PEERS_STAMP"
 }
 
 # Debian asks policy-rc.d(8) before it starts a freshly installed service; 101 means no. A dockerd that

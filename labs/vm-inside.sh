@@ -7,7 +7,7 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 source labs/test.sh
 
-OUTSIDE=(book start_path vm imports import_budget notebooks_are_source)
+OUTSIDE=(book start_path vm imports import_budget notebooks_are_source environment_yml)
 NBVAL=(--nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval_sanitize.cfg)
 STATUS=0
 

@@ -11,7 +11,9 @@ import asyncio
 import json
 import platform
 import re
+from importlib import import_module
 from importlib.metadata import Distribution, distributions
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,6 @@ from packaging.requirements import Requirement
 from conftest import ROOT
 from tests.conftest import cannot_run_here
 from tests.test_start_path import CONDA_NAMES
-
-try:
-    import rattler
-except ImportError:
-    rattler = None
 
 OTHERS = {"python": platform.python_version(), "graphviz": "2.43.0", "pip": "23.0"}
 PYPI_TO_CONDA = {pypi: conda for conda, pypi in CONDA_NAMES.items() if pypi}
@@ -84,8 +81,9 @@ def make_channel(channel: Path) -> None:
 
 def solve(channel: Path, wanted: list[str]) -> dict[str, str]:
     """Return what the solver takes: {"ipykernel": "6.29.5", ...}."""
-    if rattler is None:
-        cannot_run_here("there is no py-rattler (remedy: .venv/bin/pip install py-rattler)")
+    if find_spec("rattler") is None:
+        cannot_run_here("there is no py-rattler (remedy: sudo labs/provision.sh --peers)")
+    rattler: Any = import_module("rattler")
     matches = [rattler.MatchSpec(spec, strict=True) for spec in wanted]
     solving = rattler.solve(
         sources=[channel.as_uri()], specs=matches, platforms=["linux-64", "noarch"]
