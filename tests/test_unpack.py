@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from mini_docker.images import unpack
-from mini_docker.images.layout import MEDIA_TYPE_LAYER, ImageError, Layout, sha256
+from mini_docker.images.layout import MEDIA_TYPE_LAYER, Digest, ImageError, Layout
 from mini_docker.images.unpack import LayerError, unpack_layer
 
 pytestmark = pytest.mark.root
@@ -62,7 +62,7 @@ class Case:
         layer = self.layout.put(data, MEDIA_TYPE_LAYER)._replace(**changed)
         if "digest" in changed:
             Path(self.layout.blob_path(layer.digest)).write_bytes(data)
-        return Path(unpack_layer(self.layout, layer, diff_id or sha256(data), str(self.layers)))
+        return Path(unpack_layer(self.layout, layer, diff_id or Digest.of(data), str(self.layers)))
 
     def untouched(self) -> None:
         assert os.listdir(self.secret.parent) == ["secret"]
@@ -172,7 +172,7 @@ def test_modes_owners_times_kinds_and_odd_names_are_kept(case: Case) -> None:
         entry("disk", tarfile.BLKTYPE, devmajor=8, devminor=1, mode=0o600),
         entry(odd),
     )
-    root = case.unpack(gzip.compress(data), sha256(data))
+    root = case.unpack(gzip.compress(data), Digest.of(data))
     status = os.stat(root / "d/setuid")
     assert (status.st_mode, status.st_uid, status.st_gid) == (0o106755, 7, 8)
     assert (status.st_mtime, status.st_size) == (1_000_000_000, 5000)
@@ -231,8 +231,8 @@ PACKED = gzip.compress(DATA, mtime=0)
 WRONG: dict[str, tuple[bytes, dict[str, Any], str]] = {
     "no tar": (b"#!/bin/sh\n" * 99, {}, "not a tar archive"),
     "half a tar": (DATA[: len(DATA) // 2], {}, "not a tar archive"),
-    "half a gzip": (PACKED[:-20], {"diff_id": sha256(DATA)}, ""),
-    "a damaged gzip": (PACKED[:40] + bytes(20) + PACKED[60:], {"diff_id": sha256(DATA)}, ""),
+    "half a gzip": (PACKED[:-20], {"diff_id": Digest.of(DATA)}, ""),
+    "a damaged gzip": (PACKED[:40] + bytes(20) + PACKED[60:], {"diff_id": Digest.of(DATA)}, ""),
     "another digest": (DATA, {"digest": DIGEST}, "do not match its digest"),
     "another size": (DATA, {"size": 5}, "do not match its digest"),
     "another diff_id": (DATA, {"diff_id": DIGEST}, f"its image says {DIGEST}"),

@@ -18,6 +18,7 @@ from mini_docker.images.layout import (
     Descriptor,
     ImageError,
     Layout,
+    as_json,
 )
 
 TYPE_CHECKING = False
@@ -125,12 +126,7 @@ def install_busybox(layout: Layout) -> Descriptor:
     manifest = {
         "schemaVersion": 2,
         "mediaType": MEDIA_TYPE_MANIFEST,
-        "config": _as_json(layout.put(config, MEDIA_TYPE_CONFIG)),
-        "layers": [_as_json(layer)],
+        "config": as_json(layout.put(config, MEDIA_TYPE_CONFIG)),
+        "layers": [as_json(layer)],
     }
     return layout.name_image("busybox", manifest)
-
-
-def _as_json(descriptor: Descriptor) -> dict[str, Any]:
-    media_type, digest, size = descriptor
-    return {"mediaType": media_type, "digest": digest, "size": size}

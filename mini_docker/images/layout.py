@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -12,7 +13,9 @@ from collections import namedtuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NamedTuple
+    from typing import IO, Any, NamedTuple
+
+    from mini_docker.images.ingest import Ingest, Lease
 
     class Descriptor(NamedTuple):
         """What a blob is, which one, and how many bytes. Source: OCI image-spec, descriptor.md."""
@@ -22,26 +25,41 @@ if TYPE_CHECKING:
         size: int
 
     class Image(NamedTuple):
-        """A named image: its manifest's digest, its config, and its layers from the lowest up."""
+        """A named image: its manifest's digest, its config, its layers from the lowest up.
+
+        `id` is the config's digest: what `docker images` calls the image's ID.
+        """
 
         name: str
         digest: str
         config: dict[str, Any]
         layers: tuple[Descriptor, ...]
+        id: str
 
 else:
     Descriptor = namedtuple("Descriptor", ("media_type", "digest", "size"))
-    Image = namedtuple("Image", ("name", "digest", "config", "layers"))
+    Image = namedtuple("Image", ("name", "digest", "config", "layers", "id"))
 
 
 # %% notebooks/12_images.ipynb#words
 MEDIA_TYPE_INDEX = "application/vnd.oci.image.index.v1+json"
 MEDIA_TYPE_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 MEDIA_TYPE_CONFIG = "application/vnd.oci.image.config.v1+json"
+MEDIA_TYPE_EMPTY = "application/vnd.oci.empty.v1+json"
 MEDIA_TYPE_LAYER = "application/vnd.oci.image.layer.v1.tar"
+DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
+INDEX_TYPES = frozenset({MEDIA_TYPE_INDEX, DOCKER_LIST})
+MANIFEST_TYPES = frozenset({MEDIA_TYPE_MANIFEST, DOCKER_MANIFEST})
+LAYER_TYPES = frozenset(
+    {DOCKER_LAYER, f"{DOCKER_LAYER}.gzip", f"{DOCKER_LAYER}.zstd"}
+    | {f"{MEDIA_TYPE_LAYER}{how}" for how in ("", "+gzip", "+zstd")}
+)
 REF_NAME = "org.opencontainers.image.ref.name"
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}
-HEX = frozenset("0123456789abcdef")
+LARGEST_DOCUMENT = 8 << 20  # bytes; registries refuse manifests of more than 4 MiB
 # host[:port]/part/part:tag@digest, where only a first part with a dot or a colon, or localhost, is a host
 _LABEL = r"(?:[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9-]*[A-Za-z0-9])"
 _HOST = rf"(?=[^/]*[.:]|localhost/)(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
@@ -73,32 +91,45 @@ def full_name(name: str) -> str:
     return name if found["tag"] or found["digest"] else f"{name}:latest"
 
 
-def sha256(data: bytes) -> str:
-    """Return the digest of `data`, "sha256:" and 64 hex digits."""
-    import hashlib  # only writers and verifiers need it: it costs a run 3 ms
+# %% notebooks/12_images.ipynb#digest-type
+class Digest(str):
+    """A blob's name: algorithm, colon, hex digits of its bytes' hash. Source: OCI descriptor.md."""
 
-    return "sha256:" + hashlib.sha256(data).hexdigest()
+    __slots__ = ()
+    LENGTHS = {"sha256": 64, "sha512": 128}
+    HEX = frozenset("0123456789abcdef")
+
+    @classmethod
+    def parse(cls, text: str) -> Digest:
+        """Return `text` as a digest. Raises ImageError for what is none, and for unknown algorithms."""
+        algorithm, _, encoded = text.partition(":")
+        if len(encoded) != cls.LENGTHS.get(algorithm) or not cls.HEX.issuperset(encoded):
+            raise ImageError(f"{text[:200]!r} is not a sha256 or sha512 digest")
+        return cls(text)
+
+    @classmethod
+    def of(cls, data: bytes, algorithm: str = "sha256") -> Digest:
+        """Return the digest of `data`."""
+        import hashlib  # only writers and verifiers need it: it costs a run 3 ms
+
+        return cls(f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}")
+
+    @property
+    def algorithm(self) -> str:
+        """The part before the colon: "sha256"."""
+        return self.partition(":")[0]
+
+    @property
+    def encoded(self) -> str:
+        """The part after the colon: hex digits."""
+        return self.partition(":")[2]
 
 
 # %% notebooks/12_images.ipynb#write-atomically
-def _checked_entry(entry: Any) -> dict[str, Any]:
-    """Return an entry of the index that has the right shape. Raises TypeError, KeyError."""
-    if not isinstance(entry, dict) or not isinstance(entry["digest"], str):
-        raise TypeError(f"{entry!r} is no descriptor")
-    if not isinstance(entry.get("annotations") or {}, dict):
-        raise TypeError(f"annotations of {entry['digest']} are no object")
-    return entry
-
-
-def _entry_name(entry: dict[str, Any]) -> str | None:
-    name = (entry.get("annotations") or {}).get(REF_NAME)
-    return name if isinstance(name, str) else None
-
-
 def write_atomically(path: str, data: bytes, mode: int = 0o644) -> None:
     """Write a file so that it is either whole or not there, whatever dies: temporary name, fsync, rename."""
-    temporary = f"{path}.{os.getpid()}.tmp"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    temporary = f"{path}.{os.urandom(6).hex()}.tmp"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with open(fd, "wb") as file:
             file.write(data)
@@ -108,6 +139,86 @@ def write_atomically(path: str, data: bytes, mode: int = 0o644) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+class Guard:
+    """A flock(2) on a file, held inside a `with` statement; any number may hold it `shared`."""
+
+    def __init__(self, path: str, shared: bool = False) -> None:
+        """Name the file; it is made when first locked."""
+        self.path = path
+        self.operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+
+    def __enter__(self) -> None:
+        """Wait for the lock."""
+        self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self.fd, self.operation)
+
+    def __exit__(self, *_: object) -> None:
+        """Let it go."""
+        os.close(self.fd)
+
+
+# %% notebooks/12_images.ipynb#entries
+def checked_entry(entry: Any) -> dict[str, Any]:
+    """Return a descriptor in JSON that has the right shape. Raises TypeError, KeyError."""
+    if not isinstance(entry, dict) or not isinstance(entry["digest"], str):
+        raise TypeError(f"{entry!r} is no descriptor")
+    for key in ("annotations", "platform"):
+        if not isinstance(entry.get(key) or {}, dict):
+            raise TypeError(f"{key} of {entry['digest']} are no object")
+    checked: dict[str, Any] = entry
+    return checked
+
+
+def entry_name(entry: dict[str, Any]) -> str | None:
+    """Return what an entry of index.json calls its image; None for one that has lost its name."""
+    name = (entry.get("annotations") or {}).get(REF_NAME)
+    return name if isinstance(name, str) else None
+
+
+def as_json(descriptor: Descriptor) -> dict[str, Any]:
+    """Return a descriptor as it stands in a manifest."""
+    media_type, digest, size = descriptor
+    return {"mediaType": media_type, "digest": digest, "size": size}
+
+
+def as_descriptor(entry: dict[str, Any]) -> Descriptor:
+    """Return the descriptor of an entry. Raises ImageError, KeyError, TypeError for one that is none."""
+    size = entry["size"]
+    if not isinstance(size, int) or size < 0:
+        raise TypeError(f"size {size!r} of {entry['digest']}")
+    return Descriptor(str(entry.get("mediaType", "")), Digest.parse(entry["digest"]), size)
+
+
+def this_platform() -> str:
+    """Return what this machine runs, as Docker writes it: "linux/amd64"."""
+    machine = os.uname().machine
+    return f"linux/{ARCHITECTURE.get(machine, machine)}"
+
+
+def platform_of(entry: dict[str, Any]) -> str:
+    """Return the platform of an index's entry, "linux/arm64/v8"; "" where it says none."""
+    platform = entry.get("platform") or {}
+    parts = (platform.get("os"), platform.get("architecture"), platform.get("variant"))
+    return "/".join(str(part) for part in parts if part).replace("arm64/v8", "arm64")
+
+
+def choose(entries: list[dict[str, Any]], wanted: str, name: str) -> dict[str, Any]:
+    """Return the entry for the platform `wanted`: the exact one, one with a variant, one that says nothing.
+
+    Raises ImageError, which lists the platforms that there are.
+    """
+    wanted = wanted.replace("arm64/v8", "arm64")
+    by_platform: dict[str, dict[str, Any]] = {
+        platform_of(entry): entry for entry in reversed(entries)
+    }
+    for platform in (wanted, *sorted(by_platform), ""):
+        fits = platform in (wanted, "") or platform.startswith(f"{wanted}/")
+        if fits and platform in by_platform:
+            return by_platform[platform]
+    known = ", ".join(map(platform_of, entries)) or "none at all"
+    raise ImageError(f"image {name} is not made for {wanted}, only for: {known}")
 
 
 # %% notebooks/12_images.ipynb#layout
@@ -120,38 +231,39 @@ class Layout:
 
     def create(self) -> None:
         """Make an empty layout where none is; one that is there stays as it is."""
-        os.makedirs(f"{self.directory}/blobs/sha256", exist_ok=True)
-        marker = f"{self.directory}/oci-layout"
-        if not os.path.exists(marker):
-            write_atomically(marker, b'{"imageLayoutVersion": "1.0.0"}')
-        if not os.path.exists(self._index_path):
-            self._write_index([])
+        for name in (*(f"blobs/{algorithm}" for algorithm in Digest.LENGTHS), "ingest", "leases"):
+            os.makedirs(f"{self.directory}/{name}", exist_ok=True)
+        if os.path.exists(self._index_path) and os.path.exists(f"{self.directory}/oci-layout"):
+            return
+        with self.lock():
+            write_atomically(f"{self.directory}/oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
+            if not os.path.exists(self._index_path):
+                self.write_index([])
 
     @property
     def _index_path(self) -> str:
         return f"{self.directory}/index.json"
 
-    def blob_path(self, digest: str) -> str:
-        """Return where the blob of `digest` lies. Raises ImageError for what is no sha256 digest."""
-        algorithm, _, encoded = digest.partition(":")
-        if algorithm != "sha256" or len(encoded) != 64 or not HEX.issuperset(encoded):
-            raise ImageError(f"{digest!r} is not a sha256 digest")
-        return f"{self.directory}/blobs/sha256/{encoded}"
+    def lock(self, shared: bool = False) -> Guard:
+        """Return the lock of index.json and of who holds what, for a `with` statement; held shortly."""
+        return Guard(f"{self.directory}/lock", shared)
 
-    def put(self, data: bytes, media_type: str) -> Descriptor:
-        """Store a blob under its digest, durably, and describe it; one that is there is left alone."""
-        digest = sha256(data)
-        path = self.blob_path(digest)
-        if not os.path.exists(path):
-            write_atomically(path, data)
-        return Descriptor(media_type, digest, len(data))
+    def blob_path(self, digest: str) -> str:
+        """Return where the blob of `digest` lies. Raises ImageError for what is no digest."""
+        parsed = Digest.parse(digest)
+        return f"{self.directory}/blobs/{parsed.algorithm}/{parsed.encoded}"
+
+    def has(self, digest: str) -> bool:
+        """Return whether the blob is here: whole, because it got its name only then."""
+        return os.path.exists(self.blob_path(digest))
 
     def read_json(self, digest: str) -> dict[str, Any]:
-        """Return the JSON object in the blob of `digest`. Raises ImageError."""
+        """Return the JSON object in the blob of `digest`. Raises ImageError, also beyond 8 MB."""
         try:
             with open(self.blob_path(digest), "rb") as file:
-                document = json.loads(file.read())
-        except (OSError, ValueError) as error:
+                data = file.read(LARGEST_DOCUMENT)
+            document = json.loads(data)
+        except (OSError, ValueError, RecursionError) as error:
             raise ImageError(
                 f"blob {digest} of {self.directory} cannot be read: {error}"
             ) from error
@@ -167,57 +279,134 @@ class Layout:
         try:
             with open(self._index_path, "rb") as file:
                 return [
-                    _checked_entry(entry) for entry in list(json.loads(file.read())["manifests"])
+                    checked_entry(entry) for entry in list(json.loads(file.read())["manifests"])
                 ]
         except FileNotFoundError:
             return []
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ImageError(f"{self._index_path} cannot be read: {error!r}") from error
 
-    def names(self) -> list[str]:
-        """Return the names in the index, sorted; a bare tag, as skopeo writes, is a name too."""
-        return sorted(filter(None, map(_entry_name, self.entries())))
-
-    def image(self, name: str) -> Image:
-        """Return the image called `name`. Raises NoSuchImage, or ImageError for a broken layout."""
-        wanted = full_name(name)
-        for entry in self.entries():
-            if _entry_name(entry) in (wanted, name):
-                return self._read_image(wanted, entry["digest"])
-        raise NoSuchImage(f"No such image: {wanted}")
-
-    def _read_image(self, name: str, digest: str) -> Image:
-        manifest = self.read_json(digest)
-        try:
-            config = self.read_json(manifest["config"]["digest"])
-            layers = tuple(
-                Descriptor(layer["mediaType"], layer["digest"], layer["size"])
-                for layer in manifest["layers"]
-            )
-            diff_ids = config["rootfs"]["diff_ids"]
-            for named in (*diff_ids, *(layer.digest for layer in layers)):
-                self.blob_path(named)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ImageError(f"image {name}: its manifest or config lacks {error}") from error
-        if len(diff_ids) != len(layers):
-            raise ImageError(f"image {name}: {len(layers)} layers but {len(diff_ids)} diff_ids")
-        return Image(name, digest, config, layers)
-
-    def name_image(self, name: str, manifest: dict[str, Any]) -> Descriptor:
-        """Store `manifest` and make `name` mean it, atomically, in place of what it meant before."""
-        data = json.dumps(manifest, sort_keys=True).encode()
-        descriptor = self.put(data, MEDIA_TYPE_MANIFEST)
-        full = full_name(name)
-        entry = {
-            "mediaType": descriptor.media_type,
-            "digest": descriptor.digest,
-            "size": descriptor.size,
-            "annotations": {REF_NAME: full},
-        }
-        others = [other for other in self.entries() if _entry_name(other) != full]
-        self._write_index([*others, entry])
-        return descriptor
-
-    def _write_index(self, manifests: list[dict[str, Any]]) -> None:
+    def write_index(self, manifests: list[dict[str, Any]]) -> None:
+        """Replace index.json, atomically. The caller holds `lock` since it read the old one."""
         index = {"schemaVersion": 2, "mediaType": MEDIA_TYPE_INDEX, "manifests": manifests}
         write_atomically(self._index_path, json.dumps(index, sort_keys=True).encode())
+
+    def names(self) -> list[str]:
+        """Return the names in the index, sorted; a bare tag, as skopeo writes, is a name too."""
+        return sorted(set(filter(None, map(entry_name, self.entries()))))
+
+    def image(self, name: str) -> Image:
+        """Return the image called `name` for this machine. Raises NoSuchImage, or ImageError if broken."""
+        return self.resolve(name, this_platform())
+
+    def resolve(self, name: str, platform: str) -> Image:
+        """Return the image called `name` for `platform` ("linux/arm64"), by its index if it has one.
+
+        Raises NoSuchImage; ImageError for a broken layout or an image that is not made for `platform`.
+        """
+        wanted = full_name(name)
+        found = [entry for entry in self.entries() if entry_name(entry) in (wanted, name)]
+        if not found:
+            raise NoSuchImage(f"No such image: {wanted}")
+        return self.open_image(wanted, choose(found, platform, wanted), platform)
+
+    def open_image(self, name: str, entry: dict[str, Any], platform: str) -> Image:
+        """Return the image that `entry`, of the index or of an image's own index, leads to."""
+        document = self.read_json(entry["digest"])
+        try:
+            if "manifests" in document:
+                inner = choose([checked_entry(e) for e in document["manifests"]], platform, name)
+                return self._read_image(name, inner["digest"], self.read_json(inner["digest"]))
+            return self._read_image(name, entry["digest"], document)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ImageError(f"image {name}: its manifest or config lacks {error}") from error
+
+    def _read_image(self, name: str, digest: str, manifest: dict[str, Any]) -> Image:
+        config_digest = manifest["config"]["digest"]
+        config = self.read_json(config_digest)
+        layers = tuple(map(as_descriptor, manifest["layers"]))
+        diff_ids = config["rootfs"]["diff_ids"]
+        for diff_id in diff_ids:
+            Digest.parse(diff_id)
+        if len(diff_ids) != len(layers):
+            raise ImageError(f"image {name}: {len(layers)} layers but {len(diff_ids)} diff_ids")
+        return Image(name, digest, config, layers, config_digest)
+
+    def tag(self, name: str, descriptor: Descriptor) -> None:
+        """Make `name` mean `descriptor`, atomically; what it meant before stays, without a name.
+
+        Raises ImageError for a descriptor whose blob is not here.
+        """
+        full = full_name(name)
+        if not self.has(descriptor.digest):
+            raise ImageError(f"{full}: its manifest {descriptor.digest} is not in the store")
+        with self.lock():
+            old = self.entries()
+            kept = [entry for entry in old if entry_name(entry) != full]
+            self.write_index(
+                [*without_twins(old, kept, descriptor.digest), name_entry(descriptor, full)]
+            )
+
+    def untag(self, name: str) -> None:
+        """Take the name away, atomically; the image stays, without a name. Raises NoSuchImage."""
+        full = full_name(name)
+        with self.lock():
+            old = self.entries()
+            kept = [entry for entry in old if entry_name(entry) not in (full, name)]
+            if len(kept) == len(old):
+                raise NoSuchImage(f"No such image: {full}")
+            self.write_index(without_twins(old, kept, ""))
+
+    def name_image(self, name: str, manifest: dict[str, Any]) -> Descriptor:
+        """Store `manifest` and make `name` mean it."""
+        data = json.dumps(manifest, sort_keys=True).encode()
+        descriptor = self.put(data, manifest.get("mediaType", MEDIA_TYPE_MANIFEST))
+        self.tag(name, descriptor)
+        return descriptor
+
+    def put(self, data: bytes, media_type: str) -> Descriptor:
+        """Store a small blob under its digest, durably, and describe it; one that is there is left alone."""
+        descriptor = Descriptor(media_type, Digest.of(data), len(data))
+        with self.ingest(descriptor) as ingest:
+            if ingest.offset < len(data):
+                ingest.write(data[ingest.offset :])
+            return ingest.commit()
+
+    def ingest(self, descriptor: Descriptor) -> Ingest:
+        """Begin, or go on with, the blob of `descriptor`. Raises ImageError."""
+        from mini_docker.images.ingest import Ingest  # writers only: it imports hashlib
+
+        return Ingest(self, descriptor)
+
+    def open_blob(self, digest: str) -> IO[bytes]:
+        """Open a blob for reading. Raises ImageError for one that is not here."""
+        try:
+            return open(self.blob_path(digest), "rb")
+        except OSError as error:
+            raise ImageError(f"blob {digest} cannot be read: {error}") from error
+
+    def lease(self, resumable: bool = False) -> Lease:
+        """Return a lease, for a `with` statement: what it holds, no garbage collection removes."""
+        from mini_docker.images.ingest import Lease
+
+        return Lease(self, resumable)
+
+
+def name_entry(descriptor: Descriptor, name: str) -> dict[str, Any]:
+    """Return the entry of index.json that calls `descriptor` by `name`."""
+    return {**as_json(descriptor), "annotations": {REF_NAME: name}}
+
+
+def without_twins(
+    old: list[dict[str, Any]], kept: list[dict[str, Any]], named: str
+) -> list[dict[str, Any]]:
+    """Return `kept`, and without a name each image of `old` that would be lost; drop it where it has one.
+
+    `named` is the digest of the image that is about to get a name.
+    """
+    known = {named} | {entry["digest"] for entry in kept if entry_name(entry)}
+    nameless = {entry["digest"]: entry for entry in old if entry["digest"] not in known}
+    for entry in nameless.values():
+        annotations = entry.get("annotations") or {}
+        entry["annotations"] = {k: v for k, v in annotations.items() if k != REF_NAME}
+    return [*(entry for entry in kept if entry_name(entry)), *nameless.values()]
