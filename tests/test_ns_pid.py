@@ -15,7 +15,14 @@ from mini_docker.lab import run_in_child
 from mini_docker.linux import process
 from mini_docker.linux.process import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUTS, unshare
 from mini_docker.linux.step import apply
-from mini_docker.namespaces.kinds import FLAGS, PROC_NAMES, entries, new_namespaces, plan_joins
+from mini_docker.namespaces.kinds import (
+    FLAGS,
+    PROC_NAMES,
+    entries,
+    new_namespaces,
+    plan_births,
+    plan_joins,
+)
 from mini_docker.namespaces.pid import plan_signals, reap_until
 from tests.system import ignore_hidden_signal
 
@@ -38,7 +45,8 @@ def test_what_is_new_and_what_is_joined() -> None:
     spec = spec_of({"type": "mount"}, {"type": "uts", "path": "/u"}, {"type": "pid", "path": ""},
                    {"type": "user", "path": "/x"}, {"type": "network", "path": "/n"})  # fmt: skip
     assert new_namespaces(spec) == CLONE_NEWNS | CLONE_NEWPID
-    assert [step.arguments[0] for step in plan_joins(spec)] == ["/x", "/n", "/u"]  # user first
+    assert [step.arguments[0] for step in plan_births(spec)] == ["/x"]
+    assert [step.arguments[0] for step in plan_joins(spec)] == ["/n", "/u"]  # as in FLAGS
     assert new_namespaces({}) == 0 and plan_joins({"linux": {}}) == []
 
 

@@ -85,7 +85,11 @@ def test_the_order_of_steps(early: str, late: str, why: str) -> None:
 
 def test_the_last_words_before_exec() -> None:
     """PDEATHSIG is cleared by a change of ids, so it is set again; dumpable is the very last."""
-    assert names_of(spec_of())[-2:] == ["die with the supervisor", "hide from ptrace until exec"]
+    assert names_of(spec_of())[-3:] == [
+        "die with the supervisor",
+        "close what else is open",
+        "hide from ptrace until exec",
+    ]
     assert names_of(spec_of()).index("die with the supervisor") == 0
 
 

@@ -74,6 +74,8 @@ CHAPTERS = (
     Chapter("9", "Privileges", (*BASE, "seccomp")),
     Chapter("10", "Layers", (*BASE, "overlay")),
     Chapter("11", "The runtime", RUNTIME),
+    Chapter("11b", "Create and start", RUNTIME),
+    Chapter("11c", "Exec", RUNTIME),
     Chapter("12", "Images", (*BASE, "disk")),
     Chapter("14", "Containers", ENGINE),
     Chapter("19", "The command line", ENGINE),

@@ -22,6 +22,7 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 CLONE_PIDFD = 0x00001000
+CLONE_PARENT = 0x00008000
 CLONE_INTO_CGROUP = 0x200000000
 
 _unshare = system_call("unshare", c_int)
@@ -77,14 +78,15 @@ class clone_args(ctypes.Structure):  # noqa: N801 (the kernel's name)
 def clone3(flags: int, cgroup_fd: int | None = None) -> tuple[int, int]:
     """Fork a child in new namespaces; return (0, -1) in the child, (pid, pidfd) in the parent, clone3(2).
 
-    `flags` are CLONE_NEW*; a `cgroup_fd` (a cgroup v2 directory) makes the child start inside that cgroup.
+    `flags` are CLONE_NEW*; a `cgroup_fd` (a cgroup v2 directory) makes the child start inside that cgroup;
+    CLONE_PARENT makes it a child of the caller's parent, which gets the signal of its end.
     Only for a process with one thread: the child of a threaded Python may hang. Raises OSError.
     """
     pidfd = c_int(-1)
     arguments = clone_args(
         flags=flags | CLONE_PIDFD | (CLONE_INTO_CGROUP if cgroup_fd is not None else 0),
         pidfd=ctypes.addressof(pidfd),
-        exit_signal=signal.SIGCHLD,
+        exit_signal=0 if flags & CLONE_PARENT else signal.SIGCHLD,
         cgroup=cgroup_fd or 0,
     )
     pid = _clone3(byref(arguments), sizeof(arguments))

@@ -75,15 +75,29 @@ def join(path: str, flag: int) -> None:
         os.close(fd)
 
 
-def plan_joins(spec: dict[str, Any]) -> list[Step]:
-    """Plan the namespaces that are named by a path, in the order of FLAGS.
+# setns(2) into a pid namespace counts for the children alone; into a user namespace it takes away the
+# right to clone as the host's root. A process is born in these two, and enters the others by itself.
+BORN_INSIDE = ("user", "pid")
 
-    The user namespace first, because it decides what is allowed in the others; the mount namespace last,
-    because the paths of all others are gone with it. Source: OCI config-linux.md, setns(2).
+
+def plan_births(spec: dict[str, Any]) -> list[Step]:
+    """Plan, for the process that clones, the namespaces by path in which its child is to be born."""
+    return _plan_joins(spec, BORN_INSIDE)
+
+
+def plan_joins(spec: dict[str, Any]) -> list[Step]:
+    """Plan the namespaces by path that a process enters by itself, in the order of FLAGS.
+
+    The mount namespace comes last: the paths of all others are gone with it. Source: OCI
+    config-linux.md, setns(2).
     """
+    return _plan_joins(spec, tuple(kind for kind in FLAGS if kind not in BORN_INSIDE))
+
+
+def _plan_joins(spec: dict[str, Any], kinds: tuple[str, ...]) -> list[Step]:
     paths = dict(entries(spec))
     return [
-        Step(f"join {kind} namespace", join, (str(paths[kind]), flag))
-        for kind, flag in FLAGS.items()
+        Step(f"join {kind} namespace", join, (str(paths[kind]), FLAGS[kind]))
+        for kind in kinds
         if paths.get(kind)
     ]

@@ -79,11 +79,14 @@ def _write(path: str, text: str) -> None:
 def set_groups(groups: Sequence[int]) -> None:
     """Set the supplementary groups, setgroups(2); where that is denied, having asked for none is fine.
 
-    Source: /proc/PID/setgroups of user_namespaces(7). Raises PermissionError.
+    It is tried first: /proc, where the denial stands, may be a container's own. Source:
+    /proc/PID/setgroups of user_namespaces(7). Raises PermissionError.
     """
-    if not groups and _setgroups_is_denied():
-        return
-    os.setgroups(groups)
+    try:
+        os.setgroups(groups)
+    except PermissionError:
+        if groups or not _setgroups_is_denied():
+            raise
 
 
 def _setgroups_is_denied() -> bool:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import _socket  # the C half of socket: see netlink
 import fcntl
 import os
 import struct
@@ -34,18 +35,20 @@ TIOCSPTLCK = 0x40045431
 TIOCGPTPEER = 0x5441
 
 
-def open_console(root: str, socket_fd: int, rows: int, columns: int) -> None:
+def open_console(root: str, socket_fd: int, rows: int, columns: int, first: bool = True) -> None:
     """Open a terminal in the container's devpts, make it the controlling one and all three streams.
 
-    The slave is also bound on /dev/console; the master leaves through `socket_fd` in one message.
-    Source: OCI config.md `terminal`, pty(7), ioctl_tty(2). Raises OSError.
+    The `first` process of a container has its slave bound on /dev/console as well; the master leaves
+    through `socket_fd` in one message. Source: OCI config.md `terminal`, pty(7), ioctl_tty(2). Raises
+    OSError.
     """
     root_fd = os.open(root, os.O_PATH | os.O_CLOEXEC)
     master_fd = openat2(root_fd, "dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY, RESOLVE_IN_ROOT)
     fcntl.ioctl(master_fd, TIOCSPTLCK, struct.pack("i", 0))
     slave_fd = fcntl.ioctl(master_fd, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     resize(master_fd, rows, columns)
-    bind_console(root, slave_fd)
+    if first:
+        bind_console(root, slave_fd)
     _send_fd(socket_fd, master_fd)
     fcntl.ioctl(slave_fd, termios.TIOCSCTTY, 0)
     for number in range(3):
@@ -62,18 +65,23 @@ def resize(terminal_fd: int, rows: int, columns: int) -> None:
 
 
 def _send_fd(socket_fd: int, fd: int) -> None:
-    import socket
-
-    with socket.socket(fileno=os.dup(socket_fd)) as end:
-        socket.send_fds(end, [b"/dev/ptmx"], [fd])
+    """Send one descriptor in one message, SCM_RIGHTS of unix(7); nothing is imported in a container."""
+    end = _socket.socket(fileno=os.dup(socket_fd))
+    try:
+        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", fd))
+        end.sendmsg([b"/dev/ptmx"], [rights])
+    finally:
+        end.close()
 
 
 def receive_console(socket_fd: int) -> int:
     """Return the master that `open_console` sent. Raises EOFError if the sender died before."""
-    import socket
-
-    with socket.socket(fileno=os.dup(socket_fd)) as end:
-        _, fds, _, _ = socket.recv_fds(end, 64, 1)
-    if not fds:
+    end = _socket.socket(fileno=os.dup(socket_fd))
+    try:
+        _, rights, _, _ = end.recvmsg(64, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
+    finally:
+        end.close()
+    if not rights:
         raise EOFError("the container ended before it had a console")
-    return fds[0]
+    fd: int = struct.unpack("i", rights[0][2][:4])[0]
+    return fd

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import struct
+import sys
 import time
 from collections import namedtuple
 
@@ -18,21 +19,25 @@ from mini_docker.linux.process import (
     CLONE_NEWTIME,
     CLONE_NEWUSER,
     CLOSE_RANGE_CLOEXEC,
-    clone3,
     close_range,
 )
 from mini_docker.linux.step import Step
-from mini_docker.namespaces.kinds import new_namespaces
+from mini_docker.namespaces.kinds import new_namespaces, plan_births
 from mini_docker.namespaces.user import write_id_maps
+from mini_docker.runtime.birth import bear
 from mini_docker.runtime.program import DEFAULT_PATH, candidates
+from mini_docker.runtime.talk import PAUSED, Talk, listen, pause, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any, NamedTuple, NoReturn
 
     class Process(NamedTuple):
-        """A started container: init's pid and pidfd, and how long each step took, in nanoseconds."""
+        """A process in a container: its pid and pidfd, and how long each step took, in nanoseconds.
+
+        One that waits at its gate has no times yet.
+        """
 
         pid: int
         pidfd: int
@@ -43,7 +48,8 @@ else:
 
 
 # %% notebooks/11_runtime.ipynb#report-protocol
-# The report pipe, init to parent. It closes itself on execve, so its end means "the command runs".
+# The end of the conversation (its beginning is in talk.py). The pipe closes itself on execve, so its
+# end means "the command runs".
 #
 #   init    READY count times...        every step is done; execve comes next
 #   init    FAILED {step, errno, text}  a step, or execve, was refused; init exits
@@ -72,54 +78,93 @@ class StartError(OSError):
 
 
 # %% notebooks/11_runtime.ipynb#start
-def start(spec: dict[str, Any], steps: Sequence[Step], cgroup_fd: int | None = None) -> Process:
+def start(
+    spec: dict[str, Any],
+    steps: Sequence[Step],
+    cgroup_fd: int | None = None,
+    watch: Callable[[int], bytes] | None = None,
+) -> Process:
     """Clone init with the namespaces that `spec` asks for, let it do `steps`, and return once it runs.
 
-    With `cgroup_fd`, a directory of the v2 tree, it is born in that control group. The caller has one
-    thread (see clone3). All signals stay blocked across the clone, so that none finds this process's
-    handlers in the child. Raises StartError; nothing is left running then.
+    With a gate among the steps (see `pause`) it returns once init waits there. With `cgroup_fd`, a
+    directory of the v2 tree, it is born in that control group. `watch(pid)` is called before each word
+    that init gets: when it is born, and at each pause; what it returns is the state for hooks. The caller
+    has one thread (see clone3). Raises StartError and what `watch` raises; nothing is left running then.
+    """
+    flags = new_namespaces(spec) & ~(CLONE_NEWCGROUP | CLONE_NEWTIME)  # their steps come later
+    return launch(spec, steps, flags, cgroup_fd, plan_births(spec), watch)
+
+
+def launch(
+    spec: dict[str, Any],
+    steps: Sequence[Step],
+    flags: int,
+    cgroup_fd: int | None,
+    before: Sequence[Step],
+    watch: Callable[[int], bytes] | None = None,
+) -> Process:
+    """Bear a process (see `bear`), and lead it to its command or its gate (see `start`).
+
+    All signals stay blocked across the clone, so that none finds this process's handlers in the child.
     """
     command = [os.fsencode(argument) for argument in spec["process"]["args"]]
     environment = parse_environment(spec["process"].get("env", ()))
-    flags = new_namespaces(spec) & ~(CLONE_NEWCGROUP | CLONE_NEWTIME)  # their steps come later
     report_fd, child_report_fd = os.pipe2(os.O_CLOEXEC)
-    go_fd, parent_go_fd = os.pipe2(os.O_CLOEXEC)
+    child_word_fd, word_fd = os.pipe2(os.O_CLOEXEC)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        pid, pidfd = clone3(flags, cgroup_fd)
+        pid, pidfd = bear(flags, cgroup_fd, before)
         if pid == 0:
-            os.close(parent_go_fd)
-            init(steps, command, environment, go_fd, child_report_fd)
+            os.close(word_fd)
+            init(steps, command, environment, Talk(child_report_fd, child_word_fd))
         os.close(child_report_fd)
         child_report_fd = -1
-        times = _lead(spec, flags, pid, parent_go_fd, report_fd)
+        if flags & CLONE_NEWUSER:
+            _or_kill(pid, write_id_maps, pid, spec)
+        times = _or_kill(pid, _lead, pid, steps, word_fd, report_fd, watch)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for fd in (report_fd, child_report_fd, go_fd, parent_go_fd):
+        for fd in (report_fd, child_report_fd, child_word_fd, word_fd):
             if fd >= 0:
                 os.close(fd)
     return Process(pid, pidfd, times)
 
 
-def _lead(
-    spec: dict[str, Any], flags: int, pid: int, go_fd: int, report_fd: int
-) -> tuple[int, ...]:
-    """Write the child's id maps, let it go, read its report; a child that failed is reaped here."""
+def _or_kill(pid: int, call: Callable[..., Any], *arguments: Any) -> Any:
+    """Return `call(*arguments)`; if that raises, kill and reap the child first."""
     try:
-        if flags & CLONE_NEWUSER:
-            write_id_maps(pid, spec)
-        os.write(go_fd, READY)
-        return read_report(report_fd)
+        return call(*arguments)
     except BaseException:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         raise
 
 
+def _lead(
+    pid: int,
+    steps: Sequence[Step],
+    word_fd: int,
+    report_fd: int,
+    watch: Callable[[int], bytes] | None,
+) -> tuple[int, ...]:
+    """Give the child its words, up to its gate if there is one, else to the end of its report."""
+    say(word_fd, watch(pid) if watch else b"")
+    for step in steps:
+        if step.call is not pause:
+            continue
+        mark = os.read(report_fd, 1)
+        if mark != PAUSED:
+            read_report(report_fd, mark)
+        if step.arguments[1] is not None:
+            return ()
+        say(word_fd, watch(pid) if watch else b"")
+    return read_report(report_fd)
+
+
 # %% notebooks/11_runtime.ipynb#read-report
-def read_report(report_fd: int) -> tuple[int, ...]:
-    """Read init's report to its end; return the steps' times. Raises StartError."""
-    report = b""
+def read_report(report_fd: int, begun: bytes = b"") -> tuple[int, ...]:
+    """Read init's report to its end, after what is `begun`; return the steps' times. Raises StartError."""
+    report = begun
     while chunk := os.read(report_fd, 65536):
         report += chunk
     times: tuple[int, ...] = ()
@@ -135,6 +180,15 @@ def read_report(report_fd: int) -> tuple[int, ...]:
     return times
 
 
+def release(word_fd: int, report_fd: int, state: bytes = b"") -> tuple[int, ...]:
+    """Let a process that waits at its gate go on; return its steps' times once its command runs.
+
+    Raises StartError.
+    """
+    say(word_fd, state)
+    return read_report(report_fd)
+
+
 def parse_environment(variables: Sequence[str]) -> dict[bytes, bytes]:
     """Return process.env (a list of NAME=value) as execve wants it. Raises ValueError."""
     environment = {}
@@ -148,33 +202,39 @@ def parse_environment(variables: Sequence[str]) -> dict[bytes, bytes]:
 
 # %% notebooks/11_runtime.ipynb#init
 def init(
-    steps: Sequence[Step],
-    command: list[bytes],
-    environment: dict[bytes, bytes],
-    go_fd: int,
-    report_fd: int,
+    steps: Sequence[Step], command: list[bytes], environment: dict[bytes, bytes], talk: Talk
 ) -> NoReturn:
-    """Be the container's first process: wait for the word, do the steps, execve. Never returns."""
+    """Be the container's first process: wait for the word, do the steps, execve. Never returns.
+
+    Nothing is imported from here on: after pivot_root the modules would be the container's.
+    """
     name = "set-up"
     try:
-        if os.read(go_fd, 1) != READY:
-            os._exit(1)
+        sys.meta_path.clear()
+        listen(talk.word_fd)
         times = []
         for step in steps:
             name, began = step.name, time.perf_counter_ns()
-            step.call(*step.arguments)
+            if step.call is pause:
+                talk = pause(talk, *step.arguments)
+            else:
+                step.call(*step.arguments)
             times.append(time.perf_counter_ns() - began)
         name = EXEC
         program = find_program(command[0], environment.get(b"PATH", DEFAULT_PATH.encode()))
-        close_range(3, flags=CLOSE_RANGE_CLOEXEC)
-        os.write(report_fd, READY + struct.pack(f"=I{len(times)}Q", len(times), *times))
+        os.write(talk.report_fd, READY + struct.pack(f"=I{len(times)}Q", len(times), *times))
         os.execve(program, command, environment)
     except OSError as error:
-        _report(report_fd, name, error.errno or errno.EIO, _sentence(error, name, command))
+        _report(talk.report_fd, name, error.errno or errno.EIO, _sentence(error, name, command))
     except BaseException as error:
-        _report(report_fd, name, errno.EIO, f"{type(error).__name__}: {error}")
+        _report(talk.report_fd, name, errno.EIO, f"{type(error).__name__}: {error}")
     finally:
         os._exit(1)
+
+
+def close_others(first: int) -> None:
+    """Mark every descriptor from `first` on to be closed by execve, close_range(2)."""
+    close_range(first, flags=CLOSE_RANGE_CLOEXEC)
 
 
 def _sentence(error: OSError, step: str, command: list[bytes]) -> str:

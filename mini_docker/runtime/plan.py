@@ -30,7 +30,9 @@ from mini_docker.namespaces.time import plan_time
 from mini_docker.namespaces.user import plan_user, plan_user_namespace
 from mini_docker.namespaces.uts import plan_uts
 from mini_docker.runtime.console import Console, open_console
+from mini_docker.runtime.init import close_others, find_program
 from mini_docker.runtime.program import DEFAULT_PATH, refuse_host_program
+from mini_docker.runtime.talk import Talk, pause
 from mini_docker.security.capabilities import plan_bounding_set, plan_capabilities
 from mini_docker.security.limits import plan_limits, plan_oom_score
 from mini_docker.security.paths import plan_paths
@@ -45,12 +47,18 @@ if TYPE_CHECKING:
 
         `enter_cgroup` are the steps into the control group; `rootfs_fd` is a detached mount or None;
         `stdio` are the three standard streams (with a console, None); `console` is a Console or None.
+        With a `gate` init waits there until `release`: that is what parts create from start. `detached`
+        says that init may outlive the process that made it; `preserve_fds` that so many descriptors
+        after 2 stay open.
         """
 
         enter_cgroup: Sequence[Step]
         rootfs_fd: int | None
         stdio: tuple[int, int, int] | None
         console: Console | None
+        gate: Talk | None = None
+        detached: bool = False
+        preserve_fds: int = 0
 
     class Planned(NamedTuple):
         """A step and the module that planned it, from which `--explain` knows the chapter."""
@@ -59,7 +67,11 @@ if TYPE_CHECKING:
         step: Step
 
 else:
-    Resources = namedtuple("Resources", ("enter_cgroup", "rootfs_fd", "stdio", "console"))
+    Resources = namedtuple(
+        "Resources",
+        ("enter_cgroup", "rootfs_fd", "stdio", "console", "gate", "detached", "preserve_fds"),
+        defaults=(None, False, 0),
+    )
     Planned = namedtuple("Planned", ("module", "step"))
 
 
@@ -86,9 +98,10 @@ def plan(spec: dict[str, Any], resources: Resources) -> list[Planned]:
         (plan_mounts, plan_mounts(spec)),
         (plan_devices, plan_devices(spec)),
         (plan_net, plan_net(spec)),
+        (plan_hooks, plan_hooks(spec)),
         (plan_uts, plan_uts(spec)),
         (plan_sysctls, plan_sysctls(spec)),
-        (plan_streams, plan_streams(spec, resources)),
+        (plan_streams, plan_streams(spec["root"]["path"], resources)),
         (plan_pivot, plan_pivot(spec)),
         (plan_paths, plan_paths(spec)),
         (plan_signals, plan_signals(spec)),
@@ -98,7 +111,8 @@ def plan(spec: dict[str, Any], resources: Resources) -> list[Planned]:
         (plan_bounding_set, plan_bounding_set(spec)),
         (plan_user, plan_user(spec)),
         (plan_capabilities, plan_capabilities(spec)),
-        (plan_life, plan_last()),
+        (plan_gate, plan_gate(spec, resources)),
+        (plan_life, plan_last(resources)),
     ]
     return [
         Planned(_chapter_module(planner, step), step)
@@ -118,20 +132,57 @@ def plan_life() -> list[Step]:
     return [Step("die with the supervisor", prctl, (PR_SET_PDEATHSIG, SIGKILL))]
 
 
-def plan_last() -> list[Step]:
-    """Plan what a change of credentials undid, and close this process to ptrace until its execve.
+def plan_hooks(spec: dict[str, Any]) -> list[Step]:
+    """Plan the pause for hooks: the namespaces are made, the root is not yet changed.
+
+    The parent runs prestart and createRuntime in its own namespaces, then init runs createContainer in
+    those of the container. Source: OCI config.md "POSIX-platform Hooks".
+    """
+    hooks = spec.get("hooks") or {}
+    inside = tuple(hooks.get("createContainer") or ())
+    if not (inside or hooks.get("prestart") or hooks.get("createRuntime")):
+        return []
+    return [Step("wait for the engine's hooks", pause, (inside, None))]
+
+
+def plan_gate(spec: dict[str, Any], resources: Resources) -> list[Step]:
+    """Plan the wait between create and start, with the command already found and nothing left to fail.
+
+    What waits is still our interpreter, so nobody may look into it. Hooks of startContainer run after
+    the wait. Source: OCI runtime.md.
+    """
+    if resources.gate is None:
+        return []
+    inside = tuple((spec.get("hooks") or {}).get("startContainer") or ())
+    return [
+        Step("find the command", find_program, program_and_path(spec)),
+        Step("hide from ptrace", prctl, (PR_SET_DUMPABLE, 0)),
+        *([Step("outlive the maker", prctl, (PR_SET_PDEATHSIG, 0))] if resources.detached else []),
+        Step("wait for start", pause, (inside, resources.gate)),
+    ]
+
+
+def plan_last(resources: Resources) -> list[Step]:
+    """Plan what a change of credentials undid, close all descriptors, and this process to ptrace.
 
     A process that is not dumpable shows its /proc/PID/exe and memory to nobody: the binary behind it is
     the host's python (CVE-2019-5736). Source: prctl(2), proc(5).
     """
-    return [*plan_life(), Step("hide from ptrace until exec", prctl, (PR_SET_DUMPABLE, 0))]
+    return [
+        *([] if resources.detached else plan_life()),
+        Step("close what else is open", close_others, (3 + resources.preserve_fds,)),
+        Step("hide from ptrace until exec", prctl, (PR_SET_DUMPABLE, 0)),
+    ]
 
 
-def plan_streams(spec: dict[str, Any], resources: Resources) -> list[Step]:
-    """Plan a session of its own and the three standard streams: given descriptors, or a console."""
+def plan_streams(root: str, resources: Resources) -> list[Step]:
+    """Plan a session of its own and the three standard streams: given descriptors, or a console.
+
+    `root` is where the container's root is mounted; "/" for a process that enters one that runs.
+    """
     steps = [Step("start a session", os.setsid, ())]
     if resources.console is not None:
-        arguments = (spec["root"]["path"], *resources.console)
+        arguments = (root, *resources.console, root != "/")
         return [*steps, Step("open the console", open_console, arguments)]
     if resources.stdio is not None:
         names = "stdin, stdout, stderr are descriptors {}, {}, {}".format(*resources.stdio)
@@ -152,24 +203,28 @@ def place_streams(*fds: int) -> None:
 
 def plan_program(spec: dict[str, Any]) -> list[Step]:
     """Plan the look at process.args[0] that only root can take."""
+    return [Step("look at the command", refuse_host_program, program_and_path(spec))]
+
+
+def program_and_path(spec: dict[str, Any]) -> tuple[bytes, bytes]:
+    """Return process.args[0] and the PATH of process.env."""
     process = spec["process"]
-    values = [entry for entry in process.get("env", ()) if entry.startswith("PATH=")]
+    values = [entry for entry in process.get("env") or () if entry.startswith("PATH=")]
     path = values[-1].removeprefix("PATH=") if values else DEFAULT_PATH
-    arguments = (os.fsencode(process["args"][0]), os.fsencode(path))
-    return [Step("look at the command", refuse_host_program, arguments)]
+    return os.fsencode(process["args"][0]), os.fsencode(path)
 
 
 # %% notebooks/11_runtime.ipynb#working-directory
-def plan_working_directory(spec: dict[str, Any]) -> list[Step]:
-    """Plan process.cwd, made where missing. Raises ValueError for a relative one."""
+def plan_working_directory(spec: dict[str, Any], make: bool = True) -> list[Step]:
+    """Plan process.cwd, made where missing if `make`. Raises ValueError for a relative one."""
     cwd = spec["process"]["cwd"]
     if not cwd.startswith("/"):
         raise ValueError(f"process.cwd: '{cwd}' is not an absolute path")
-    return [Step(f"change directory to {cwd}", change_directory, (cwd,))]
+    return [Step(f"change directory to {cwd}", change_directory, (cwd, make))]
 
 
-def change_directory(path: str) -> None:
-    """Enter `path`, made where it is missing, and check that it lies inside the root, chdir(2).
+def change_directory(path: str, make: bool = True) -> None:
+    """Enter `path`, made where it is missing if `make`, and check that it lies inside the root, chdir(2).
 
     A path such as /proc/self/fd/7 could be a directory of the host that somebody left open. So it is
     resolved inside the root, where such links are refused, before anything is made; and getcwd(2) must
@@ -177,21 +232,32 @@ def change_directory(path: str) -> None:
     """
     root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        try:
-            directory_fd = open_in_root(root_fd, path)
-        except FileNotFoundError:
-            make_in_root(root_fd, path, directory=True)
-            directory_fd = open_in_root(root_fd, path)
+        directory_fd = _open_directory(root_fd, path, make)
         os.chdir(directory_fd)
         os.close(directory_fd)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EXDEV):
+            raise OSError(error.errno, f"chdir to cwd ({path!r}): {error.strerror}") from None
+        raise _outside(path) from None
+    finally:
+        os.close(root_fd)
+    try:
         inside = os.getcwd().startswith("/")
     except FileNotFoundError:
         inside = False
-    except OSError as error:
-        if error.errno not in (errno.ELOOP, errno.EXDEV):
-            raise
-        inside = False
-    finally:
-        os.close(root_fd)
     if not inside:
-        raise PermissionError(errno.EPERM, f"working directory {path} is outside the container")
+        raise _outside(path)
+
+
+def _open_directory(root_fd: int, path: str, make: bool) -> int:
+    try:
+        return open_in_root(root_fd, path)
+    except FileNotFoundError:
+        if not make:
+            raise
+    make_in_root(root_fd, path, directory=True)
+    return open_in_root(root_fd, path)
+
+
+def _outside(path: str) -> PermissionError:
+    return PermissionError(errno.EPERM, f"working directory {path} is outside the container")

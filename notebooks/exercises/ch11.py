@@ -1,15 +1,28 @@
-"""Checks of chapter 11: they look at the state of a process, and say what is wrong."""
+"""Checks of chapters 11, 11b and 11c: they look at the state of a process, and say what is wrong."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import struct
-from collections.abc import Callable
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from mini_docker.lab import Verdict, check, failed, passed
+from mini_docker.lab import Verdict, check, failed, passed, run_in_child
+from mini_docker.linux.process import (
+    CLONE_NEWIPC,
+    CLONE_NEWPID,
+    CLONE_NEWUTS,
+    clone3,
+    unshare,
+)
 from mini_docker.linux.step import Step
+from mini_docker.runtime.init import start
+from mini_docker.runtime.plan import Resources, plan
 
 Planner = Callable[[dict[str, Any]], list[Step]]
 
@@ -68,3 +81,172 @@ def check_verdict_of(answer: Callable[[bytes], str]) -> Verdict:
     if answer(ready + _failure("exec")) != "exec":
         return failed("READY was followed by FAILED: the steps were done, but execve was refused")
     return passed("three ends, told apart; and the fourth, a refused execve after READY")
+
+
+# ---- 11b and 11c: containers for experiments --------------------------------------------------------
+
+
+def make_root() -> str:
+    """Return a directory with a busybox in it, enough to run a shell."""
+    root = tempfile.mkdtemp(prefix="mini_docker_11_")
+    os.chmod(root, 0o755)
+    install = f"mkdir -p {root}/bin && cp $(command -v busybox) {root}/bin/"
+    os.system(f"{install} && chroot {root} /bin/busybox --install -s /bin")
+    return root
+
+
+def small_document(root: str, *command: str) -> dict[str, Any]:
+    """Return the smallest OCI document that makes a container: that of chapter 11."""
+    kinds = ("pid", "mount", "uts", "ipc", "network")
+    return {
+        "ociVersion": "1.2.0",
+        "hostname": "web",
+        "root": {"path": root},
+        "process": {"args": list(command), "env": ["PATH=/bin"], "cwd": "/", "user": {}},
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc"},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]},
+        ],
+        "linux": {"namespaces": [{"type": kind} for kind in kinds]},
+    }
+
+
+@contextmanager
+def running(spec: dict[str, Any]) -> Iterator[int]:
+    """Run a container for a while; yield its init's pid."""
+    steps = [step for _, step in plan(spec, Resources((), None, None, None))]
+    process = start(spec, steps)
+    try:
+        yield process.pid
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        os.waitpid(process.pid, 0)
+        os.close(process.pidfd)
+
+
+# ---- 11b --------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _child(action: Callable[[], object]) -> Iterator[int]:
+    """Fork a child that does `action`, says so, and then sleeps; yield its pid."""
+    read_fd, write_fd = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        kept = action()  # a descriptor, perhaps, that has to stay open
+        os.write(write_fd, b"!")
+        time.sleep(60 if kept is not None else 0)
+        os._exit(0)
+    os.close(write_fd)
+    os.read(read_fd, 1)
+    os.close(read_fd)
+    try:
+        yield pid
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def _become_zombie() -> None:
+    os._exit(0)
+
+
+@check
+def check_status_of(answer: Callable[[int, str], str]) -> Verdict:
+    """Check a reader of a container's state against processes that wait, run, and have ended."""
+    with tempfile.TemporaryDirectory() as directory:
+        fifo = f"{directory}/word"
+        os.mkfifo(fifo)
+        with _child(lambda: os.open(fifo, os.O_RDWR)) as pid:
+            if answer(pid, fifo) != "created":
+                return failed("a process has the gate open and waits: that container is created")
+        with _child(lambda: "runs") as pid:
+            if answer(pid, fifo) == "created":
+                return failed(
+                    "the FIFO is still there, but nobody has it open: execve closed it, it is running"
+                )
+            if answer(pid, fifo) != "running":
+                return failed("a live process that does not wait at the gate is running")
+        with _child(_become_zombie) as pid:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            if answer(pid, fifo) != "stopped":
+                return failed("a zombie still has a pid, and runs nothing: that is stopped")
+        if answer(pid, fifo) != "stopped":
+            return failed("there is no process of that pid any more: that is stopped")
+    return passed("created, running, stopped: all asked of the kernel, none remembered")
+
+
+POINTS = {
+    "prestart": ("create", "runtime"),
+    "createRuntime": ("create", "runtime"),
+    "createContainer": ("create", "container"),
+    "startContainer": ("start", "container"),
+    "poststart": ("start", "runtime"),
+    "poststop": ("delete", "runtime"),
+}
+
+
+@check
+def check_where(answer: Callable[[str], tuple[str, str]]) -> Verdict:
+    """Check a table of the six hook points."""
+    for point, (operation, namespaces) in POINTS.items():
+        given = tuple(answer(point))
+        if len(given) != 2 or given[0] != operation:
+            return failed(f"{point}: which of create, start and delete calls it? Not {given[0]!r}")
+        if given[1] != namespaces:
+            return failed(f"{point}: whose namespaces does it see? Not the {given[1]}'s")
+    return passed("six points, three operations, two places")
+
+
+# ---- 11c --------------------------------------------------------------------------------------------
+
+
+def _differing(answer: Callable[[int], set[str]]) -> set[str] | str:
+    unshare(CLONE_NEWUTS)
+    with _child(lambda: unshare(CLONE_NEWUTS | CLONE_NEWIPC) or "there") as pid:
+        return set(answer(pid))
+
+
+@check
+def check_kinds_to_join(answer: Callable[[int], set[str]]) -> Verdict:
+    """Check a comparison of namespaces, against a child that has its own uts and ipc."""
+    found = run_in_child(_differing, answer).value
+    if found is None:
+        return failed("your function raised an error")
+    if "user" in found:
+        return failed(
+            "user is not among them: to join the user namespace in which one is, is EINVAL"
+        )
+    if missing := {"uts", "ipc"} - found:
+        return failed(f"{' and '.join(sorted(missing))} differ, and are not in your answer")
+    if extra := found - {"uts", "ipc"}:
+        return failed(f"{' and '.join(sorted(extra))}: the child shares that with you")
+    return passed("exactly those that differ")
+
+
+def _inside(answer: Callable[[int], int]) -> tuple[int, int]:
+    read_fd, write_fd = os.pipe()
+    pid, pidfd = clone3(CLONE_NEWPID)
+    if pid == 0:
+        os.write(write_fd, b"!")
+        time.sleep(60)
+    os.read(read_fd, 1)
+    given = answer(pid)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    os.close(pidfd)
+    return given, pid
+
+
+@check
+def check_pid_inside(answer: Callable[[int], int]) -> Verdict:
+    """Check a translation of pids, against the first process of a pid namespace."""
+    result = run_in_child(_inside, answer).value
+    if result is None:
+        return failed("your function raised an error")
+    given, outside = result
+    if given == outside:
+        return failed("that is its pid as we count; the process itself calls itself 1")
+    if given != 1:
+        return failed(f"the first process of a pid namespace is 1 in there, not {given}")
+    return passed("NSpid lists its pids from the outermost namespace to its own")

@@ -7,7 +7,15 @@ import os
 import struct
 from typing import Any
 
-from exercises.ch11 import check_plan_umask, check_verdict_of
+from exercises.ch11 import (
+    POINTS,
+    check_kinds_to_join,
+    check_pid_inside,
+    check_plan_umask,
+    check_status_of,
+    check_verdict_of,
+    check_where,
+)
 from mini_docker.lab import Exercise
 from mini_docker.linux.step import Step
 
@@ -61,6 +69,118 @@ def verdict_of_end(report: bytes) -> str:
     return json.loads(report[1:])["step"] if report[:1] == b"E" else "started"
 
 
+# ---- 11b ----
+
+
+def status_of_blank(pid: int, fifo: str) -> str:
+    """The untouched exercise."""
+    return ""
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except OSError:
+        return False
+
+
+def status_of(pid: int, fifo: str) -> str:
+    """Return the state of the container with init `pid` and the gate `fifo`."""
+    if not _is_alive(pid):
+        return "stopped"
+    try:
+        os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+    except OSError:
+        return "running"
+    return "created"
+
+
+def status_of_file(pid: int, fifo: str) -> str:
+    """Wrong: it takes the file for the one who waits at it."""
+    if not _is_alive(pid):
+        return "stopped"
+    return "created" if os.path.exists(fifo) else "running"
+
+
+def status_of_pid(pid: int, fifo: str) -> str:
+    """Wrong: a zombie has a pid too."""
+    state = status_of(pid, fifo)
+    return "running" if state == "stopped" and os.path.exists(f"/proc/{pid}") else state
+
+
+def where_blank(point: str) -> tuple[str, str]:
+    """The untouched exercise."""
+    return "", ""
+
+
+def where(point: str) -> tuple[str, str]:
+    """Return ("create" | "start" | "delete", "runtime" | "container") of a hook point."""
+    return POINTS[point]
+
+
+def where_by_name(point: str) -> tuple[str, str]:
+    """Wrong: prestart has "start" in its name, and runs during create."""
+    return ("start" if "start" in point else POINTS[point][0]), POINTS[point][1]
+
+
+def where_outside(point: str) -> tuple[str, str]:
+    """Wrong: not all of them run in the runtime's namespaces."""
+    return POINTS[point][0], "runtime"
+
+
+# ---- 11c ----
+NAMES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
+
+
+def kinds_to_join_blank(pid: int) -> set[str]:
+    """The untouched exercise."""
+    return set()
+
+
+def kinds_to_join(pid: int) -> set[str]:
+    """Return the names of the namespaces that `pid` does not share with us."""
+    return {
+        name
+        for name in NAMES
+        if os.path.exists(f"/proc/self/ns/{name}")
+        and os.readlink(f"/proc/{pid}/ns/{name}") != os.readlink(f"/proc/self/ns/{name}")
+    }
+
+
+def kinds_to_join_all(pid: int) -> set[str]:
+    """Wrong: it joins what it is in already."""
+    return set(NAMES)
+
+
+def kinds_to_join_host(pid: int) -> set[str]:
+    """Wrong: it compares with the first process, not with the caller."""
+    return {
+        name
+        for name in ("ipc", "net", "pid")
+        if os.readlink(f"/proc/{pid}/ns/{name}") != os.readlink(f"/proc/1/ns/{name}")
+    }
+
+
+def pid_inside_blank(pid: int) -> int:
+    """The untouched exercise."""
+    return 0
+
+
+def pid_inside(pid: int) -> int:
+    """Return the pid of `pid` as its own pid namespace counts."""
+    with open(f"/proc/{pid}/status") as file:
+        line = next(line for line in file if line.startswith("NSpid:"))
+    return int(line.split()[-1])
+
+
+def pid_inside_first(pid: int) -> int:
+    """Wrong: the first number of the line is the outermost pid."""
+    with open(f"/proc/{pid}/status") as file:
+        line = next(line for line in file if line.startswith("NSpid:"))
+    return int(line.split()[1])
+
+
 EXERCISES = [
     Exercise(
         "plan_umask",
@@ -75,5 +195,33 @@ EXERCISES = [
         blank=verdict_of_blank,
         solution=verdict_of,
         wrong=[(verdict_of_first_byte, "execve was refused"), (verdict_of_end, "killed before")],
+    ),
+    Exercise(
+        "status_of",
+        check_status_of,
+        blank=status_of_blank,
+        solution=status_of,
+        wrong=[(status_of_file, "nobody has it open"), (status_of_pid, "a zombie")],
+    ),
+    Exercise(
+        "where",
+        check_where,
+        blank=where_blank,
+        solution=where,
+        wrong=[(where_by_name, "prestart: which of"), (where_outside, "whose namespaces")],
+    ),
+    Exercise(
+        "kinds_to_join",
+        check_kinds_to_join,
+        blank=kinds_to_join_blank,
+        solution=kinds_to_join,
+        wrong=[(kinds_to_join_all, "EINVAL"), (kinds_to_join_host, "uts differ")],
+    ),
+    Exercise(
+        "pid_inside",
+        check_pid_inside,
+        blank=pid_inside_blank,
+        solution=pid_inside,
+        wrong=[(pid_inside_first, "as we count")],
     ),
 ]
