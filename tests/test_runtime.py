@@ -245,7 +245,7 @@ def streams_after(stdio: tuple[int, int, int]) -> list[str]:
     apply(
         [
             step
-            for step in plan_streams(spec_of(), Resources((), 9, stdio, None))
+            for step in plan_streams("/dir", Resources((), 9, stdio, None))
             if "are desc" in step.name
         ]
     )
