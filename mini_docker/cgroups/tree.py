@@ -1,41 +1,35 @@
 # Exported from notebooks/08_control_groups.ipynb by mini_docker.lab.book: edit there, not here.
 
 # %% notebooks/08_control_groups.ipynb#tree-module
-"""Control groups: find the hierarchies of this machine, make a group, limit it, enter, kill, remove."""
+"""Control groups: find the trees of this machine, make a group, limit it, enter, freeze, kill, remove."""
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
 from collections import namedtuple
 
+from mini_docker.cgroups.resources import File, controller_of, files_for
+from mini_docker.linux.step import Step
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NamedTuple
+    from collections.abc import Iterable, Sequence
+    from typing import Any
 
-    from mini_docker.linux.step import Step
-
-    class Limit(NamedTuple):
-        """One key of linux.resources and the files that obey it in v1 and v2."""
-
-        key: tuple[str, str]
-        v1: tuple[str, str]
-        v2: tuple[str, str]
-
-else:
-    from mini_docker.linux.step import Step
-
-    Limit = namedtuple("Limit", ("key", "v1", "v2"))
+    from mini_docker.cgroups.stats import Stats
 
 
 # %% notebooks/08_control_groups.ipynb#control-files
-def _read(path: str) -> str:
+def read_file(path: str) -> str:
+    """Return the text of a control file. Raises OSError."""
     with open(path) as file:
         return file.read()
 
 
-def _write_file(path: str, text: str) -> None:
+def write_file(path: str, text: str) -> None:
     """Write `text` to a control file in one write(2); the kernel's answer is the OSError."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
@@ -60,16 +54,8 @@ NO_CONTROLLERS = {
     "cpuset_v2_mode",
 }
 OCTAL = re.compile(r"\\([0-7]{3})")
-LIMITS = (
-    Limit(("memory", "limit"), ("memory", "memory.limit_in_bytes"), ("memory", "memory.max")),
-    Limit(
-        ("memory", "swap"), ("memory", "memory.memsw.limit_in_bytes"), ("memory", "memory.swap.max")
-    ),
-    Limit(("pids", "limit"), ("pids", "pids.max"), ("pids", "pids.max")),
-    Limit(("cpu", "shares"), ("cpu", "cpu.shares"), ("cpu", "cpu.weight")),
-    Limit(("cpu", "period"), ("cpu", "cpu.cfs_period_us"), ("cpu", "cpu.max")),
-    Limit(("cpu", "quota"), ("cpu", "cpu.cfs_quota_us"), ("cpu", "cpu.max")),
-)
+# what v1 has a controller for and v2 another one, or a file in every group ("cgroup")
+V2_NAMES = {"blkio": "io", "cpuacct": "cpu", "freezer": "cgroup"}
 
 
 class Hierarchies(namedtuple("Hierarchies", ("version", "mounts"))):
@@ -82,6 +68,23 @@ class Hierarchies(namedtuple("Hierarchies", ("version", "mounts"))):
     __slots__ = ()
     version: str
     mounts: dict[str, str]
+
+    @property
+    def unified(self) -> str | None:
+        """The directory of the v2 tree, or None."""
+        return self.mounts.get(UNIFIED)
+
+    def tree_of(self, controller: str) -> str | None:
+        """Return the directory of a controller's tree, or None; the core's own files ("cgroup") are v2's."""
+        return self.mounts.get(UNIFIED if controller == "cgroup" else controller)
+
+    def speaks_v2(self, controller: str) -> bool:
+        """Say whether a controller, by its name in either version, is to be told in the words of v2."""
+        if self.unified is None or self.mounts.get(controller, self.unified) != self.unified:
+            return False
+        return (
+            self.version == "v2" or self.tree_of(V2_NAMES.get(controller, controller)) is not None
+        )
 
 
 def parse_hierarchies(mountinfo: str, unified_controllers: str | None = None) -> Hierarchies:
@@ -104,7 +107,7 @@ def parse_hierarchies(mountinfo: str, unified_controllers: str | None = None) ->
     if UNIFIED not in mounts:
         return Hierarchies("v1", mounts)
     if unified_controllers is None:
-        unified_controllers = _read(f"{mounts[UNIFIED]}/cgroup.controllers")
+        unified_controllers = read_file(f"{mounts[UNIFIED]}/cgroup.controllers")
     own = unified_controllers.split()
     mounts.update((controller, mounts[UNIFIED]) for controller in own)
     legacy = any(directory != mounts[UNIFIED] for directory in mounts.values())
@@ -113,7 +116,7 @@ def parse_hierarchies(mountinfo: str, unified_controllers: str | None = None) ->
 
 def hierarchies() -> Hierarchies:
     """Return this machine's control group trees. Raises OSError(ENOENT) where none is mounted."""
-    found = parse_hierarchies(_read("/proc/self/mountinfo"))
+    found = parse_hierarchies(read_file("/proc/self/mountinfo"))
     if not found.mounts:
         raise FileNotFoundError(
             2,
@@ -122,45 +125,58 @@ def hierarchies() -> Hierarchies:
     return found
 
 
-# %% notebooks/08_control_groups.ipynb#limits
-def files_for(trees: Hierarchies, resources: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Return what to write as (controller, file, text), from the OCI document's linux.resources.
+# %% notebooks/08_control_groups.ipynb#make-directory
+def make_directory(trees: Hierarchies, root: str, path: str) -> bool:
+    """Make the group `path` in the tree at `root`, mkdir(2); return whether it was not there.
 
-    Pure: numbers become each version's own words (v2 writes `max`, a swap without the memory in it, a
-    weight of 1 to 10000, a quota and its period in one file). Source: OCI config-linux.md, cgroups(7).
+    v1's cpuset is born empty, and nobody can enter a group without processors: it is filled from above.
     """
-    files = []
-    unified = trees.mounts.get(UNIFIED)
-    for limit in LIMITS:
-        value = resources.get(limit.key[0], {}).get(limit.key[1])
-        if not value or limit.key == ("cpu", "period") and not resources["cpu"].get("quota"):
-            continue
-        is_v2 = trees.mounts.get(limit.v2[0]) == unified and unified is not None
-        controller, name = limit.v2 if is_v2 else limit.v1
-        if is_v2 and limit.key == ("cpu", "period"):
-            continue  # written with the quota
-        text = _v2_text(limit.key, value, resources) if is_v2 else _v1_text(limit.key, value)
-        files.append((controller, name, text))
-    return files
+    directory = root + path
+    made = not os.path.isdir(directory)
+    os.makedirs(directory, exist_ok=True)
+    if root == trees.mounts.get("cpuset") and root != trees.unified:
+        above = root
+        for part in path.strip("/").split("/"):
+            _fill_cpuset(above, f"{above}/{part}")
+            above = f"{above}/{part}"
+    return made
 
 
-def _v1_text(key: tuple[str, str], value: int) -> str:
-    return "max" if key[0] == "pids" and value < 0 else str(value)
+def _fill_cpuset(above: str, directory: str) -> None:
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        if not read_file(f"{directory}/{name}").strip():
+            write_file(f"{directory}/{name}", read_file(f"{above}/{name}").strip())
 
 
-def _v2_text(key: tuple[str, str], value: int, resources: dict[str, Any]) -> str:
-    if key == ("cpu", "quota"):
-        return f"{value if value > 0 else 'max'} {resources['cpu'].get('period') or 100_000}"
-    if key == ("cpu", "shares"):
-        return str(1 + (min(max(value, 2), 262_144) - 2) * 9999 // 262_142)
-    if value < 0:
-        return "max"
-    if key == ("memory", "swap"):
-        return str(max(0, value - resources["memory"].get("limit", 0)))
-    return str(value)
+def pass_down(root: str, path: str, controllers: Iterable[str]) -> None:
+    """Have the v2 groups above `path` give their children `controllers`, from the top down.
+
+    Raises OSError(EBUSY) for one that holds processes itself: in v2 only the leaves, and the root of the
+    machine, may do both. Source: cgroups(7), "no internal processes".
+    """
+    above = root
+    for part in path.strip("/").split("/"):
+        missing = set(controllers) - set(read_file(f"{above}/cgroup.subtree_control").split())
+        if missing:
+            words = " ".join(f"+{name}" for name in sorted(missing))
+            try:
+                write_file(f"{above}/cgroup.subtree_control", words)
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+                raise OSError(
+                    errno.EBUSY,
+                    f"control group {above} holds processes itself, so it cannot give its children "
+                    f"{', '.join(sorted(missing))}; remedy: move them into a group below it",
+                ) from None
+        above = f"{above}/{part}"
 
 
 # %% notebooks/08_control_groups.ipynb#cgroup
+# what v2 counts for every group of ours, limited or not; it costs a start nothing
+COUNTED = ("cpu", "io", "memory", "pids")
+
+
 class Cgroup:
     """One group, a directory of the same name in each tree it needs.
 
@@ -168,58 +184,201 @@ class Cgroup:
     """
 
     def __init__(self, trees: Hierarchies, path: str) -> None:
-        """Name the group at `path` ("/mini_docker/ID"); nothing is made yet."""
+        """Name the group at `path` ("/mini_docker/ID"); nothing is made yet. Raises ValueError."""
+        if not path.strip("/") or ".." in path.split("/") or "\0" in path:
+            raise ValueError(f"linux.cgroupsPath: {path!r} is no path of a control group")
         self.trees = trees
-        self.path = path
-        self.directories = {root: root + path for root in dict.fromkeys(trees.mounts.values())}
+        self.path = "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
+        self.directories = {root: root + self.path for root in dict.fromkeys(trees.mounts.values())}
 
-    def create(self, resources: dict[str, Any]) -> None:
-        """Make the group, mkdir(2), and write its limits; repeating it changes nothing. Raises OSError.
+    @classmethod
+    def find(cls, trees: Hierarchies, path: str) -> Cgroup:
+        """Return the group that another process made, to read, limit or kill it.
 
-        A controller that a limit needs and this kernel lacks is a FileNotFoundError that names it.
+        Raises FileNotFoundError where no tree has it.
+        """
+        group = cls(trees, path)
+        there = {root: name for root, name in group.directories.items() if os.path.isdir(name)}
+        if not there:
+            raise FileNotFoundError(2, f"there is no control group {path}")
+        group.directories = there
+        return group
+
+    def create(self, resources: dict[str, Any], everywhere: bool = False) -> None:
+        """Make the group and write its limits; repeating it changes nothing.
+
+        v1 costs a directory and a move for each tree, so only those that a limit needs are used; with
+        `everywhere` all, and `stats` knows all numbers there too. What cannot be made is an OSError, a
+        wrong value a ValueError; either names the key, and leaves nothing.
         """
         files = files_for(self.trees, resources)
-        for controller, name, _ in files:
-            if controller not in self.trees.mounts:
+        rules = self._device_rules(resources)
+        self._use_only(set(self.trees.mounts) if everywhere else self._needed(files))
+        made = [
+            directory
+            for root, directory in self.directories.items()
+            if make_directory(self.trees, root, self.path)
+        ]
+        try:
+            self._obey(files, rules)
+        except BaseException:
+            for directory in made:
+                _remove_group(directory)
+            raise
+
+    def update(self, resources: dict[str, Any]) -> None:
+        """Write the limits of a group that is there, and only those that are given; members follow.
+
+        Raises as `create` does; memory.checkBeforeUpdate refuses a limit that is used up already.
+        """
+        resources = self._with_what_holds(resources)
+        files = files_for(self.trees, resources)
+        rules = self._device_rules(resources)
+        for controller in self._needed(files):
+            self.join_tree(controller)
+        self._obey(files, rules)
+
+    def _needed(self, files: Sequence[File]) -> set[str]:
+        """Return the controllers of `files`. Raises FileNotFoundError for one this machine lacks."""
+        for file in files:
+            controller = controller_of(file.name)
+            if self.trees.tree_of(controller) is None and not file.optional:
                 raise FileNotFoundError(
-                    2, f"this kernel offers no cgroup controller '{controller}' ({name})"
+                    2,
+                    f"linux.resources.{file.key}: this kernel offers no cgroup controller "
+                    f"'{controller}' ({file.name})",
                 )
-        self._use_only({controller for controller, _, _ in files})
-        for directory in self.directories.values():
-            self._make(directory, {controller for controller, _, _ in files})
-        for controller, name, text in files:
-            self._write(self.directories[self.trees.mounts[controller]], name, text)
+        wanted = {controller_of(file.name) for file in files}
+        return {name for name in wanted if self.trees.tree_of(name) is not None}
 
     def _use_only(self, controllers: set[str]) -> None:
-        """Keep the trees that a limit needs, and one tree to find the members by."""
+        """Keep the trees of `controllers`, and one tree to find, freeze and kill the members by."""
         mounts = self.trees.mounts
-        tracker = mounts.get(UNIFIED) or mounts.get("pids") or next(iter(mounts.values()))
-        wanted = {self.trees.mounts[controller] for controller in controllers} | {tracker}
-        self.directories = {root: path for root, path in self.directories.items() if root in wanted}
+        tracker = next(
+            (mounts[name] for name in (UNIFIED, "freezer", "pids") if name in mounts),
+            next(iter(mounts.values())),
+        )
+        wanted = {self.trees.tree_of(controller) for controller in controllers} | {tracker}
+        self.directories = {root: root + self.path for root in wanted if root is not None}
 
-    def _make(self, directory: str, controllers: set[str]) -> None:
-        """Make a group's directory; in v2 its parents must pass the controllers down first."""
+    def join_tree(self, controller: str) -> None:
+        """Have the group in that controller's tree too, with the members it has by now. Raises OSError."""
+        root = self.trees.tree_of(controller)
+        if root is None or os.path.isdir(self.directories.get(root, "")):
+            return
+        members = self.members()
+        make_directory(self.trees, root, self.path)
+        self.directories[root] = root + self.path
+        for pid in members:
+            try:
+                write_file(f"{root}{self.path}/cgroup.procs", str(pid))
+            except ProcessLookupError:
+                continue
+
+    def _obey(self, files: Sequence[File], rules: Sequence[Any] | None) -> None:
+        """Write all files; what is refused is tried once more after the rest.
+
+        Two files may bound each other (memory and memory with swap, quota and burst), and which of them
+        must be first depends on what they hold now.
+        """
+        unified = self.trees.unified
+        if unified in self.directories:
+            asked = {controller_of(file.name) for file in files}.union(COUNTED)
+            own = [name for name in asked if unified and self.trees.mounts.get(name) == unified]
+            pass_down(unified, self.path, own)
+        refused = []
+        for file in files:
+            try:
+                self._write(file)
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.EBUSY):
+                    raise
+                refused.append(file)
+        for file in refused:
+            self._write(file)
+        if rules is not None:
+            from mini_docker.cgroups.devices import obey
+
+            obey(self, rules)
+
+    def _write(self, file: File) -> None:
+        name, text = file.name, file.text
+        if file.other and not self.has(name):
+            name, text = file.other
+        if file.optional and not self.has(name):
+            return  # as Docker warns: a kernel without it, and the container runs without
         try:
-            os.mkdir(directory)
-        except FileExistsError:
-            return
-        except FileNotFoundError:
-            os.makedirs(directory, exist_ok=True)
-        root = self.trees.mounts.get(UNIFIED)
-        if root is None or not directory.startswith(root + "/"):
-            return
-        enable = [name for name in sorted(controllers) if self.trees.mounts.get(name) == root]
-        parent = root
-        for part in self.path.strip("/").split("/"):
-            for name in enable:
-                _write_file(f"{parent}/cgroup.subtree_control", f"+{name}")
-            parent = f"{parent}/{part}"
+            write_file(self.file(name), text)
+        except OSError as error:
+            words = error.strerror
+            if error.errno == errno.ENOENT:
+                words = f"this kernel has no {' or '.join(dict.fromkeys((file.name, name)))}"
+            raise OSError(error.errno, f"linux.resources.{file.key}: {words}") from None
 
-    def _write(self, directory: str, name: str, text: str) -> None:
-        swap = name.startswith(("memory.memsw", "memory.swap"))
-        if swap and not os.path.exists(f"{directory}/{name}"):
-            return  # a kernel without swap accounting: the memory limit alone holds, as Docker warns
-        _write_file(f"{directory}/{name}", text)
+    @staticmethod
+    def _device_rules(resources: dict[str, Any]) -> Sequence[Any] | None:
+        """Return the checked device rules; None where the document has none, and all stays allowed."""
+        if resources.get("devices") is None:
+            return None
+        from mini_docker.cgroups.devices import parse_rules
+
+        return parse_rules(resources["devices"])
+
+    def _with_what_holds(self, resources: dict[str, Any]) -> dict[str, Any]:
+        """Add to an update what the kernel wants to hear in one breath with it, as it stands now."""
+        memory, cpu = dict(resources.get("memory") or {}), dict(resources.get("cpu") or {})
+        if memory.get("checkBeforeUpdate") and 0 < (memory.get("limit") or 0) < self._usage():
+            raise OSError(
+                errno.EBUSY,
+                f"linux.resources.memory.limit: {memory['limit']} is less than what is used now",
+            )
+        if memory.get("swap") and not memory.get("limit") and self.has("memory.max"):
+            memory["limit"] = int(self.read("memory.max").replace("max", "-1"))
+        if cpu.get("period") and not cpu.get("quota") and self.has("cpu.max"):
+            cpu["quota"] = int(self.read("cpu.max").split()[0].replace("max", "-1"))
+        return {**resources, "memory": memory, "cpu": cpu}
+
+    def _usage(self) -> int:
+        """Return the bytes of memory in use; 0 where nobody counts."""
+        names = ("memory.current", "memory.usage_in_bytes")
+        return next((int(self.read(name)) for name in names if self.has(name)), 0)
+
+    def file(self, name: str) -> str:
+        """Return the path of the group's control file `name`, in the tree of its controller."""
+        root = self.trees.tree_of(controller_of(name))
+        return f"{root}{self.path}/{name}" if root else "/dev/null/no such tree"
+
+    def read_unified(self, name: str) -> str:
+        """Return a file that v2's own accounting has in every group, also where the controller is v1's."""
+        directory = self.directories.get(self.trees.unified or "/")
+        try:
+            return read_file(f"{directory}/{name}") if directory else ""
+        except OSError:
+            return ""
+
+    def has(self, name: str) -> bool:
+        """Say whether the group has a control file of that name."""
+        return os.path.exists(self.file(name))
+
+    def read(self, name: str) -> str:
+        """Return the text of a control file, "" where the group has none of that name."""
+        try:
+            return read_file(self.file(name)).strip()
+        except OSError:
+            return ""
+
+    def delegate(self, uid: int, gid: int) -> None:
+        """Give the v2 group to a user, who may then make groups in it, and not loosen its limits.
+
+        Source: OCI config-linux.md, "cgroup ownership"; cgroups(7), "delegation".
+        """
+        directory = self.directories.get(self.trees.unified or "/")
+        if directory is None:
+            return
+        os.chown(directory, uid, gid)
+        for name in read_file("/sys/kernel/cgroup/delegate").split():
+            if os.path.exists(f"{directory}/{name}"):
+                os.chown(f"{directory}/{name}", uid, gid)
 
     def open_unified(self) -> int | None:
         """Return a descriptor of the group in the v2 tree, for a clone right into it, or None.
@@ -236,11 +395,10 @@ class Cgroup:
 
         `born_inside` leaves out the v2 tree: the clone has put it there already.
         """
-        unified = self.trees.mounts.get(UNIFIED)
         return [
-            Step(f"enter control group {path}", _write_file, (f"{path}/cgroup.procs", "0"))
+            Step(f"enter control group {path}", write_file, (f"{path}/cgroup.procs", "0"))
             for tree, path in self.directories.items()
-            if not (born_inside and tree == unified)
+            if not (born_inside and tree == self.trees.unified)
         ]
 
     def members(self) -> list[int]:
@@ -252,16 +410,68 @@ class Cgroup:
         for top in self.directories.values():
             for directory, _, _ in os.walk(top):
                 try:
-                    pids.update(int(line) for line in _read(f"{directory}/cgroup.procs").split())
+                    pids.update(
+                        int(line) for line in read_file(f"{directory}/cgroup.procs").split()
+                    )
                 except OSError:
                     continue
         return sorted(pids - {0})
 
+    def freeze(self) -> None:
+        """Stop all members where they are, and return when all stand still.
+
+        Raises TimeoutError after ten seconds (they run again then), FileNotFoundError without a freezer.
+        """
+        self._freezer(True)
+
+    def thaw(self) -> None:
+        """Let all members go on. Raises as `freeze` does."""
+        self._freezer(False)
+
+    def is_frozen(self) -> bool:
+        """Say whether all members stand still."""
+        if self._freezes_by_v2():
+            return "frozen 1" in self.read("cgroup.events")
+        return self.read("freezer.state") == "FROZEN"
+
+    def _freezes_by_v2(self) -> bool:
+        return self.has("cgroup.freeze")
+
+    def _freezer(self, frozen: bool) -> None:
+        """Say it and wait. v1 must be told again and again: a fork may slip through while it freezes."""
+        if self._freezes_by_v2():
+            name, text = "cgroup.freeze", str(int(frozen))
+        elif self.has("freezer.state"):
+            name, text = "freezer.state", "FROZEN" if frozen else "THAWED"
+        else:
+            raise FileNotFoundError(2, f"control group {self.path} has no freezer in its trees")
+        deadline = time.monotonic() + 10
+        write_file(self.file(name), text)
+        while self.is_frozen() != frozen:
+            if time.monotonic() > deadline:
+                write_file(self.file(name), "0" if name == "cgroup.freeze" else "THAWED")
+                raise TimeoutError(errno.ETIMEDOUT, f"control group {self.path} does not freeze")
+            time.sleep(0.001)
+            if name == "freezer.state":
+                write_file(self.file(name), text)
+
+    def stats(self) -> Stats:
+        """Return what the group uses and has used, in plain numbers."""
+        from mini_docker.cgroups.stats import read_stats
+
+        return read_stats(self)
+
+    def oom_kills(self) -> int:
+        """Return how many members the kernel has killed because the memory limit was reached."""
+        from mini_docker.cgroups.stats import number_after
+
+        events = self.read("memory.events") or self.read("memory.oom_control")
+        return number_after("oom_kill", events)
+
     def kill(self) -> None:
-        """Kill every member: cgroup.kill where the kernel has it (5.14), a signal each otherwise."""
-        unified = self.directories.get(self.trees.mounts.get(UNIFIED, "/"), "/nowhere")
+        """Kill every member, frozen ones too: cgroup.kill (Linux 5.14), a signal each otherwise."""
         try:
-            _write_file(f"{unified}/cgroup.kill", "1")
+            write_file(self.file("cgroup.kill"), "1")
         except OSError:
             pass
         deadline = time.monotonic() + 5
@@ -271,6 +481,8 @@ class Cgroup:
                     os.kill(pid, 9)
                 except ProcessLookupError:
                     pass
+            if self.read("freezer.state") not in ("", "THAWED"):
+                self.thaw()  # v1 keeps even a killed process frozen
             if time.monotonic() > deadline:
                 raise TimeoutError(16, f"control group {self.path}: processes {members} do not die")
             time.sleep(0.001)
