@@ -48,6 +48,8 @@ PACKAGES=(
 PEERS=( # a command or file, and the package that brings it
     runc:runc crun:crun podman:podman dockerd:docker.io docker:docker-cli skopeo:skopeo umoci:umoci
     gcc:gcc /usr/include/stdio.h:libc6-dev /usr/include/linux/version.h:linux-libc-dev
+    /usr/aarch64-linux-gnu/include/asm/unistd.h:linux-libc-dev-arm64-cross # the numbers of the other machine
+    /usr/arm-linux-gnueabihf/include/asm/unistd.h:linux-libc-dev-armhf-cross
 )
 MACHINE=(mmdebstrap qemu-utils e2fsprogs openssh-client)
 PEER_UNITS=(docker.service docker.socket containerd.service podman.service podman.socket
