@@ -23,6 +23,7 @@ from mini_docker.linux.process import PR_SET_NO_NEW_PRIVS, prctl
 from mini_docker.linux.step import apply
 from mini_docker.security.bpf import IF_EQUAL, Program
 from mini_docker.security.capabilities import DEFAULT, NAMES
+from mini_docker.security.compiler import ARCHITECTURES, OPERATORS, compile_policy
 from mini_docker.security.numbers import ABIS, X32_BIT, numbers
 from mini_docker.security.policy import (
     ALLOWED,
@@ -31,14 +32,7 @@ from mini_docker.security.policy import (
     cached_program,
     default_policy,
 )
-from mini_docker.security.seccomp import (
-    ARCHITECTURES,
-    NATIVE,
-    OPERATORS,
-    compile_policy,
-    filter_flags,
-    plan_seccomp,
-)
+from mini_docker.security.seccomp import NATIVE, filter_flags, plan_seccomp
 from tests.conftest import cannot_run_here
 
 ALLOW, EPERM, ENOSYS, KILL = 0x7FFF0000, 0x50001, 0x50026, 0
@@ -293,7 +287,7 @@ def test_a_wrong_policy_is_refused_while_planning(document: dict[str, Any], word
     if not document:
         document = {"syscalls": []}
     with pytest.raises(ValueError, match=f"linux.seccomp.*{words}"):
-        plan_seccomp({"linux": {"seccomp": document}}, "x86_64")
+        plan_seccomp({"linux": {"seccomp": document}})
 
 
 def test_flags_and_foreign_machines() -> None:

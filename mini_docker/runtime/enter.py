@@ -17,6 +17,7 @@ from mini_docker.runtime.init import Process, launch
 from mini_docker.runtime.plan import (
     Planned,
     Resources,
+    place_seccomp,
     plan_gate,
     plan_last,
     plan_life,
@@ -26,6 +27,7 @@ from mini_docker.runtime.plan import (
 )
 from mini_docker.security.capabilities import plan_bounding_set, plan_capabilities
 from mini_docker.security.limits import plan_limits, plan_oom_score
+from mini_docker.security.seccomp import plan_seccomp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,6 +81,7 @@ def plan_enter(spec: dict[str, Any], resources: Resources) -> list[Planned]:
     Pure. Raises ValueError with the JSON path of a wrong value. Source: OCI runtime.md has no exec; runc's
     order in libcontainer/setns_init_linux.go.
     """
+    early, late = place_seccomp(spec, resources)
     sections: list[tuple[Callable[..., object], Sequence[Step]]] = [
         (plan_life, [] if resources.detached else plan_life()),
         (plan_user_namespace, plan_user_namespace(spec)),
@@ -87,11 +90,13 @@ def plan_enter(spec: dict[str, Any], resources: Resources) -> list[Planned]:
         (plan_limits, plan_limits(spec)),
         (plan_working_directory, plan_working_directory(spec, make=False)),
         (plan_program, plan_program(spec)),
+        (plan_seccomp, early),
         (plan_bounding_set, plan_bounding_set(spec)),
         (plan_user, plan_user(spec)),
         (plan_capabilities, plan_capabilities(spec)),
         (plan_gate, plan_gate({"process": spec["process"]}, resources)),
         (plan_last, plan_last(resources)),
+        (plan_seccomp, late),
     ]
     return [Planned(planner.__module__, step) for planner, steps in sections for step in steps]
 

@@ -36,6 +36,7 @@ from mini_docker.runtime.talk import Talk, pause
 from mini_docker.security.capabilities import plan_bounding_set, plan_capabilities
 from mini_docker.security.limits import plan_limits, plan_oom_score
 from mini_docker.security.paths import plan_paths
+from mini_docker.security.seccomp import plan_seccomp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
         `stdio` are the three standard streams (with a console, None); `console` is a Console or None.
         With a `gate` init waits there until `release`: that is what parts create from start. `detached`
         says that init may outlive the process that made it; `preserve_fds` that so many descriptors
-        after 2 stay open.
+        after 2 stay open. `seccomp` is the program for linux.seccomp where somebody has it compiled.
         """
 
         enter_cgroup: Sequence[Step]
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
         gate: Talk | None = None
         detached: bool = False
         preserve_fds: int = 0
+        seccomp: bytes | None = None
 
     class Planned(NamedTuple):
         """A step and the module that planned it, from which `--explain` knows the chapter."""
@@ -69,8 +71,17 @@ if TYPE_CHECKING:
 else:
     Resources = namedtuple(
         "Resources",
-        ("enter_cgroup", "rootfs_fd", "stdio", "console", "gate", "detached", "preserve_fds"),
-        defaults=(None, False, 0),
+        (
+            "enter_cgroup",
+            "rootfs_fd",
+            "stdio",
+            "console",
+            "gate",
+            "detached",
+            "preserve_fds",
+            "seccomp",
+        ),
+        defaults=(None, False, 0, None),
     )
     Planned = namedtuple("Planned", ("module", "step"))
 
@@ -85,6 +96,7 @@ def plan(spec: dict[str, Any], resources: Resources) -> list[Planned]:
     Pure: nothing is opened or changed. Raises ValueError with the JSON path of a wrong value.
     Source: OCI runtime.md and config.md; runc's order in libcontainer/standard_init_linux.go.
     """
+    early, late = place_seccomp(spec, resources)
     sections: list[tuple[Callable[..., object], Sequence[Step]]] = [
         (plan_life, plan_life()),
         (Resources, resources.enter_cgroup),
@@ -108,11 +120,13 @@ def plan(spec: dict[str, Any], resources: Resources) -> list[Planned]:
         (plan_limits, plan_limits(spec)),
         (plan_working_directory, plan_working_directory(spec)),
         (plan_program, plan_program(spec)),
+        (plan_seccomp, early),
         (plan_bounding_set, plan_bounding_set(spec)),
         (plan_user, plan_user(spec)),
         (plan_capabilities, plan_capabilities(spec)),
         (plan_gate, plan_gate(spec, resources)),
         (plan_life, plan_last(resources)),
+        (plan_seccomp, late),
     ]
     return [
         Planned(_chapter_module(planner, step), step)
@@ -125,6 +139,17 @@ def plan(spec: dict[str, Any], resources: Resources) -> list[Planned]:
 def _chapter_module(planner: Callable[..., object], step: Step) -> str:
     """The control group's steps come ready made: their own function tells where from."""
     return step.call.__module__ if planner is Resources else planner.__module__
+
+
+def place_seccomp(
+    spec: dict[str, Any], resources: Resources
+) -> tuple[Sequence[Step], Sequence[Step]]:
+    """Return the steps of plan_seccomp for its two places: while still privileged, or last of all.
+
+    Source: runc's order in libcontainer/standard_init_linux.go.
+    """
+    steps = plan_seccomp(spec, resources.seccomp)
+    return ((), steps) if spec["process"].get("noNewPrivileges") else (steps, ())
 
 
 def plan_life() -> list[Step]:

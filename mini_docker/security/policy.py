@@ -9,7 +9,7 @@ import json
 import os
 import zlib
 
-from mini_docker.security.seccomp import NATIVE, compile_policy
+from mini_docker.security.seccomp import NATIVE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -166,6 +166,8 @@ def cached_program(directory: str, document: dict[str, Any], machine: str) -> by
             return found[len(key) :]
     except FileNotFoundError:
         os.makedirs(directory, 0o700, exist_ok=True)
+    from mini_docker.security.compiler import compile_policy
+
     program = compile_policy(document, machine)
     temporary = f"{path}.{os.getpid()}"
     with open(temporary, "wb") as file:

@@ -7,8 +7,8 @@ from typing import Any
 
 from mini_docker.lab import Verdict, check, failed, passed
 from mini_docker.lab.filters import run_filter, verdict_words
+from mini_docker.security.compiler import compile_policy
 from mini_docker.security.numbers import numbers
-from mini_docker.security.seccomp import compile_policy
 
 AUDIT = 0xC000003E  # x86_64, whatever the machine: it is all on paper
 
