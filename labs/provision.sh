@@ -40,6 +40,7 @@ PACKAGES=(
     busybox-static                             # the embedded image
     util-linux iproute2 procps                 # unshare, nsenter, lsns; ip; ps
     nftables libnftables1                      # nft by hand; the library that our NAT calls
+    libisal2 libzstd1                          # layers: gzip twice as fast as zlib, and zstd
     strace                                     # what does Docker do here? ask the kernel
     graphviz fonts-dejavu-core                 # pictures
     uidmap                                     # newuidmap: user namespaces of ordinary users

@@ -24,7 +24,8 @@ from mini_docker.images.layout import (
     full_name,
     write_atomically,
 )
-from mini_docker.images.unpack import LayerError, unpack_layer
+from mini_docker.images.tar import LayerError
+from mini_docker.images.unpack import unpack_layer
 from tests.conftest import cannot_run_here
 
 DIGEST = "sha256:" + "0" * 64

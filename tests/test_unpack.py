@@ -18,7 +18,8 @@ import pytest
 
 from mini_docker.images import unpack
 from mini_docker.images.layout import MEDIA_TYPE_LAYER, Digest, ImageError, Layout
-from mini_docker.images.unpack import LayerError, unpack_layer
+from mini_docker.images.tar import LayerError
+from mini_docker.images.unpack import unpack_layer
 
 pytestmark = pytest.mark.root
 DIGEST = "sha256:" + "0" * 64
@@ -249,13 +250,13 @@ def test_a_wrong_or_damaged_layer_leaves_nothing(
     assert os.listdir(case.layers) == []
 
 
-@pytest.mark.parametrize(("limit", "most"), [("MAX_FILES", 2), ("MAX_BYTES", 5)])
+@pytest.mark.parametrize(("limit", "most"), [("MAX_FILES", 2), ("MAX_BYTES", 10240)])
 def test_a_layer_that_is_too_big_is_refused(
     case: Case, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
 ) -> None:
     monkeypatch.setattr(unpack, limit, most)
     with pytest.raises(LayerError, match="holds more than"):
-        case.unpack(tar(*(entry(name, data=b"xx") for name in "abc")))
+        case.unpack(tar(*(entry(name, data=b"x" * 3000) for name in "abc")))
     case.unpack(tar(entry("a", data=b"xx"), entry("b", data=b"xx")))
 
 

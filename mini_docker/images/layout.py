@@ -322,7 +322,16 @@ class Layout:
             raise ImageError(f"image {name}: its manifest or config lacks {error}") from error
 
     def _read_image(self, name: str, digest: str, manifest: dict[str, Any]) -> Image:
+        if manifest.get("schemaVersion") == 1:
+            raise ImageError(
+                f"image {name}: a manifest of schema 1; push it again with a Docker of today"
+            )
         config_digest = manifest["config"]["digest"]
+        kind = manifest.get("artifactType") or manifest["config"].get(
+            "mediaType", MEDIA_TYPE_CONFIG
+        )
+        if kind not in (MEDIA_TYPE_CONFIG, DOCKER_CONFIG):
+            raise ImageError(f"{name} is an artifact of type {kind[:100]}, no image that can run")
         config = self.read_json(config_digest)
         layers = tuple(map(as_descriptor, manifest["layers"]))
         diff_ids = config["rootfs"]["diff_ids"]

@@ -1,40 +1,52 @@
-# Exported from notebooks/12_images.ipynb by mini_docker.lab.book: edit there, not here.
+# Exported from notebooks/12b_layers_as_tars.ipynb by mini_docker.lab.book: edit there, not here.
 
-# %% notebooks/12_images.ipynb#unpack-module
+# %% notebooks/12b_layers_as_tars.ipynb#unpack-module
 """A layer's tar unpacked into a directory that nothing in it can leave."""
 
 from __future__ import annotations
 
-import gzip
+import errno
+import fcntl
 import hashlib
 import os
 import posixpath
+import queue
 import stat
-import tarfile
-import zlib
+import threading
 
-from mini_docker.images.layout import Descriptor, ImageError, Layout
+from mini_docker.images.compression import CompressionError, expand
+from mini_docker.images.layout import LAYER_TYPES, Descriptor, Digest, ImageError, Layout
+from mini_docker.images.tar import (
+    BLOCK_DEVICE,
+    CHAR,
+    DIRECTORY,
+    FIFO,
+    FILE,
+    LINK,
+    OPAQUE,
+    SYMLINK,
+    WHITEOUT,
+    LayerError,
+    Member,
+    Source,
+    read_members,
+)
 from mini_docker.linux.mount import RESOLVE_IN_ROOT, openat2
 from mini_docker.storage.overlay import remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import IO, Any
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import IO
 
 
-# %% notebooks/12_images.ipynb#open-parent
-WHITEOUT = ".wh."
-OPAQUE = ".wh..wh..opq"
+# %% notebooks/12b_layers_as_tars.ipynb#open-parent
 MAX_FILES = 1_000_000
-MAX_BYTES = 16 << 30
+MAX_BYTES = 16 << 30  # of the tar, uncompressed
 MAX_LINKS = 40
-BLOCK = 1 << 20
-DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-
-
-class LayerError(ImageError):
-    """A layer that is refused: what it holds is damaged or tries to leave its tree."""
+PIECE = 1 << 18
+AHEAD = 32  # pieces of at most PIECE bytes that wait to be unpacked
+OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def open_parent(root_fd: int, path: str) -> tuple[int, str]:
@@ -58,7 +70,7 @@ def _open_directory(root_fd: int, parts: list[str]) -> int:
     """Open a directory below the root; make it, and what dangling links on the way mean, where missing."""
     for _ in range(MAX_LINKS):
         try:
-            return openat2(root_fd, "/".join(parts) or ".", DIRECTORY, RESOLVE_IN_ROOT)
+            return openat2(root_fd, "/".join(parts) or ".", OPEN_DIRECTORY, RESOLVE_IN_ROOT)
         except FileNotFoundError:
             resolved = _make_directories(root_fd, parts)
             if resolved is not None:
@@ -68,11 +80,13 @@ def _open_directory(root_fd: int, parts: list[str]) -> int:
 
 def _make_directories(root_fd: int, parts: list[str]) -> list[str] | None:
     """Make the missing directories of a path; stop at a dangling link and return the path it means."""
-    directory_fd = openat2(root_fd, ".", DIRECTORY, RESOLVE_IN_ROOT)
+    directory_fd = openat2(root_fd, ".", OPEN_DIRECTORY, RESOLVE_IN_ROOT)
     try:
         for depth, part in enumerate(parts, start=1):
             try:
-                child_fd = openat2(root_fd, "/".join(parts[:depth]), DIRECTORY, RESOLVE_IN_ROOT)
+                child_fd = openat2(
+                    root_fd, "/".join(parts[:depth]), OPEN_DIRECTORY, RESOLVE_IN_ROOT
+                )
             except FileNotFoundError:
                 try:
                     os.mkdir(part, 0o755, dir_fd=directory_fd)
@@ -80,7 +94,8 @@ def _make_directories(root_fd: int, parts: list[str]) -> list[str] | None:
                     target = os.readlink(part, dir_fd=directory_fd)
                     before = posixpath.join("/", *parts[: depth - 1], target)
                     return split_name(posixpath.normpath(posixpath.join(before, *parts[depth:])))
-                child_fd = os.open(part, DIRECTORY | os.O_NOFOLLOW, dir_fd=directory_fd)
+                child_fd = os.open(part, OPEN_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory_fd)
+                os.fchmod(child_fd, 0o755)  # whatever the umask, which belongs to all threads
             os.close(directory_fd)
             directory_fd = child_fd
     finally:
@@ -88,74 +103,162 @@ def _make_directories(root_fd: int, parts: list[str]) -> list[str] | None:
     return None
 
 
-# %% notebooks/12_images.ipynb#unpack-tar
-def unpack_tar(stream: IO[bytes], root: str) -> None:
-    """Unpack the tar in `stream` below the directory `root` as an overlay layer.
+# %% notebooks/12b_layers_as_tars.ipynb#unpacker
+class Unpacker:
+    """A layer being unpacked: it keeps the last entry's directory open, and directories' times."""
 
-    Whiteouts become character devices 0:0, opaque markers the xattr trusted.overlay.opaque. Owners,
-    modes, times and device numbers are kept; later entries replace earlier ones. Raises LayerError for
-    entries that would leave the root or exceed MAX_FILES or MAX_BYTES. Source: OCI image-spec layer.md.
-    """
-    root_fd = os.open(root, DIRECTORY)
-    times: dict[str, int] = {}
-    count = total = 0
-    try:
-        with tarfile.open(fileobj=stream, mode="r|*") as archive:
-            for member in archive:
-                count, total = count + 1, total + member.size
-                if count > MAX_FILES or total > MAX_BYTES:
-                    raise LayerError(
-                        f"layer holds more than {MAX_FILES} files or {MAX_BYTES} bytes"
-                    )
-                if split_name(member.name):
-                    _unpack_member(archive, member, root_fd)
-                if member.isdir():
-                    times[member.name] = int(member.mtime * 1e9)
-        _set_directory_times(root_fd, times)
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise LayerError(f"layer is not a tar archive, or a damaged one: {error}") from error
-    except (ValueError, OverflowError) as error:
-        raise LayerError(
-            f"layer entry {member.name!r} has an impossible header: {error}"
-        ) from error
-    finally:
-        os.close(root_fd)
+    def __init__(self, root: str, devices: bool = True) -> None:
+        """Open the root; without `devices` a layer that holds some is refused."""
+        self.root_fd = os.open(root, OPEN_DIRECTORY)
+        self.devices = devices
+        self.parent_path, self.parent_fd = "", -1
+        self.times: dict[str, int] = {}
 
+    def close(self) -> None:
+        """Close the descriptors."""
+        self._forget_parent()
+        os.close(self.root_fd)
 
-def _set_directory_times(root_fd: int, times: dict[str, int]) -> None:
-    """Set the directories' times last: each file that came into one has changed them."""
-    for name, nanoseconds in times.items():
-        path = "/".join(split_name(name)) or "."
-        try:
-            fd = openat2(root_fd, path, os.O_PATH | os.O_DIRECTORY, RESOLVE_IN_ROOT)
-        except (FileNotFoundError, NotADirectoryError):
-            continue  # a later entry has replaced it
-        try:
-            os.utime(f"/proc/self/fd/{fd}", ns=(nanoseconds, nanoseconds))
-        finally:
-            os.close(fd)
+    def unpack(self, source: Source) -> None:
+        """Unpack a whole tar. Raises LayerError, OSError."""
+        for count, (member, data) in enumerate(read_members(source)):
+            if count >= MAX_FILES:
+                raise LayerError(f"layer holds more than {MAX_FILES} files")
+            try:
+                self._unpack_member(member, data)
+            except (OSError, OverflowError, ValueError) as error:
+                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                raise LayerError(f"layer entry {member.name!r}: {error}") from error
+        self._set_directory_times()
 
-
-def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, root_fd: int) -> None:
-    parent_fd, name = open_parent(root_fd, member.name)
-    try:
+    def _unpack_member(self, member: Member, data: Iterator[memoryview]) -> None:
+        if member.kind == DIRECTORY:
+            self.times[member.name] = member.mtime_ns
+            if not split_name(member.name):
+                return
+        parent_fd, name = self._parent(member.name)
         if name == OPAQUE:
-            _make_opaque(f"/proc/self/fd/{parent_fd}")
+            make_opaque(f"/proc/self/fd/{parent_fd}")
         elif name.startswith(WHITEOUT):
             _whiteout(member, parent_fd, name.removeprefix(WHITEOUT))
         else:
-            _create(archive, member, root_fd, parent_fd, name)
+            self._create(member, data, parent_fd, name)
+
+    def _parent(self, path: str) -> tuple[int, str]:
+        """Return the entry's directory, from the last time if it is the same, and its name in there."""
+        before, _, name = path.rpartition("/")
+        if self.parent_fd >= 0 and before == self.parent_path and name not in ("", ".", ".."):
+            return self.parent_fd, name
+        parent_fd, name = open_parent(self.root_fd, path)
+        self._forget_parent()
+        self.parent_path, self.parent_fd = before, parent_fd
+        return parent_fd, name
+
+    def _forget_parent(self) -> None:
+        """Close the kept directory: a link or directory that changes may give its path another meaning."""
+        if self.parent_fd >= 0:
+            os.close(self.parent_fd)
+        self.parent_fd = -1
+
+    def _create(
+        self, member: Member, data: Iterator[memoryview], parent_fd: int, name: str
+    ) -> None:
+        """Make the file, directory, link or device `name` in `parent_fd`, and set its attributes."""
+        if member.kind == FILE:
+            self._create_file(member, data, parent_fd, name)
+            return
+        hides_lower = _clear_the_way(member, parent_fd, name)
+        if member.kind == LINK:
+            self._link(member, parent_fd, name)
+            return
+        if member.kind == DIRECTORY:
+            _make_directory(parent_fd, name, hides_lower)
+        elif member.kind == SYMLINK:
+            os.symlink(member.linkname, name, dir_fd=parent_fd)
+        else:
+            self._make_special(member, parent_fd, name)
+        _set_attributes(member, parent_fd, name)
+        if member.kind in (DIRECTORY, SYMLINK):
+            self._forget_parent()
+
+    def _create_file(
+        self, member: Member, data: Iterator[memoryview], parent_fd: int, name: str
+    ) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            fd = os.open(name, flags, 0o600, dir_fd=parent_fd)
+        except FileExistsError:
+            _clear_the_way(member, parent_fd, name)
+            fd = os.open(name, flags, 0o600, dir_fd=parent_fd)
+        try:
+            _write_data(fd, member, data)
+            os.fchown(fd, member.uid, member.gid)
+            os.fchmod(fd, member.mode & 0o7777)
+            if member.xattrs:
+                _set_xattrs(member, f"/proc/self/fd/{fd}")
+            os.utime(fd, ns=(member.mtime_ns, member.mtime_ns))
+        finally:
+            os.close(fd)
+
+    def _link(self, member: Member, parent_fd: int, name: str) -> None:
+        source_fd, source = open_parent(self.root_fd, member.linkname)
+        try:
+            os.link(source, name, src_dir_fd=source_fd, dst_dir_fd=parent_fd, follow_symlinks=False)
+        finally:
+            os.close(source_fd)
+
+    def _make_special(self, member: Member, parent_fd: int, name: str) -> None:
+        kinds = {CHAR: stat.S_IFCHR, BLOCK_DEVICE: stat.S_IFBLK, FIFO: stat.S_IFIFO}
+        if member.kind not in kinds:
+            raise LayerError(f"layer entry {member.name!r} has the unknown type {member.kind!r}")
+        if member.kind != FIFO and not self.devices:
+            raise LayerError(f"layer entry {member.name!r} is a device, and none are allowed here")
+        device = 0 if member.kind == FIFO else os.makedev(*member.device)
+        os.mknod(name, kinds[member.kind] | 0o600, device, dir_fd=parent_fd)
+
+    def _set_directory_times(self) -> None:
+        """Set the directories' times last: each file that came into one has changed them."""
+        for name, nanoseconds in self.times.items():
+            path = "/".join(split_name(name)) or "."
+            try:
+                fd = openat2(self.root_fd, path, os.O_PATH | os.O_DIRECTORY, RESOLVE_IN_ROOT)
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # a later entry has replaced it
+            try:
+                os.utime(f"/proc/self/fd/{fd}", ns=(nanoseconds, nanoseconds))
+            finally:
+                os.close(fd)
+
+
+def unpack_tar(stream: IO[bytes], root: str, devices: bool = True) -> None:
+    """Unpack the tar in `stream`, compressed or not, below the directory `root` as an overlay layer.
+
+    Whiteouts become character devices 0:0, opaque markers the xattr trusted.overlay.opaque. Owners,
+    modes, times, xattrs and device numbers are kept; later entries replace earlier ones. Raises
+    LayerError for entries that would leave the root or exceed MAX_FILES or MAX_BYTES. Source: OCI layer.md.
+    """
+    unpack_pieces(expand(iter(lambda: stream.read(PIECE), b"")), root, devices)
+
+
+def unpack_pieces(pieces: Iterable[bytes], root: str, devices: bool = True) -> None:
+    """Do as `unpack_tar` does with a tar that comes in pieces, not compressed."""
+    unpacker = Unpacker(root, devices)
+    try:
+        unpacker.unpack(Source(pieces, MAX_BYTES))
+    except CompressionError as error:
+        raise LayerError(f"layer: {error}") from error
     finally:
-        os.close(parent_fd)
+        unpacker.close()
 
 
-# %% notebooks/12_images.ipynb#whiteouts
-def _make_opaque(path: str) -> None:
+# %% notebooks/12b_layers_as_tars.ipynb#whiteouts
+def make_opaque(path: str) -> None:
     """Hide all that lower layers have in this directory. Source: the kernel's overlayfs.rst."""
     os.setxattr(path, "trusted.overlay.opaque", b"y")
 
 
-def _whiteout(member: tarfile.TarInfo, parent_fd: int, name: str) -> None:
+def _whiteout(member: Member, parent_fd: int, name: str) -> None:
     """Hide `name` of the lower layers; what this layer itself has of that name stays."""
     if name in ("", ".", ".."):
         raise LayerError(f"layer entry {member.name!r} hides nothing that has a name")
@@ -163,7 +266,7 @@ def _whiteout(member: tarfile.TarInfo, parent_fd: int, name: str) -> None:
     if mode is None:
         os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=parent_fd)
     elif stat.S_ISDIR(mode):
-        _make_opaque(f"/proc/self/fd/{parent_fd}/{name}")
+        make_opaque(f"/proc/self/fd/{parent_fd}/{name}")
 
 
 def _mode(parent_fd: int, name: str) -> int | None:
@@ -174,153 +277,236 @@ def _mode(parent_fd: int, name: str) -> int | None:
         return None
 
 
-# %% notebooks/12_images.ipynb#unpack-members
-def _create(
-    archive: tarfile.TarFile, member: tarfile.TarInfo, root_fd: int, parent_fd: int, name: str
-) -> None:
-    """Make the file, directory, link or device `name` of `member` in `parent_fd`, and set its attributes."""
-    hides_lower = _clear_the_way(member, parent_fd, name)
-    if member.isdir():
-        _make_directory(parent_fd, name)
-        if hides_lower:
-            _make_opaque(f"/proc/self/fd/{parent_fd}/{name}")
-    elif member.issym():
-        os.symlink(member.linkname, name, dir_fd=parent_fd)
-    elif member.islnk():
-        _link(member, root_fd, parent_fd, name)
-        return
-    elif member.isreg():
-        _write_file(archive, member, parent_fd, name)
-    else:
-        _make_special(member, parent_fd, name)
-    os.chown(name, member.uid, member.gid, dir_fd=parent_fd, follow_symlinks=False)
-    if not member.issym():
-        _chmod(parent_fd, name, member.mode)
-    times = (int(member.mtime * 1e9),) * 2
-    os.utime(name, ns=times, dir_fd=parent_fd, follow_symlinks=False)
-
-
-def _clear_the_way(member: tarfile.TarInfo, parent_fd: int, name: str) -> bool:
+def _clear_the_way(member: Member, parent_fd: int, name: str) -> bool:
     """Remove an earlier entry of that name, unless both are directories; return if it was a whiteout."""
     mode = _mode(parent_fd, name)
     if mode is None:
         return False
     if stat.S_ISDIR(mode):
-        if not member.isdir():
+        if member.kind != DIRECTORY:
             raise LayerError(f"layer entry {member.name!r} would replace a directory")
         return False
     os.unlink(name, dir_fd=parent_fd)
     return stat.S_ISCHR(mode)
 
 
-def _make_directory(parent_fd: int, name: str) -> None:
+# %% notebooks/12b_layers_as_tars.ipynb#attributes
+def _make_directory(parent_fd: int, name: str, hides_lower: bool) -> None:
     try:
         os.mkdir(name, dir_fd=parent_fd)
     except FileExistsError:
-        pass
+        return
+    if hides_lower:
+        make_opaque(f"/proc/self/fd/{parent_fd}/{name}")
 
 
-def _link(member: tarfile.TarInfo, root_fd: int, parent_fd: int, name: str) -> None:
-    source_fd, source = open_parent(root_fd, member.linkname)
-    try:
-        os.link(source, name, src_dir_fd=source_fd, dst_dir_fd=parent_fd, follow_symlinks=False)
-    finally:
-        os.close(source_fd)
+def _write_data(fd: int, member: Member, data: Iterator[memoryview]) -> None:
+    """Write a file's bytes; a sparse one's where its map says, with holes between."""
+    if member.sparse is None:
+        for piece in data:
+            _write_all(fd, piece)
+        return
+    rest = memoryview(b"")
+    for offset, length in member.sparse:
+        os.lseek(fd, offset, os.SEEK_SET)
+        while length:
+            rest = rest or next(data)
+            _write_all(fd, rest[:length])
+            length, rest = max(0, length - len(rest)), rest[length:]
+    os.ftruncate(fd, member.real_size)
 
 
-def _write_file(
-    archive: tarfile.TarFile, member: tarfile.TarInfo, parent_fd: int, name: str
-) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    content = archive.extractfile(member)
-    with open(os.open(name, flags, 0o600, dir_fd=parent_fd), "wb") as file:
-        while content and (block := content.read(1 << 20)):
-            file.write(block)
+def _write_all(fd: int, data: memoryview) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
 
 
-def _make_special(member: tarfile.TarInfo, parent_fd: int, name: str) -> None:
-    kinds = {tarfile.CHRTYPE: 0o020000, tarfile.BLKTYPE: 0o060000, tarfile.FIFOTYPE: 0o010000}
-    if member.type not in kinds:
-        raise LayerError(f"layer entry {member.name!r} has the unknown type {member.type!r}")
-    device = os.makedev(member.devmajor, member.devminor)
-    os.mknod(name, kinds[member.type] | member.mode, device, dir_fd=parent_fd)
+def _set_attributes(member: Member, parent_fd: int, name: str) -> None:
+    """Set owner, mode, extended attributes and times, following no link."""
+    os.chown(name, member.uid, member.gid, dir_fd=parent_fd, follow_symlinks=False)
+    if member.kind != SYMLINK:
+        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
+        try:
+            os.chmod(f"/proc/self/fd/{fd}", member.mode & 0o7777)
+            _set_xattrs(member, f"/proc/self/fd/{fd}")
+        finally:
+            os.close(fd)
+    times = (member.mtime_ns, member.mtime_ns)
+    os.utime(name, ns=times, dir_fd=parent_fd, follow_symlinks=False)
 
 
-def _chmod(parent_fd: int, name: str, mode: int) -> None:
-    """chmod(2) without following a link: through a path descriptor of the file itself."""
-    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
-    try:
-        os.chmod(f"/proc/self/fd/{fd}", mode & 0o7777)
-    finally:
-        os.close(fd)
+def _set_xattrs(member: Member, path: str) -> None:
+    """Set extended attributes. Raises LayerError for an overlay's own, which would steer the mount."""
+    for name, value in member.xattrs.items():
+        if name.startswith(("trusted.", "user.overlay.")):
+            raise LayerError(f"layer entry {member.name!r} brings the attribute {name!r}")
+        try:
+            os.setxattr(path, name, value)
+        except OSError as error:
+            if error.errno != errno.ENOTSUP:
+                raise
 
 
-# %% notebooks/12_images.ipynb#unpack-layer
+# %% notebooks/12b_layers_as_tars.ipynb#ahead
+class Ahead:
+    """Pieces that a thread makes while their reader is busy with earlier ones, at most AHEAD of them waiting.
+
+    An exception of the maker comes up in the reader. `close` ends the thread, whatever it is doing.
+    """
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        """Start the thread."""
+        self.queue: queue.Queue[bytes | BaseException] = queue.Queue(AHEAD)
+        self.closed = False
+        self.thread = threading.Thread(target=self._run, args=(pieces,), daemon=True)
+        self.thread.start()
+
+    def _run(self, pieces: Iterator[bytes]) -> None:
+        try:
+            for piece in pieces:
+                if self.closed:
+                    return
+                self.queue.put(piece)
+            self.queue.put(b"")
+        except BaseException as error:
+            self.queue.put(error)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the pieces."""
+        while piece := self.queue.get():
+            if isinstance(piece, BaseException):
+                raise piece
+            yield piece
+
+    def close(self) -> None:
+        """Stop the thread and wait for it; what it has made is lost."""
+        self.closed = True
+        while self.thread.is_alive():
+            try:
+                self.queue.get(timeout=0.01)
+            except queue.Empty:
+                pass
+
+
+# %% notebooks/12b_layers_as_tars.ipynb#unpack-layer
 def unpack_layer(layout: Layout, layer: Descriptor, diff_id: str, layers_directory: str) -> str:
     """Return the directory of the unpacked `layer`, unpacked now if it is not there yet.
 
-    The blob's digest and size are checked first and the tar's `diff_id` too; a half-done directory never
-    has the final name. Raises LayerError.
+    It is read, hashed, expanded, hashed again and unpacked in one pass; the directory gets its name only
+    if the blob's digest and size and the tar's `diff_id` were right. Raises LayerError.
     """
     try:
-        name = os.path.basename(layout.blob_path(diff_id))
+        name = Digest.parse(diff_id).encoded
     except ImageError as error:
         raise LayerError(f"layer {layer.digest}: diff_id {error}") from error
+    if layer.media_type not in LAYER_TYPES:
+        raise LayerError(f"layer {layer.digest}: {layer.media_type!r} is no file system layer")
     final = f"{layers_directory}/{name}"
     if os.path.isdir(final):
         return final
-    blob = layout.blob_path(layer.digest)
-    check_blob(blob, layer)
-    temporary = f"{final}.{os.getpid()}.tmp"
-    umask = os.umask(0)
+    temporary, lock_fd = _temporary_directory(layers_directory, name)
     try:
-        remove_tree(temporary)
-        os.makedirs(temporary, 0o755)
-        _unpack_checked(blob, diff_id, temporary)
+        _unpack_checked(layout, layer, diff_id, temporary)
         os.rename(temporary, final)
     except OSError as error:
         if not os.path.isdir(final):  # another process may have been faster
             raise LayerError(f"layer {layer.digest}: {error}") from error
     finally:
-        os.umask(umask)
         remove_tree(temporary)
+        os.close(lock_fd)
     return final
 
 
-def check_blob(path: str, layer: Descriptor) -> None:
-    """Compare a blob's size and digest with its descriptor. Raises LayerError with the remedy."""
-    digest = hashlib.sha256()
+def _temporary_directory(layers_directory: str, name: str) -> tuple[str, int]:
+    """Make a directory, locked as long as its maker lives; remove those of the dead."""
+    os.makedirs(layers_directory, 0o700, exist_ok=True)
+    directory_fd = os.open(layers_directory, OPEN_DIRECTORY)
     try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            while block := file.read(BLOCK):
-                digest.update(block)
-    except OSError as error:
-        raise LayerError(
-            f"layer {layer.digest} cannot be read: {error}; load the image again"
-        ) from error
-    if size != layer.size or f"sha256:{digest.hexdigest()}" != layer.digest:
+        fcntl.flock(directory_fd, fcntl.LOCK_EX)
+        remove_dead(layers_directory)
+        temporary = f"{layers_directory}/{name}.{os.urandom(6).hex()}.tmp"
+        os.mkdir(temporary, 0o755)
+        os.chmod(temporary, 0o755)
+        lock_fd = os.open(temporary, OPEN_DIRECTORY)
+        fcntl.flock(lock_fd, fcntl.LOCK_EX)
+        return temporary, lock_fd
+    finally:
+        os.close(directory_fd)
+
+
+def remove_dead(layers_directory: str) -> None:
+    """Remove the directories of unpackers that died. The caller holds the lock of `layers_directory`."""
+    for name in os.listdir(layers_directory):
+        if not name.endswith(".tmp"):
+            continue
+        fd = os.open(f"{layers_directory}/{name}", OPEN_DIRECTORY)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove_tree(f"{layers_directory}/{name}")
+        except BlockingIOError:
+            pass  # its maker lives
+        finally:
+            os.close(fd)
+
+
+def _unpack_checked(layout: Layout, layer: Descriptor, diff_id: str, directory: str) -> None:
+    """Unpack a blob, hashing what is read and what comes out of it. Raises LayerError with the remedy."""
+    with layout.open_blob(layer.digest) as blob:
+        packed = Hashed(iter(lambda: blob.read(PIECE), b""), layer.digest)
+        plain = Hashed(expand(packed), diff_id)
+        ahead = Ahead(iter(plain))
+        try:
+            unpack_pieces(ahead, directory)
+        except ImageError as error:
+            check_blob(layout, layer)  # a damaged one is called so, whatever its damage looked like
+            raise LayerError(f"layer {layer.digest}: {error}") from error
+        finally:
+            ahead.close()
+    _compare(packed, layer)
+    if plain.found != diff_id:
+        raise LayerError(f"layer unpacks to {plain.found}, its image says {diff_id}")
+
+
+def check_blob(layout: Layout, layer: Descriptor) -> None:
+    """Compare a blob's size and digest with its descriptor. Raises LayerError with the remedy."""
+    with layout.open_blob(layer.digest) as blob:
+        packed = Hashed(iter(lambda: blob.read(PIECE), b""), layer.digest)
+        for _ in packed:
+            pass
+    _compare(packed, layer)
+
+
+def _compare(packed: Hashed, layer: Descriptor) -> None:
+    if (packed.size, packed.found) != (layer.size, layer.digest):
         raise LayerError(
             f"layer {layer.digest}: the blob's bytes do not match its digest; remove and load it again"
         )
 
 
-def _unpack_checked(blob: str, diff_id: str, directory: str) -> None:
-    with open(blob, "rb") as file:
-        compressed = file.read(2) == b"\x1f\x8b"
-    opener: Callable[[str], Any] = gzip.open if compressed else _open
-    digest = hashlib.sha256()
-    try:
-        with opener(blob) as stream:
-            while block := stream.read(BLOCK):
-                digest.update(block)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise LayerError(f"layer {blob.rpartition('/')[2]} is damaged: {error}") from error
-    if f"sha256:{digest.hexdigest()}" != diff_id:
-        raise LayerError(f"layer unpacks to sha256:{digest.hexdigest()}, its image says {diff_id}")
-    with opener(blob) as stream:
-        unpack_tar(stream, directory)
+def chain_id(diff_ids: Sequence[str]) -> str:
+    """Return the name of a stack of layers, lowest first. Source: OCI image-spec config.md."""
+    chain = diff_ids[0]
+    for diff_id in diff_ids[1:]:
+        chain = Digest.of(f"{chain} {diff_id}".encode())
+    return chain
 
 
-def _open(path: str) -> IO[bytes]:
-    return open(path, "rb")
+class Hashed:
+    """Pieces that pass by and are hashed and counted."""
+
+    def __init__(self, pieces: Iterable[bytes], digest: str) -> None:
+        """Name the digest that is expected at the end."""
+        self.pieces, self.expected = pieces, Digest.parse(digest)
+        self.hash, self.size = hashlib.new(self.expected.algorithm), 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the pieces."""
+        for piece in self.pieces:
+            self.hash.update(piece)
+            self.size += len(piece)
+            yield piece
+
+    @property
+    def found(self) -> str:
+        """The digest of what has passed."""
+        return f"{self.expected.algorithm}:{self.hash.hexdigest()}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+from typing import Any
 
-from exercises.ch12 import check_put, check_safe_name
+from exercises.ch12 import check_fits, check_put
 from mini_docker.lab import Exercise
 
 
@@ -48,25 +49,46 @@ def put_always(directory: str, data: bytes) -> str:
     return f"sha256:{name}"
 
 
-def safe_name_blank(name: str) -> list[str] | None:
+def fits_blank(descriptor: dict[str, Any], data: bytes) -> str:
     """The untouched exercise."""
-    return name.split("/")
+    return ""
 
 
-def safe_name(name: str) -> list[str] | None:
-    """Return the parts of an entry's name, or None to refuse it."""
-    parts = [part for part in name.split("/") if part not in ("", ".")]
-    return None if not parts or ".." in parts or "\0" in name else parts
+def fits(descriptor: dict[str, Any], data: bytes) -> str:
+    """Return "" if `data` is what the descriptor says, else "size" or "digest"."""
+    if len(data) != descriptor["size"]:
+        return "size"
+    algorithm = descriptor["digest"].partition(":")[0]
+    if algorithm not in ("sha256", "sha512"):
+        return "digest"
+    found = f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
+    return "" if found == descriptor["digest"] else "digest"
 
 
-def safe_name_prefix(name: str) -> list[str] | None:
-    """Wrong: it looks for dots at the beginning only."""
-    return None if name.startswith("..") else safe_name(name.replace("..", "_"))
+def fits_any_algorithm(descriptor: dict[str, Any], data: bytes) -> str:
+    """Wrong: whoever wrote the descriptor chooses the algorithm, for instance a broken one."""
+    if len(data) != descriptor["size"]:
+        return "size"
+    algorithm, _, encoded = descriptor["digest"].partition(":")
+    try:
+        return "" if hashlib.new(algorithm, data).hexdigest() == encoded else "digest"
+    except ValueError:
+        return "digest"
 
 
-def safe_name_anywhere(name: str) -> list[str] | None:
-    """Wrong: it takes any two dots for a way up."""
-    return None if ".." in name else safe_name(name)
+def fits_hash_first(descriptor: dict[str, Any], data: bytes) -> str:
+    """Wrong: it hashes whatever comes, however long."""
+    algorithm = descriptor["digest"].partition(":")[0]
+    if algorithm not in ("sha256", "sha512"):
+        return "digest"
+    if f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}" != descriptor["digest"]:
+        return "digest"
+    return "" if len(data) == descriptor["size"] else "size"
+
+
+def fits_size_only(descriptor: dict[str, Any], data: bytes) -> str:
+    """Wrong: a tampered layer is as long as the honest one."""
+    return "" if len(data) == descriptor["size"] else "size"
 
 
 EXERCISES = [
@@ -78,10 +100,14 @@ EXERCISES = [
         wrong=[(put_in_place, "grew under its final name"), (put_always, "a second time")],
     ),
     Exercise(
-        "safe_name",
-        check_safe_name,
-        blank=safe_name_blank,
-        solution=safe_name,
-        wrong=[(safe_name_prefix, "walks up"), (safe_name_anywhere, "only part of names")],
+        "fits",
+        check_fits,
+        blank=fits_blank,
+        solution=fits,
+        wrong=[
+            (fits_any_algorithm, "no sha256 or sha512 digest"),
+            (fits_hash_first, "hashed before"),
+            (fits_size_only, "one changed byte"),
+        ],
     ),
 ]
