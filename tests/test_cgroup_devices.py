@@ -80,6 +80,10 @@ def test_a_bad_rule_is_refused_with_its_json_path(listed: Any, words: str) -> No
 def test_a_rule_about_everything_makes_what_is_before_it_void() -> None:
     rule = Rule(True, "c", 1, 3, "r")
     assert effective([rule]) == (False, [rule])
+    assert (
+        effective([rule, NONE._replace(type="b"), rule._replace(allow=False)])[1][-1].allow is False
+    )
+    assert len(effective([rule, rule, rule._replace(allow=False)])[1]) == 1
     assert effective([rule, ALL]) == (True, [])
     assert effective([rule, ALL, NONE, rule]) == (False, [rule])
 
@@ -139,8 +143,8 @@ def test_v1_is_told_all_or_nothing_and_then_exceptions() -> None:
         ("devices.allow", "b *:* m"),  # an `a` line of v1 means everything, whatever follows
         ("devices.allow", "c *:* m"),
     ]
-    taken_back = [ALL, Rule(False, "b", 8, None, "w"), Rule(True, "b", 8, None, "w")]
-    assert v1_lines(taken_back)[1:] == [("devices.deny", "b 8:* w"), ("devices.allow", "b 8:* w")]
+    taken_back = [ALL, Rule(False, "b", 8, None, "rw"), Rule(True, "b", 8, None, "w")]
+    assert v1_lines(taken_back)[1:] == [("devices.deny", "b 8:* rw"), ("devices.allow", "b 8:* w")]
 
 
 def test_docker_and_our_own_rules_can_be_said_in_v1() -> None:

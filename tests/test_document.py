@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mini_docker.cgroups.devices import parse_rules
 from mini_docker.engine import document
 from mini_docker.engine.document import InvalidRequest
 from mini_docker.namespaces.user import User
@@ -115,6 +116,9 @@ def test_the_document_is_pure_and_complete() -> None:
     types = {namespace["type"] for namespace in spec["linux"]["namespaces"]}
     assert types == {"pid", "mount", "ipc", "uts", "cgroup", "network"}
     assert spec["linux"]["cgroupsPath"] == "/mini_docker/ID"
+    devices = spec["linux"]["resources"]["devices"]
+    assert devices[0] == {"allow": False, "access": "rwm"}
+    assert parse_rules(devices)
     host = {**request, "HostConfig": {"NetworkMode": "host"}}
     shared = document.document(host, image, "ID", "/dir", User(0, 0, (), "/root"))
     assert {"type": "network"} not in shared["linux"]["namespaces"]

@@ -94,7 +94,8 @@ def _parse_number(entry: dict[str, Any], name: str, key: str) -> int | None:
 def effective(rules: Iterable[Rule]) -> tuple[bool, list[Rule]]:
     """Return what holds where no rule speaks, and the rules that are left to speak.
 
-    A rule about everything makes all rules before it void. Without one, all is forbidden.
+    A rule about everything makes all rules before it void, any other the one before it about the same.
+    Where none is about everything, the rest is forbidden.
     """
     default, left = False, list[Rule]()
     for rule in rules:
@@ -102,7 +103,7 @@ def effective(rules: Iterable[Rule]) -> tuple[bool, list[Rule]]:
         if everything and set(rule.access) == set("rwm"):
             default, left = rule.allow, []
         else:
-            left.append(rule)
+            left = [other for other in left if other[1:] != rule[1:]] + [rule]
     return default, left
 
 
@@ -181,7 +182,9 @@ def _code_of(rule: Rule) -> list[Instruction]:
         if number is not None
     ]
     letters = sum(ACCESS[letter] for letter in set(rule.access))
-    if rule.allow:
+    if set(rule.access) == set("rwm"):
+        pass  # whatever is still asked for, this decides
+    elif rule.allow:
         code += [(AND, R3, 0, 0, 7 & ~letters), (JUMP_UNLESS_EQUAL, R3, 0, TO_THE_NEXT_RULE, 0)]
     else:
         code += [(MOVE_REGISTER, R1, R3, 0, 0), (AND, R1, 0, 0, letters)]

@@ -24,6 +24,13 @@ OCI_VERSION = "1.2.0"
 NAMESPACES = ("pid", "mount", "ipc", "uts", "cgroup")
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MINIMUM_MEMORY = 6 << 20
+# Docker's own list: zero null urandom random tty console; a file system made by a container is not read
+DEVICES: tuple[dict[str, Any], ...] = (
+    {"allow": False, "access": "rwm"},
+    *({"allow": True, "type": "c", "major": 1, "minor": n, "access": "rwm"} for n in (5, 3, 9, 8)),
+    *({"allow": True, "type": "c", "major": 5, "minor": n, "access": "rwm"} for n in (0, 1)),
+    {"allow": False, "type": "c", "major": 10, "minor": 229, "access": "rwm"},
+)
 
 
 class InvalidRequest(ValueError):
@@ -158,7 +165,7 @@ def document(
         "linux": {
             "namespaces": [{"type": name} for name in names],
             "cgroupsPath": f"/mini_docker/{container_id}",
-            "resources": resources(host),
+            "resources": {**resources(host), "devices": [*map(dict, DEVICES)]},
             "maskedPaths": list(MASKED),
             "readonlyPaths": list(READONLY),
         },
