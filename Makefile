@@ -12,8 +12,8 @@ PEERS   ?= --peers
 PART    ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run lab test check doctor reset bench export carry text untext execute pictures clean
-.PHONY: vm vm-run vm-shell vm-test box
+.PHONY: help setup run lab test check doctor reset bench export carry text untext execute pictures clean soak
+.PHONY: vm vm-run vm-shell vm-test box vagrant-test
 
 help: ## list the targets
 	@echo "make TARGET [CMD=...] [NB=06_uts] [PORT=8889] [PEERS=]"
@@ -49,6 +49,9 @@ bench: setup ## how long a start takes, where the time goes, beside docker, podm
 	@$(PYTHON) tests/bench/imports.py
 	@$(PYTHON) tests/bench/run.py
 
+soak: setup ## 1,000 runs and 200 random kills, with the leak detector around them
+	@MINI_DOCKER_SOAK=1000 .venv/bin/pytest -q tests/test_soak.py
+
 vm: ## the virtual machine without Vagrant: packages for it here, and its image (twice does no harm)
 	@labs/provision.sh --machine --as "make $(or $(MAKECMDGOALS),vm)"
 	@labs/vm build
@@ -64,7 +67,11 @@ vm-test: vm ## run the tests and every notebook in it, under control groups v2
 	@labs/vm-test.sh $(PART)
 
 box: vm ## the same image as a Vagrant box, for libvirt: build/mini_docker.box
+	@labs/provision.sh --vagrant --as "make $(MAKECMDGOALS)"
 	@labs/vm box
+
+vagrant-test: box ## "vagrant up" with that box, for real: about five minutes
+	@labs/vagrant-test.sh
 
 export: $(PYTHON) ## cells marked "#| export"  ->  mini_docker/**.py
 	@$(BOOK) export

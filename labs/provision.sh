@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Prepare a Debian or Ubuntu machine: packages, the Python environment, the mini_docker command.
 #
-#   labs/provision.sh [--peers] [--machine] [--offline] [--dry-run] [--as "make run"]
+#   labs/provision.sh [--peers] [--machine] [--vagrant] [--offline] [--dry-run] [--as "make run"]
 #
 #   --peers     also the programs that the tests hold ours against (runc, podman, dockerd, ...)
 #   --machine   also what makes and starts a virtual machine (labs/vm)
+#   --vagrant   also Vagrant with libvirt, for labs/vagrant-test.sh
 #   --offline   fetch nothing: use what lies in apt's cache, .cache/wheels and /var/cache/mini_docker/wheels
 #   --dry-run   say what each step would do; change nothing, need no root
 #   --as WORDS  the command to name when root is needed
@@ -53,8 +54,11 @@ PEERS=( # a command or file, and the package that brings it
     /usr/arm-linux-gnueabihf/include/asm/unistd.h:linux-libc-dev-armhf-cross
 )
 MACHINE=(mmdebstrap qemu-utils e2fsprogs openssh-client)
+VAGRANT=(vagrant vagrant-libvirt libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients
+    dnsmasq-base rsync curl)
 PEER_UNITS=(docker.service docker.socket containerd.service podman.service podman.socket
-    podman-restart.service podman-auto-update.timer)
+    podman-restart.service podman-auto-update.timer
+    libvirtd.service libvirtd.socket virtlogd.socket virtlockd.socket libvirt-guests.service)
 
 STEPS=(system kernel root packages python command)
 DRY_RUN=0 OFFLINE=0 AS=labs/provision.sh
@@ -72,6 +76,7 @@ title() {
         command) printf 'mini_docker command' ;;
         peers) printf 'Peer programs' ;;
         machine) printf 'Virtual machine' ;;
+        vagrant) printf 'Vagrant with libvirt' ;;
     esac
 }
 
@@ -317,6 +322,22 @@ machine_make() {
     packages_make
 }
 
+vagrant_there() {
+    missing_packages "${VAGRANT[@]}"
+    REMARK="missing: ${MISSING[*]}"
+    ((${#MISSING[@]} == 0)) || return 1
+    REMARK="already there"
+}
+
+vagrant_make() {
+    local status=0
+    refresh_apt
+    forbid_starts || return
+    apt_install "${MISSING[@]}" || status=$?
+    allow_starts
+    return "$status"
+}
+
 # ---- tools ------------------------------------------------------------------------------------------
 
 have() {
@@ -422,6 +443,7 @@ read_arguments() {
         case $1 in
             --peers) STEPS+=(peers) ;;
             --machine) STEPS+=(machine) ;;
+            --vagrant) STEPS+=(vagrant) ;;
             --offline) OFFLINE=1 ;;
             --dry-run) DRY_RUN=1 ;;
             --as) AS=${2:?--as needs the words of the command} && shift ;;

@@ -28,7 +28,10 @@ mkdir root
 disk=$(losetup --find --show box.raw)
 exec 9<"$disk"
 losetup --detach "$disk"
-mount -o loop,offset={PARTITION} box.raw root
+part=$(losetup --find --show --offset {PARTITION} box.raw)
+exec 8<"$part"
+losetup --detach "$part"
+mount "$part" root
 
 rm root/root/.ssh/authorized_keys root/etc/systemd/system/multi-user.target.wants/book.service
 : >root/etc/machine-id
@@ -57,7 +60,7 @@ menuentry mini_docker {{
 }}
 END
 umount root
-exec 9<&-
+exec 8<&- 9<&-
 qemu-img convert -O qcow2 box.raw box.img
 rm box.raw
 tar -czf mini_docker.box metadata.json Vagrantfile box.img
@@ -101,4 +104,4 @@ def vagrant_key() -> Path:
     for folder in VAGRANT_KEYS:
         for key in Path("/", folder).glob("**/keys/vagrant.pub"):
             return key
-    raise Trouble("a box needs Vagrant's public key. Remedy: install vagrant")
+    raise Trouble("a box needs Vagrant's public key. Remedy: sudo labs/provision.sh --vagrant")
