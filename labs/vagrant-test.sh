@@ -9,7 +9,7 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 source labs/test.sh
 STATE=$PWD/$CACHE/vagrant
-BOX=$PWD/build/mini_docker.box
+BOX=build/mini_docker.box
 STATUS=0
 
 main_outside() {
@@ -42,7 +42,7 @@ start_libvirt() {
 }
 
 vagrant_() { # without the thousand lines of a progress bar
-    vagrant --no-color "$@" 2>&1 | tr '\r' '\n' | grep -v -e Progress -e '^ *$'
+    vagrant --no-color "$@" 2>&1 | stdbuf -oL tr '\r' '\n' | grep --line-buffered -v -e Progress -e '^ *$'
     return "${PIPESTATUS[0]}"
 }
 
@@ -89,12 +89,11 @@ opens_jupyter() {
 
 main_inside() {
     export VAGRANT_HOME=$STATE/home VAGRANT_DOTFILE_PATH=$STATE/machine VAGRANT_CHECKPOINT_DISABLE=1
-    export VAGRANT_DEFAULT_PROVIDER=libvirt MINI_DOCKER_BOX=mini_docker MINI_DOCKER_OFFLINE=1
+    export VAGRANT_DEFAULT_PROVIDER=libvirt MINI_DOCKER_BOX=build/mini_docker.box MINI_DOCKER_OFFLINE=1
     export MINI_DOCKER_LIBVIRT_DRIVER=${MINI_DOCKER_LIBVIRT_DRIVER:-qemu}
     export MINI_DOCKER_MEMORY=${MINI_DOCKER_MEMORY:-2048}
     check "libvirt answers" start_libvirt
     check "the Vagrantfile is valid" vagrant_ validate
-    check "the box is taken" vagrant_ box add --name mini_docker "$BOX"
     check "vagrant up" vagrant_ up
     if ((STATUS == 0)); then
         check "an exit status passes" exit_status_passes

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
-from labs.machine import image, machine, tasks
+from labs.machine import box, image, machine, tasks
 from labs.machine.settings import read_settings
 from labs.machine.tasks import Trouble
 from tests.conftest import cannot_run_here
@@ -470,3 +470,8 @@ def test_a_real_machine_provisions_twice_and_finds_everything_there() -> None:
     status, out = real("labs/provision.sh --offline")
     assert status == 0
     assert out.count("already there") == 2
+
+
+def test_a_box_says_that_its_disk_holds_its_partition() -> None:
+    """Vagrant makes the disk of the size that the box names: one megabyte less, and it does not boot."""
+    assert box.whole_gigabytes() << 30 >= image.DISK_SIZE + box.PARTITION
