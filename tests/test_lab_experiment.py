@@ -131,10 +131,16 @@ def test_timeout_stops_everything(rare: str, capsys: pytest.CaptureFixture[str])
     assert running(rare) == []
 
 
-def test_endless_output_is_cut() -> None:
+def test_endless_output_is_stopped() -> None:
     outcome = run_in_child(os.execvp, "yes", ["yes"], timeout=0.2)
     assert outcome.timed_out
+    assert len(outcome.output) < OUTPUT_LIMIT + 100
+
+
+def test_long_output_is_cut() -> None:
+    outcome = run_in_child(os.execvp, "sh", ["sh", "-c", f"yes | head -c {2 * OUTPUT_LIMIT}"])
     assert OUTPUT_LIMIT < len(outcome.output) < OUTPUT_LIMIT + 100
+    assert outcome.status == 0
 
 
 def daemonise(seconds: str) -> str:

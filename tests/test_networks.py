@@ -703,29 +703,3 @@ def two_networks(state: str) -> None:
 @root
 def test_two_networks_do_not_mix(state: str) -> None:
     alone(two_networks, state)
-
-
-def times(state: str) -> tuple[float, float]:
-    network = BridgeNetwork()
-    network.ensure(state)
-
-    def best(call: Callable[[int], object], tries: int) -> float:
-        found = []
-        for n in range(tries):
-            start = time.perf_counter()
-            call(n)
-            found.append(time.perf_counter() - start)
-        return min(found) * 1000
-
-    fds = [new_netns() for _ in range(10)]
-    ensure = best(lambda n: network.ensure(state), 20)
-    return ensure, best(lambda n: network.attach(fds[n], f"{n}" * 64, state), 10)
-
-
-@root
-def test_ensure_takes_a_millisecond_and_attach_three(
-    state: str, record_property: Callable[[str, object], None]
-) -> None:
-    ensure, attach = alone(times, state)
-    record_property("milliseconds", f"ensure {ensure:.2f}, attach {attach:.2f}")
-    assert ensure < 1.0 and attach < 3.0
