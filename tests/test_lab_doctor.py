@@ -103,15 +103,18 @@ def test_inside_a_container_is_a_warning_with_a_remedy() -> None:
 
 def test_no_overlay() -> None:
     facts = replace(GOOD, overlay="OSError: [Errno 22] mount: Invalid argument")
-    assert set(stopped(facts)) == {"10", "14", "19"}
+    assert set(stopped(facts)) == {"10", "14", "16", "19"}
     assert "MINI_DOCKER_ROOT" in stopped(facts)["10"][1]
 
 
 @pytest.mark.parametrize(
     ("change", "chapters"),
     [
-        ({"links": {"veth": "", "bridge": "EOPNOTSUPP"}}, {"3", "3b", "14", "19"}),
-        ({"nftables": "OSError: libnftables.so.1"}, {"3b", "14", "19"}),
+        (
+            {"links": {"veth": "", "bridge": "EOPNOTSUPP"}},
+            {"3", "3b", "14", "15", "15b", "15c", "19"},
+        ),
+        ({"nftables": "OSError: libnftables.so.1"}, {"3b", "14", "15", "15b", "15c", "19"}),
         ({"mqueue": "ENODEV"}, {"5", "11", "14", "19"}),
         ({"machine": "riscv64"}, set(stopped(replace(GOOD, uid=1)))),
         ({"free_bytes": 1 << 20}, {"12", "14", "19"}),

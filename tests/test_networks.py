@@ -1,8 +1,7 @@
-"""The default bridge network: namespaces of the tests' own play container, host and internet."""
+"""Networks of one's own: records and words without root, real traffic in namespaces of the tests' own."""
 
 from __future__ import annotations
 
-import errno
 import ipaddress
 import json
 import os
@@ -18,28 +17,35 @@ from typing import Any
 
 import pytest
 
-from mini_docker.engine import networks
-from mini_docker.engine.networks import (
-    SUBNETS,
-    Bridge,
-    BridgeNetwork,
-    blocking_chains,
-    find_bridge,
-    free_subnet,
-    host_link,
-    hosts_file,
-    ip_number,
-    ip_text,
-    lease,
-    leases,
-    mac_of,
-    overlap,
-    parse_subnet,
-    pass_docker,
-    ports,
-    resolv_conf,
-    unpass_docker,
+from mini_docker.engine.document import InvalidRequest
+from mini_docker.engine.errors import (
+    Forbidden,
+    NameTaken,
+    NetworkFailure,
+    NoSuchNetwork,
+    NoSuchPlugin,
 )
+from mini_docker.engine.ipam import (
+    Subnet,
+    choose_pool,
+    contains,
+    default_pools,
+    first_free,
+    overlap,
+    parse_cidr,
+    plan_pools,
+    show,
+)
+from mini_docker.engine.networks import (
+    Networks,
+    endpoint_configs,
+    network_settings,
+    parse_time,
+    parse_until,
+    refuse_connect,
+    wanted_ports,
+)
+from mini_docker.engine.ports import Binding, clash, parse_wishes, port_map
 from mini_docker.lab import run_in_child
 from mini_docker.linux import nft
 from mini_docker.linux.netlink import (
@@ -47,11 +53,9 @@ from mini_docker.linux.netlink import (
     address_add,
     find_link,
     link_delete,
-    link_new_bridge,
     link_new_veth,
     link_set,
     list_links,
-    list_routes,
     wait_for_carrier,
 )
 from mini_docker.linux.process import CLONE_NEWNET, unshare
@@ -59,647 +63,650 @@ from mini_docker.namespaces.net import in_netns, netlink_in, new_netns, open_net
 from tests.conftest import cannot_run_here
 
 root = pytest.mark.root
-GOOGLE = "nameserver 8.8.8.8\nnameserver 8.8.4.4\n"
-RED, BLUE = "red" + "0" * 61, "blue" + "0" * 60
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> str:
-    """Return a state directory that is not there yet."""
-    return str(tmp_path / "network")
+RED, BLUE, GREEN = "a" * 64, "b" * 64, "c" * 64
+WORLD, HOST = "203.0.113.9", "203.0.113.1"
+PUBLISH = {"80/tcp": [{"HostPort": "8080"}]}
 
 
 def alone(function: Callable[..., Any], *args: Any, timeout: float = 30.0) -> Any:
     """Call `function` in a child with a network of its own; what it raises fails the test."""
     outcome = run_in_child(_alone, function, *args, timeout=timeout)
-    assert outcome.status == 0 and not outcome.timed_out, outcome.output
+    assert outcome.status == 0 and not outcome.timed_out, outcome.output or outcome.error
     return outcome.value
 
 
 def _alone(function: Callable[..., Any], *args: Any) -> Any:
     unshare(CLONE_NEWNET)
+    with Netlink() as netlink:
+        netlink.request(link_set("lo", up=True))
     return function(*args)
 
 
-def internet() -> int:
-    """Lay a cable to a namespace that plays the internet, and which knows no way back to containers."""
-    internet_fd = new_netns()
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    """Return a data root that is not there yet."""
+    return str(tmp_path / "root")
+
+
+def world() -> int:
+    """Lay a cable to a namespace that plays the internet."""
+    world_fd = new_netns()
     with Netlink() as netlink:
-        netlink.request(link_new_veth("wan", "eth0", internet_fd))
-        netlink.request(address_add(find_link(netlink, "wan").ifindex, "203.0.113.1", 24))
-    with netlink_in(internet_fd) as inside:
+        netlink.request(link_new_veth("wan", "eth0", world_fd))
+        netlink.request(address_add(find_link(netlink, "wan").ifindex, HOST, 24))
+    with netlink_in(world_fd) as inside:
         inside.request(link_set("eth0", up=True))
-        inside.request(address_add(find_link(inside, "eth0").ifindex, "203.0.113.9", 24))
+        inside.request(address_add(find_link(inside, "eth0").ifindex, WORLD, 24))
     with Netlink() as netlink:
         wait_for_carrier(netlink, "wan")
-    return internet_fd
+    return world_fd
 
 
-def visitor(client_fd: int, server_fd: int, ip: str) -> str:
-    """Connect to `ip`:80 from one namespace to another; return whom the server sees, "" for nobody."""
-    with in_netns(server_fd, socket.create_server, (ip, 80)) as server:
-        server.settimeout(2)
-        with in_netns(client_fd, socket.socket) as client:
-            client.settimeout(1)
+def seen(client_fd: int, server_fd: int, ip: str, port: int = 80) -> str:
+    """Connect to `ip`:`port`; return whom a server on port 80 in the other namespace sees."""
+    at = ("::" if ":" in ip else "0.0.0.0", 80)
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    with in_netns(server_fd, socket.socket, family) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(at)
+        server.listen()
+        server.settimeout(1)
+        with in_netns(client_fd, socket.socket, family) as client:
+            client.settimeout(0.4)
             try:
-                client.connect((ip, 80))
+                client.connect((ip, port))
+                return str(server.accept()[1][0])
             except OSError:
                 return ""
-            connection, (seen, _) = server.accept()
-            with connection:
-                connection.sendall(b"hello")
-                assert client.recv(100) == b"hello"
-            return str(seen)
 
 
-# --- arithmetic ---------------------------------------------------------------------------------
+def create(networks: Networks, name: str, subnet: str = "", **more: Any) -> str:
+    """Make a network; return its id."""
+    ipam = {"IPAM": {"Config": [{"Subnet": subnet}]}} if subnet else {}
+    return networks.create({"Name": name, **ipam, **more})["Id"]
 
 
-def test_addresses_are_numbers() -> None:
-    assert ip_number("0.0.1.2") == 258
-    assert ip_text(0xAC1D0002) == "172.29.0.2"
-    assert mac_of("172.29.0.2") == "02:42:ac:1d:00:02"
-    with pytest.raises(OSError, match="illegal"):
-        ip_number("172.29.0")
+# --- addresses ----------------------------------------------------------------------------------
 
 
-def test_overlap_agrees_with_ipaddress() -> None:
-    chance = random.Random(29)
+def test_subnets_agree_with_ipaddress() -> None:
+    chance = random.Random(15)
     for _ in range(2000):
+        bits = chance.choice((32, 128))
         pair = []
         for _ in range(2):
-            prefix = chance.randrange(8, 31)
-            first = (
-                chance.getrandbits(32)
-                & chance.choice((0xFFFFFFFF, 0xAC1FFFFF))
-                & -(1 << (32 - prefix))
-            )
-            pair.append((first, prefix))
-        one, other = (ipaddress.ip_network(network) for network in pair)
-        assert overlap(*pair) == one.overlaps(other), pair
-
-
-@pytest.mark.parametrize(
-    "subnet", ["", "172.29.0.0", "172.29.0.1/16", "172.29.0.0/31", "0.0.0.0/0", "x/16", "1.2.3.0/x"]
-)
-def test_a_wrong_subnet_is_named(subnet: str) -> None:
-    with pytest.raises(ValueError, match="is not a subnet"):
-        parse_subnet(subnet)
-
-
-def test_the_first_subnet_that_hides_nothing() -> None:
-    used = [parse_subnet(text) for text in ("172.29.4.0/24", "172.16.0.0/12")]
-    assert free_subnet([]) == SUBNETS[0]
-    assert free_subnet(used[:1]) == SUBNETS[1]
-    assert free_subnet(used) == "10.199.0.0/16"
-    assert free_subnet([(0, 0), (0, 1), (1 << 31, 1)]) == SUBNETS[0]
-    with pytest.raises(OSError, match="overlaps a route of this machine") as caught:
-        free_subnet([*used, parse_subnet("10.0.0.0/8")])
-    assert caught.value.errno == errno.EADDRNOTAVAIL
-
-
-def test_a_links_name_has_fifteen_bytes() -> None:
-    assert host_link("0123456789abcdef" * 4) == "md0123456789abc"
-    assert len(host_link("f" * 64)) == 15
-
-
-# --- leases -------------------------------------------------------------------------------------
-
-
-def test_leases_are_the_lowest_free_and_can_be_read(state: str) -> None:
-    bridge = Bridge(7, "172.29.0.1", 29, True)
-    given = [lease(bridge, name, state) for name in ("a", "b", "c", "a")]
-    assert given == ["172.29.0.2", "172.29.0.3", "172.29.0.4", "172.29.0.2"]
-    assert leases(state) == {"172.29.0.2": "a", "172.29.0.3": "b", "172.29.0.4": "c"}
-    BridgeNetwork().release("b", state)
-    BridgeNetwork().release("b", state)
-    assert lease(bridge, "d", state) == "172.29.0.3"
-    assert [lease(bridge, name, state) for name in ("e", "f")] == ["172.29.0.5", "172.29.0.6"]
-    with pytest.raises(OSError, match="no address is left") as caught:
-        lease(bridge, "g", state)
-    assert caught.value.errno == errno.EADDRNOTAVAIL
-
-
-def test_a_lease_of_another_subnet_is_not_reused(state: str) -> None:
-    assert lease(Bridge(7, "172.29.0.1", 16, True), "a", state) == "172.29.0.2"
-    assert lease(Bridge(7, "172.30.255.254", 16, True), "a", state) == "172.30.0.1"
-
-
-# --- names --------------------------------------------------------------------------------------
-
-
-def test_hosts_names_the_container() -> None:
-    assert hosts_file("web", "172.29.0.2").endswith("ff02::2\tip6-allrouters\n172.29.0.2\tweb\n")
-    assert hosts_file("web").endswith("ip6-allrouters\n")
-    assert hosts_file("web").startswith("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost")
-
-
-@pytest.mark.parametrize(
-    ("host", "container"),
-    [
-        ("nameserver 10.0.0.2\n", "nameserver 10.0.0.2\n"),
-        (
-            "search a b\nnameserver 10.0.0.2\noptions x",
-            "search a b\nnameserver 10.0.0.2\noptions x\n",
-        ),
-        ("nameserver 127.0.0.1\nnameserver 10.0.0.2", "nameserver 10.0.0.2\n"),
-        ("nameserver ::1\nnameserver 2001:db8::1\nnameserver 10.0.0.2", "nameserver 10.0.0.2\n"),
-        ("", GOOGLE),
-        ("search a\nnameserver 127.0.1.1\n", "search a\n" + GOOGLE),
-        ("nameserver\n# nameserver 1.1.1.1", "nameserver\n# nameserver 1.1.1.1\n" + GOOGLE),
-    ],
-)
-def test_resolv_conf_keeps_what_a_container_can_reach(host: str, container: str) -> None:
-    assert resolv_conf(host, "/nonexistent") == container
-
-
-def test_behind_systemd_resolved_are_the_real_servers(tmp_path: Path) -> None:
-    upstream = tmp_path / "resolv.conf"
-    upstream.write_text("nameserver 192.0.2.53\nsearch lan\n")
-    stub = "nameserver 127.0.0.53\noptions edns0 trust-ad\n"
-    assert resolv_conf(stub, str(upstream)) == "nameserver 192.0.2.53\nsearch lan\n"
-    both = stub + "nameserver 10.0.0.2\n"
-    assert resolv_conf(both, str(upstream)) == "options edns0 trust-ad\nnameserver 10.0.0.2\n"
-    assert "8.8.8.8" in resolv_conf(stub, str(tmp_path / "none"))
-
-
-# --- nft ----------------------------------------------------------------------------------------
-
-
-def test_a_missing_library_is_named_with_its_package() -> None:
-    with pytest.raises(OSError, match="libmissing.so.1 cannot be loaded; .*libnftables1") as caught:
-        nft.load("libmissing.so.1")
-    assert caught.value.errno == errno.ENOPKG
-
-
-@root
-def test_without_the_library_ensure_says_so(state: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    load = nft.load
-    monkeypatch.setattr(nft, "load", lambda: load("libmissing.so.1"))
-    outcome = run_in_child(_alone, BridgeNetwork().ensure, state)
-    assert "install the package libnftables1" in str(outcome.error)
-
-
-def one_transaction() -> None:
-    assert nft.run("add table ip a; add chain ip a c") == ""
-    assert "chain c" in nft.run("list table ip a")
-    assert nft.run("list table ip a", handles=True).count("# handle") == 2
-    with pytest.raises(ValueError, match="No such file or directory"):
-        nft.run("add table ip b\nadd rule ip none c accept")
-    with pytest.raises(ValueError, match="^Error: "):
-        nft.run("make me a firewall")
-    assert nft.has_table("a") and not nft.has_table("b")
-    nft.run("delete table ip a")
-    assert not nft.has_table("a")
-
-
-@root
-def test_a_transaction_is_all_or_nothing() -> None:
-    alone(one_transaction)
-
-
-def test_blocking_chains_are_found_in_a_listing() -> None:
-    listing = """# Warning: table ip filter is managed by iptables-nft, do not touch!
-table ip filter {
-	chain INPUT {
-		type filter hook input priority filter; policy drop;
-	}
-	chain FORWARD {
-		type filter hook forward priority filter; policy drop;
-	}
-	chain DOCKER-USER {
-	}
-}
-table inet firewalld {
-	chain filter_FORWARD {
-		type filter hook forward priority filter + 10; policy accept;
-	}
-	chain mine {
-		type filter hook forward priority -5; policy drop;
-	}
-}
-"""
-    assert blocking_chains(listing) == ["ip filter FORWARD", "inet firewalld mine"]
-    assert blocking_chains("") == []
-
-
-def beside_docker() -> None:
-    assert pass_docker("br0") == []
-    unpass_docker("br0")
-    nft.run(
-        """table ip filter {
-        chain DOCKER-USER { counter return; }
-        chain FORWARD { type filter hook forward priority filter; policy drop; jump DOCKER-USER; }
-    }"""
-    )
-    before = nft.run("list ruleset")
-    for _ in range(2):
-        assert pass_docker("br0") == []
-        assert nft.run("list chain ip filter DOCKER-USER").count("accept") == 2
-    if shutil.which("iptables") and "nf_tables" in subprocess.getoutput("iptables -V"):
-        said = subprocess.run(["iptables", "-S", "DOCKER-USER"], capture_output=True, text=True)
-        assert "-A DOCKER-USER -i br0" in said.stdout, said  # iptables can still read its own table
-    unpass_docker("other")
-    assert nft.run("list chain ip filter DOCKER-USER").count("accept") == 2
-    unpass_docker("br0")
-    unpass_docker("br0")
-    assert nft.run("list ruleset") == before
-    nft.run("delete chain ip filter FORWARD; delete chain ip filter DOCKER-USER")
-    nft.run("table inet ufw { chain f { type filter hook forward priority 0; policy drop; }; }")
-    assert pass_docker("br0") == ["inet ufw f"]
-
-
-@root
-def test_docker_is_asked_for_passage_and_left_as_it_was() -> None:
-    alone(beside_docker)
-
-
-def out_past_docker(state: str) -> str:
-    """Reach the internet on a host whose FORWARD policy is Docker's."""
-    nft.run(
-        """table ip filter {
-        chain DOCKER-USER { counter return; }
-        chain FORWARD { type filter hook forward priority filter; policy drop; jump DOCKER-USER; }
-    }"""
-    )
-    internet_fd, red_fd = internet(), new_netns()
-    network = BridgeNetwork()
-    network.ensure(state)
-    network.attach(red_fd, RED, state)
-    seen = visitor(red_fd, internet_fd, "203.0.113.9")
-    network.reset(state)
-    assert "mini_docker" not in nft.run("list ruleset")
-    return seen
-
-
-@root
-def test_containers_get_out_where_docker_drops(state: str) -> None:
-    assert alone(out_past_docker, state) == "203.0.113.1"
-
-
-def beside_a_real_dockerd(state: str, scratch: str) -> list[str]:
-    """Start dockerd in this network, go out past its rules; return its DOCKER-USER before, during, after."""
-    overlay = f"lowerdir=/etc,upperdir={scratch}/upper,workdir={scratch}/work"
-    for name in ("upper", "work"):
-        os.mkdir(f"{scratch}/{name}")
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
-    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", overlay, "/etc"], check=True)
-    internet_fd, red_fd = internet(), new_netns()
-    command = (
-        f"dockerd --data-root {scratch}/data --exec-root /run/docker --pidfile /run/docker.pid"
-    )
-    with open(f"{scratch}/log", "w") as log:
-        words = [*command.split(), "--storage-driver", "vfs", "-H", "unix:///run/docker.sock"]
-        docker = subprocess.Popen(words, stdout=log, stderr=log)
-    end = time.monotonic() + 20
-    while "API listen" not in Path(f"{scratch}/log").read_text():
-        if docker.poll() is not None or time.monotonic() > end:
-            return []
-        time.sleep(0.05)
-    rules_of = "iptables -S DOCKER-USER"
-    seen = [subprocess.getoutput(rules_of)]
-    assert blocking_chains(nft.run("list chains")) == ["ip filter FORWARD"]
-    network = BridgeNetwork()
-    network.ensure(state)
-    network.attach(red_fd, RED, state)
-    assert visitor(red_fd, internet_fd, "203.0.113.9") == "203.0.113.1"
-    seen.append(subprocess.getoutput(rules_of))
-    network.reset(state)
-    return [*seen, subprocess.getoutput(rules_of)]
-
-
-@root
-@pytest.mark.peers
-def test_a_real_dockerd_lets_us_pass(state: str, tmp_path: Path) -> None:
-    if not shutil.which("dockerd") or "nf_tables" not in subprocess.getoutput("iptables -V"):
-        cannot_run_here(
-            "dockerd and iptables-nft are not installed (remedy: apt install docker.io)"
+            prefix = chance.randrange(bits // 4, bits + 1)
+            number = chance.getrandbits(bits) & chance.choice((-1, 0xFF << (bits - 10)))
+            address = ipaddress.ip_address(number.to_bytes(bits // 8, "big"))
+            pair.append(f"{address}/{prefix}")
+        mine = [parse_cidr(text) for text in pair]
+        theirs: list[Any] = [ipaddress.ip_network(text, strict=False) for text in pair]
+        assert [show(subnet) for subnet in mine] == [str(network) for network in theirs]
+        assert overlap(*mine) == theirs[0].overlaps(theirs[1]), pair
+        assert contains(mine[0], pair[1].partition("/")[0]) == (
+            ipaddress.ip_interface(pair[1]).ip in theirs[0]
         )
-    seen = alone(beside_a_real_dockerd, state, str(tmp_path), timeout=60.0)
-    if not seen:
-        log = (tmp_path / "log").read_text().splitlines()
-        cannot_run_here(f"dockerd does not start: {log[-1] if log else 'it says nothing'}")
-    before, during, after = seen
-    assert before == after
-    assert during.count("mini_docker0") == 2
 
 
-# --- the network --------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "text", ["", "junk", "10.9.0.0", "10.9.0.0/33", "10.9.0.0/-1", "::/129", "1.2.3.4/x"]
+)
+def test_what_is_no_subnet_is_named(text: str) -> None:
+    with pytest.raises(ValueError, match="invalid CIDR address: "):
+        parse_cidr(text)
 
 
-def makes_and_agrees(state: str) -> None:
-    network = BridgeNetwork()
-    bridge = network.ensure(state)
-    assert network.ensure(state) == bridge
-    assert (bridge.gateway, bridge.prefix) == ("172.29.0.1", 16)
-    assert Path("/proc/sys/net/ipv4/ip_forward").read_text() == "1\n"
-    with Netlink() as netlink:
-        link = find_link(netlink, "mini_docker0")
-    assert link.kind == "bridge" and link.up and link.mac == "02:42:ac:1d:00:01"
+def test_pools_are_dockers_and_end() -> None:
+    used: list[Subnet] = []
+    for wanted in ("172.17.0.0/16", "172.18.0.0/16"):
+        pool = choose_pool(used)
+        assert show(pool) == wanted
+        used.append(pool)
+    assert len(list(default_pools())) == 31
+    with pytest.raises(NetworkFailure, match="could not find an available, non-overlapping IPv4"):
+        choose_pool(list(default_pools()))
 
 
-@root
-def test_ensure_makes_the_bridge_once(state: str) -> None:
-    alone(makes_and_agrees, state)
+def test_first_free_leaves_out_what_nobody_may_have() -> None:
+    small = parse_cidr("10.9.0.0/29")
+    assert first_free(small, None, set()) == "10.9.0.1"
+    assert first_free(small, None, {f"10.9.0.{n}" for n in range(1, 6)}) == "10.9.0.6"
+    assert first_free(small, None, {f"10.9.0.{n}" for n in range(1, 7)}) is None
+    assert first_free(small, parse_cidr("10.10.0.0/30"), set()) is None
+    assert first_free(parse_cidr("10.9.0.0/32"), None, set()) is None
 
 
-def as_peers_see_it(state: str) -> None:
-    BridgeNetwork().ensure(state)
-    [seen] = json.loads(
-        subprocess.check_output(["ip", "-j", "-d", "-4", "address", "show", "mini_docker0"])
-    )
-    assert seen["linkinfo"]["info_kind"] == "bridge" and "UP" in seen["flags"]
-    assert [(x["local"], x["prefixlen"]) for x in seen["addr_info"]] == [("172.29.0.1", 16)]
-    objects = json.loads(subprocess.check_output(["nft", "-j", "list", "ruleset"]))["nftables"]
-    chains = {x["chain"]["name"]: x["chain"] for x in objects if "chain" in x}
-    assert {x["table"]["name"] for x in objects if "table" in x} == {"mini_docker"}
-    assert (chains["postrouting"]["hook"], chains["postrouting"]["type"]) == ("postrouting", "nat")
-    assert (chains["forward"]["hook"], chains["forward"]["type"]) == ("forward", "filter")
-    assert sum("masquerade" in str(x) for x in objects) == 1
+@pytest.mark.parametrize(
+    ("config", "error", "words"),
+    [
+        ({"Subnet": "172.17.3.0/24"}, Forbidden, "Pool overlaps with other one on this address space"),
+        ({"Subnet": "junk"}, InvalidRequest, "Invalid subnet junk : invalid CIDR address: junk"),
+        ({"Gateway": "10.9.0.1"}, InvalidRequest, "Invalid subnet  : invalid CIDR address: "),
+        (
+            {"Subnet": "10.9.0.0/24", "Gateway": "10.10.0.1"},
+            InvalidRequest,
+            r"failed to allocate gateway \(10.10.0.1\): Requested address is out of range",
+        ),
+        ({"Subnet": "10.9.0.0/24", "Gateway": "x"}, InvalidRequest, "invalid gateway address x in Ipam"),
+        ({"Subnet": "10.9.0.0/24", "IPRange": "x"}, InvalidRequest, 'subpool "x": Invalid Address SubPool'),
+        ({"Subnet": "10.9.0.0/24", "AuxiliaryAddresses": {"r": "1.2.3.4"}}, InvalidRequest, "out of range"),
+    ],
+)  # fmt: skip
+def test_wrong_pools_in_dockers_words(config: Any, error: Any, words: str) -> None:
+    with pytest.raises(error, match=words):
+        plan_pools([config], False, [parse_cidr("172.17.0.0/16")], [])
 
 
-@root
-def test_ip_and_nft_agree(state: str) -> None:
-    if not shutil.which("ip") or not shutil.which("nft"):
-        cannot_run_here("ip and nft are not installed (remedy: apt install iproute2 nftables)")
-    alone(as_peers_see_it, state)
+def test_ipv6_needs_a_subnet_and_brings_ipv4() -> None:
+    with pytest.raises(NetworkFailure, match="IPv6 address pool"):
+        plan_pools([], True, [], [])
+    four, six = plan_pools([{"Subnet": "fd00:9::/64"}], True, [], [])
+    assert (four["Subnet"], six["Gateway"]) == ("172.17.0.0/16", "fd00:9::1")
+    with pytest.raises(Forbidden):
+        plan_pools([{"Subnet": "10.9.0.0/24"}, {"Subnet": "10.9.0.0/25"}], False, [], [])
 
 
-DAMAGES: dict[str, Callable[[Netlink], object]] = {
-    "rules flushed": lambda netlink: nft.run("flush ruleset"),
-    "forwarding off": lambda netlink: Path("/proc/sys/net/ipv4/ip_forward").write_text("0"),
-    "bridge down": lambda netlink: netlink.request(link_set("mini_docker0", up=False)),
-    "bridge deleted": lambda netlink: netlink.request(link_delete("mini_docker0")),
-}
+# --- requests -----------------------------------------------------------------------------------
 
 
-def mends(damage: str, state: str) -> None:
-    internet_fd, red_fd, network = internet(), new_netns(), BridgeNetwork()
-    before = network.ensure(state)
-    with Netlink() as netlink:
-        DAMAGES[damage](netlink)
-    after = network.ensure(state)
-    assert after.gateway == before.gateway
-    network.attach(red_fd, RED, state)
-    assert visitor(red_fd, internet_fd, "203.0.113.9") == "203.0.113.1"
-
-
-@root
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_ensure_mends_what_somebody_broke(damage: str, state: str) -> None:
-    alone(mends, damage, state)
-
-
-def avoids(state: str) -> None:
-    with Netlink() as netlink:
-        netlink.request(link_new_bridge("office"))
-        index = find_link(netlink, "office").ifindex
-        netlink.request(address_add(index, "172.29.3.4", 24), address_add(index, "172.30.0.1", 12))
-        assert any(route.destination == "172.29.3.0" for route in list_routes(netlink))
-    assert BridgeNetwork().ensure(state).gateway == "10.199.0.1"
-    assert BridgeNetwork(subnet="172.29.0.0/16").ensure(state).gateway == "10.199.0.1"  # it stays
-
-
-@root
-def test_a_used_network_is_not_hidden(state: str) -> None:
-    alone(avoids, state)
-
-
-def taken_name(state: str) -> None:
-    with Netlink() as netlink:
-        netlink.request(link_new_veth("mini_docker0", "other"))
-    with pytest.raises(FileExistsError, match="is there, but is no bridge"):
-        BridgeNetwork().ensure(state)
-
-
-@root
-def test_a_stranger_of_our_name_is_left_alone(state: str) -> None:
-    alone(taken_name, state)
-
-
-def whole_topology(state: str) -> None:
-    internet_fd, red_fd, blue_fd = internet(), new_netns(), new_netns()
-    network = BridgeNetwork()
-    network.ensure(state)
-    red, blue = network.attach(red_fd, RED, state), network.attach(blue_fd, BLUE, state)
-    assert (red.ip, blue.ip) == ("172.29.0.2", "172.29.0.3")
-    assert visitor(red_fd, blue_fd, blue.ip) == red.ip
-    assert visitor(red_fd, red_fd, "127.0.0.1") == "127.0.0.1"
-    assert visitor(red_fd, open_netns(), red.gateway) == red.ip
-    assert visitor(open_netns(), red_fd, red.ip) == red.gateway
-    assert visitor(red_fd, internet_fd, "203.0.113.9") == "203.0.113.1"
-    with netlink_in(red_fd) as inside:
-        assert find_link(inside, "eth0").mac == red.mac == "02:42:ac:1d:00:02"
-    if shutil.which("ip"):
-        route = ["ip", "route", "add", "172.29.0.0/16", "via", "203.0.113.1"]
-        in_netns(internet_fd, subprocess.run, route)
-        assert visitor(internet_fd, red_fd, red.ip) == ""  # nobody comes in uninvited
-    assert visitor(red_fd, internet_fd, "203.0.113.9") == "203.0.113.1"
-
-
-@root
-def test_neighbours_host_and_internet_and_nobody_else(state: str) -> None:
-    alone(whole_topology, state)
-
-
-def in_eight_processes(call: Callable[[int], str]) -> list[str]:
-    """Call `call(n)` in eight processes at once; return what they return."""
-    gate_read, gate_write = os.pipe()
-    pipes = []
-    for n in range(8):
-        read_fd, write_fd = os.pipe()
-        pipes.append(read_fd)
-        if os.fork() == 0:
-            os.close(gate_write)
-            os.read(gate_read, 1)
-            try:
-                os.write(write_fd, call(n).encode())
-            finally:
-                os._exit(0)
-        os.close(write_fd)
-    os.close(gate_write)
-    answers = []
-    for read_fd in pipes:
-        with open(read_fd) as file:
-            answers.append(file.read())
-    return answers
-
-
-def eight_at_once(state: str) -> None:
-    fds = [new_netns() for _ in range(8)]
-
-    def connect(n: int) -> str:
-        network = BridgeNetwork()
-        network.ensure(state)
-        return str(network.attach(fds[n], f"{n}" * 64, state).ip)
-
-    ips = in_eight_processes(connect)
-    assert sorted(ips) == [f"172.29.0.{n}" for n in range(2, 10)], ips
-    assert {ip: holder[0] for ip, holder in leases(state).items()} == {
-        ip: f"{n}" for n, ip in enumerate(ips)
+def test_what_a_container_asks_of_its_networks() -> None:
+    assert endpoint_configs({}) == {"bridge": {}}
+    assert endpoint_configs({"HostConfig": {"NetworkMode": "none"}}) == {"none": {}}
+    assert endpoint_configs({"HostConfig": {"NetworkMode": "container:x"}}) == {}
+    request = {
+        "MacAddress": "02:00:00:00:00:01",
+        "HostConfig": {"NetworkMode": "web", "Links": ["db:database"]},
+        "NetworkingConfig": {"EndpointsConfig": {"web": {"Aliases": ["www"]}, "default": None}},
     }
-    with Netlink() as netlink:
-        assert sorted(ports(netlink, "mini_docker0")) == [host_link(f"{n}" * 64) for n in range(8)]
-        assert len([link for link in list_links(netlink) if link.kind == "bridge"]) == 1
-    for other in range(1, 8):
-        assert visitor(fds[0], fds[other], ips[other]) == ips[0]
+    assert endpoint_configs(request) == {
+        "web": {"Aliases": ["www"], "MacAddress": "02:00:00:00:00:01", "Links": ["db:database"]},
+        "bridge": {},
+    }
+    with pytest.raises(InvalidRequest, match="port publishing and the container type network mode"):
+        endpoint_configs({"HostConfig": {"NetworkMode": "container:x", "PortBindings": PUBLISH}})
+    assert wanted_ports({"PublishAllPorts": True}, ["80/tcp", "53/udp"]) == {
+        "80/tcp": [{}],
+        "53/udp": [{}],
+    }
+
+
+def test_what_docker_does_not_connect() -> None:
+    none, host = (
+        {"Driver": driver, "Name": name} for driver, name in (("null", "none"), ("host", "host"))
+    )
+    web = {"Driver": "bridge", "Name": "web"}
+    refuse_connect(web, "bridge", ["bridge"], True)
+    for record, mode, others, running, words in (
+        (host, "bridge", ["bridge"], True, "cannot be disconnected from host network"),
+        (web, "host", ["host"], True, "sharing network namespace with another container or host"),
+        (web, "none", ["none"], True, "private .none. mode"),
+        (none, "bridge", ["bridge"], False, "private .none. mode"),
+    ):
+        with pytest.raises(InvalidRequest, match=words):
+            refuse_connect(record, mode, others, running)
+
+
+def test_times_and_durations() -> None:
+    assert parse_time("1970-01-01T00:01:00.5Z") == 60.5
+    assert parse_time("1970-01-01T01:00:00+01:00") == 0
+    assert abs(parse_until(["1h30m"]) - (time.time() - 5400)) < 5
+    assert parse_until(["100", "50"]) == 50
+    for text in ("x", "", "2026-13-01", "1d"):
+        with pytest.raises(InvalidRequest, match="failed to parse value as time or duration"):
+            parse_until([text])
+
+
+def test_ports_are_read() -> None:
+    [wish] = parse_wishes({"80/TCP": [{"HostIp": "::1", "HostPort": "8000-8010"}]})
+    assert wish == (80, "tcp", "::1", 8000, 8010)
+    for wrong in ("0/tcp", "80/icmp", "x", "70000", "-1", "８０/tcp"):
+        with pytest.raises(InvalidRequest):
+            parse_wishes({wrong: []})
+    with pytest.raises(InvalidRequest, match="Invalid ranges"):
+        parse_wishes({"80/tcp": [{"HostPort": "9-8"}]})
+    every = Binding("0.0.0.0", 80, "tcp", 80)
+    assert clash("127.0.0.1", 80, "tcp", every)
+    assert not clash("::", 80, "tcp", every) and not clash("0.0.0.0", 80, "udp", every)
+    assert port_map([every], ["80/tcp", "81"]) == {
+        "80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "80"}],
+        "81/tcp": None,
+    }
+
+
+def test_settings_have_dockers_keys() -> None:
+    settings = network_settings({"web": {"IPAddress": "10.9.0.2"}}, {})
+    assert settings["IPAddress"] == "" and settings["Networks"]["web"]["IPAddress"] == "10.9.0.2"
+    assert network_settings({"bridge": {"IPAddress": "10.9.0.2"}}, {})["IPAddress"] == "10.9.0.2"
+
+
+# --- the manager's words ------------------------------------------------------------------------
+
+
+def words_of(networks: Networks) -> None:
+    create(networks, "web", "10.9.0.0/24", Labels={"a": "b"})
+    for request, error, words in (
+        ({"Name": "web"}, NameTaken, "network with name web already exists"),
+        ({"Name": "bridge"}, Forbidden, "not permitted on predefined bridge network"),
+        ({"Name": " "}, InvalidRequest, "invalid name"),
+        ({"Name": "x", "Driver": "nosuch"}, NoSuchPlugin, 'plugin "nosuch" not found'),
+        (
+            {"Name": "x", "Driver": "host"},
+            Forbidden,
+            'only one instance of "host" network is allowed',
+        ),
+        (
+            {"Name": "x", "Options": {"com.docker.network.driver.mtu": "abc"}},
+            InvalidRequest,
+            "mtu value: abc",
+        ),
+        (
+            {"Name": "x", "Options": {"com.docker.network.bridge.name": "../x"}},
+            InvalidRequest,
+            "bridge name",
+        ),
+        (
+            {"Name": "x", "Options": {"com.docker.network.bridge.name": "lo"}},
+            Forbidden,
+            "conflicts with",
+        ),
+    ):
+        with pytest.raises(error, match=words):
+            networks.create(request)
+    assert [record["Name"] for record in networks.listing()] == ["bridge", "host", "none", "web"]
+    refused: list[tuple[str, type[Exception], str]] = [
+        ("nosuch", NoSuchNetwork, "network nosuch not found"),
+        ("../../etc", NoSuchNetwork, "not found"),
+        ("", NoSuchNetwork, "network  not found"),
+        ("host", Forbidden, "host is a pre-defined network and cannot be removed"),
+    ]
+    for reference, kind, words in refused:
+        with pytest.raises(kind, match=words):
+            networks.remove(reference)
+    web = networks.inspect("web")
+    assert networks.inspect(web["Id"][:7]) == web == networks.inspect(web["Id"])
+    assert len(os.listdir(networks.directory)) == 5, "nothing is half made"
 
 
 @root
-def test_eight_processes_at_once_get_eight_addresses(state: str) -> None:
-    alone(eight_at_once, state)
+def test_refusals_are_in_dockers_words(store: str) -> None:
+    alone(lambda: words_of(Networks(store)))
 
 
-def killed_before(n: int, state: str) -> bool:
-    """Kill a process before its n-th message to the kernel, clean up after it; return whether it died."""
-    network, child = BridgeNetwork(), os.fork()
+def filtered(networks: Networks) -> None:
+    web = create(networks, "web", Labels={"a": "b", "c": ""})
+    create(networks, "back", Internal=True)
+    networks.attach(new_netns(), RED, "red", "web")
+
+    def names(**filters: list[str]) -> list[str]:
+        return [record["Name"] for record in networks.listing(filters)]
+
+    assert names(name=["eb"]) == ["web"] and names(name=["^b"]) == ["bridge", "back"]
+    assert names(id=[web[:5]]) == ["web"] and names(driver=["null"]) == ["none"]
+    assert names(type=["custom"]) == ["web", "back"] and names(label=["a=b", "c"]) == ["web"]
+    assert names(dangling=["true"]) == ["back"] and names(scope=["swarm"]) == []
+    assert names(name=["("]) == []
+    for wrong, words in (
+        ({"foo": ["x"]}, "Invalid filter 'foo'"),
+        ({"type": ["x"]}, "invalid filter: 'type'='x'"),
+        ({"dangling": ["x"]}, "invalid value for filter 'dangling'"),
+    ):
+        with pytest.raises(InvalidRequest, match=words):
+            networks.listing(wrong)
+    assert networks.prune({"until": ["1h"]}) == {"NetworksDeleted": None}
+    assert networks.prune({"label": ["x"]}) == {"NetworksDeleted": None}
+    assert networks.prune() == {"NetworksDeleted": ["back"]}
+    with pytest.raises(Forbidden, match="has active endpoints"):
+        networks.remove("web")
+    networks.release(RED)
+    assert networks.prune({"label!": ["a=b"]}) == {"NetworksDeleted": None}
+    assert networks.prune() == {"NetworksDeleted": ["web"]}
+
+
+@root
+def test_filters_and_prune(store: str) -> None:
+    alone(lambda: filtered(Networks(store)))
+
+
+# --- traffic ------------------------------------------------------------------------------------
+
+
+def everybody(store: str) -> None:
+    networks, world_fd, here_fd = Networks(store), world(), open_netns()
+    create(networks, "web", "10.71.0.0/24")
+    create(networks, "back", "10.72.0.0/24", Internal=True)
+    red_fd, blue_fd, green_fd = new_netns(), new_netns(), new_netns()
+    red = networks.attach(red_fd, RED, "red", "web", {"Aliases": ["www"]}, PUBLISH)
+    assert (red["IPAddress"], red["Gateway"]) == ("10.71.0.2", "10.71.0.1")
+    assert red["Aliases"] == ["www", RED[:12]] and red["MacAddress"] == "02:42:0a:47:00:02"
+    networks.attach(blue_fd, BLUE, "blue", "web", {"MacAddress": "02:00:00:00:00:07"})
+    green = networks.attach(green_fd, GREEN, "green", "back")
+    for client, ip, port, expected in (
+        (blue_fd, "10.71.0.2", 80, "10.71.0.3"),
+        (green_fd, "10.71.0.2", 80, ""),
+        (world_fd, HOST, 8080, WORLD),
+        (here_fd, "127.0.0.1", 8080, "10.71.0.1"),
+        (here_fd, HOST, 8080, HOST),
+        (blue_fd, HOST, 8080, "10.71.0.1"),
+        (red_fd, HOST, 8080, "10.71.0.1"),
+        (green_fd, HOST, 8080, ""),
+    ):
+        assert seen(client, red_fd, ip, port) == expected, (client, ip, port)
+    assert seen(red_fd, world_fd, WORLD) == HOST
+    assert seen(green_fd, world_fd, WORLD) == ""
+    assert seen(red_fd, green_fd, green["IPAddress"]) == ""
+    networks.attach(red_fd, RED, "red", "back")
+    assert seen(red_fd, green_fd, green["IPAddress"]) == "10.72.0.3"
+    assert seen(red_fd, world_fd, WORLD) == HOST
+    networks.detach(RED, "web", red_fd)
+    assert seen(red_fd, world_fd, WORLD) == "" and seen(world_fd, red_fd, HOST, 8080) == ""
+    with socket.create_server(("0.0.0.0", 8080)):  # the port is free again
+        pass
+    with pytest.raises(NetworkFailure, match="is not connected to network web"):
+        networks.detach(RED, "web", red_fd)
+    networks.detach(RED, "web", red_fd, force=True)
+
+
+@root
+def test_everybody_reaches_whom_he_may(store: str) -> None:
+    alone(everybody, store)
+
+
+def sixes(store: str) -> None:
+    networks, here_fd = Networks(store), open_netns()
+    create(networks, "six", "fd00:9::/64", EnableIPv6=True)
+    red_fd, blue_fd = new_netns(), new_netns()
+    red = networks.attach(red_fd, RED, "red", "six", None, PUBLISH)
+    static = {"IPAMConfig": {"IPv6Address": "fd00:9::77"}}
+    blue = networks.attach(blue_fd, BLUE, "blue", "six", static)
+    assert (red["GlobalIPv6Address"], red["IPv6Gateway"]) == ("fd00:9::2", "fd00:9::1")
+    assert blue["GlobalIPv6Address"] == "fd00:9::77"
+    assert seen(blue_fd, red_fd, "fd00:9::2") == "fd00:9::77"
+    assert seen(here_fd, red_fd, "fd00:9::1", 8080) == "fd00:9::1"
+    assert seen(blue_fd, red_fd, "fd00:9::1", 8080) == "fd00:9::1"
+    assert networks.bindings(RED) == [("0.0.0.0", 8080, "tcp", 80), ("::", 8080, "tcp", 80)]
+    began = time.monotonic()
+    with socket.socket(socket.AF_INET6) as client:
+        assert client.connect_ex(("::1", 8080)) != 0  # refused at once: clients go on to 127.0.0.1
+    assert time.monotonic() - began < 0.3
+
+
+@root
+def test_ipv6_beside_ipv4(store: str) -> None:
+    alone(sixes, store)
+
+
+def strangers(store: str) -> None:
+    networks = Networks(store)
+    apart = {
+        "com.docker.network.bridge.enable_icc": "false",
+        "com.docker.network.driver.mtu": "1400",
+    }
+    create(networks, "apart", "10.71.0.0/24", Options=apart)
+    fds = [new_netns(), new_netns()]
+    for fd, name in zip(fds, (RED, BLUE), strict=True):
+        networks.attach(fd, name, name[:3], "apart")
+    assert seen(fds[0], fds[1], "10.71.0.3") == ""
+    assert seen(open_netns(), fds[1], "10.71.0.3") == "10.71.0.1"
+    with netlink_in(fds[0]) as inside:
+        assert find_link(inside, "eth0").mtu == 1400
+
+
+@root
+def test_without_icc_neighbours_are_strangers(store: str) -> None:
+    alone(strangers, store)
+
+
+def asked_addresses(store: str) -> None:
+    networks = Networks(store)
+    create(networks, "chosen")
+    pool = {
+        "Subnet": "10.71.0.0/28",
+        "IPRange": "10.71.0.8/30",
+        "AuxiliaryAddresses": {"r": "10.71.0.9"},
+    }
+    networks.create({"Name": "web", "IPAM": {"Config": [pool]}})
+    ip = {"IPAMConfig": {"IPv4Address": "10.71.0.13"}}
+    assert networks.inspect("web")["IPAM"]["Config"] == [pool]
+    assert networks.attach(new_netns(), RED, "red", "web", ip)["IPAddress"] == "10.71.0.13"
+    assert networks.attach(new_netns(), BLUE, "blue", "web")["IPAddress"] == "10.71.0.10"
+    networks.attach(new_netns(), GREEN, "green", "web")
+    for network, config, error, words in (
+        ("web", ip, Forbidden, "Address already in use"),
+        (
+            "web",
+            {},
+            NetworkFailure,
+            "no available IPv4 addresses on this network's address pools: web",
+        ),
+        (
+            "web",
+            {"IPAMConfig": {"IPv4Address": "10.9.0.1"}},
+            InvalidRequest,
+            "does not belong to any",
+        ),
+        ("web", {"IPAMConfig": {"IPv4Address": "x/../y"}}, InvalidRequest, "invalid IPv4 address"),
+        ("web", {"MacAddress": "zz"}, InvalidRequest, "zz is not a valid mac address"),
+        ("bridge", ip, InvalidRequest, "supported on user defined networks only"),
+        ("bridge", {"Aliases": ["x"]}, InvalidRequest, "network-scoped alias is supported only"),
+        (
+            "chosen",
+            ip,
+            InvalidRequest,
+            "only when connecting to networks with user configured subnets",
+        ),
+        ("nosuch", {}, NoSuchNetwork, "network nosuch not found"),
+        ("host", {}, InvalidRequest, "has no endpoints"),
+    ):
+        with pytest.raises(error, match=words):
+            networks.attach(new_netns(), "d" * 64, "d", network, config)
+        assert networks.endpoints_of("d" * 64) == {}
+    with pytest.raises(Forbidden, match="endpoint with name red already exists in network web"):
+        networks.attach(new_netns(), RED, "red", "web")
+    assert sorted(networks.inspect("web")["Containers"]) == [RED, BLUE, GREEN]
+
+
+@root
+def test_addresses_that_are_asked_for(store: str) -> None:
+    alone(asked_addresses, store)
+
+
+def ports_in_use(store: str) -> None:
+    networks, red_fd = Networks(store), new_netns()
+    with socket.create_server(("127.0.0.1", 9000)):
+        mine = {
+            "80/tcp": [{"HostPort": "9000-9001"}],
+            "53/udp": [{"HostIp": "127.0.0.1", "HostPort": "9000"}],
+        }
+        networks.attach(red_fd, RED, "red", port_bindings=mine)
+    assert networks.bindings(RED) == [
+        Binding("127.0.0.1", 9000, "udp", 53), Binding("0.0.0.0", 9001, "tcp", 80)
+    ]  # fmt: skip
+    other = Networks(store)  # as another process has it
+    with pytest.raises(
+        NetworkFailure,
+        match=r"driver failed programming .* endpoint blue .*port is already allocated",
+    ):
+        other.attach(new_netns(), BLUE, "blue", port_bindings={"80/tcp": [{"HostPort": "9001"}]})
+    assert other.endpoints_of(BLUE) == {} and not other.held
+    with pytest.raises(OSError, match="in use"):
+        socket.create_server(("0.0.0.0", 9001))
+    networks.held.clear()  # the process that held them dies
+    with socket.create_server(("127.0.0.1", 9001)):
+        assert other.hold_ports([RED]) == [
+            "red: listen tcp4 0.0.0.0:9001: bind: address already in use"
+        ]
+    many = networks.attach(
+        new_netns(), BLUE, "blue", port_bindings={f"{n}/tcp": [{}] for n in range(1, 20)}
+    )
+    assert many and len({binding.host_port for binding in networks.bindings(BLUE)}) == 19
+
+
+@root
+def test_ports_in_use(store: str) -> None:
+    alone(ports_in_use, store)
+
+
+# --- crashes ------------------------------------------------------------------------------------
+
+
+def mended(store: str) -> None:
+    networks, world_fd = Networks(store), world()
+    create(networks, "web", "10.71.0.0/24")
+    red_fd, blue_fd = new_netns(), new_netns()
+    networks.attach(red_fd, RED, "red", "web", None, PUBLISH)
+    nft.run("flush ruleset")
+    networks.attach(blue_fd, BLUE, "blue", "web")
+    assert seen(world_fd, red_fd, HOST, 8080) == WORLD and seen(blue_fd, world_fd, WORLD) == HOST
+    with Netlink() as netlink:
+        netlink.request(link_delete(f"md-{networks.find('web')['Id'][:12]}"))
+        assert networks.recover(()) != []
+    networks.attach(new_netns(), RED, "red", "web")
+    os.symlink("gone" * 16, f"{networks.directory}/{networks.find('web')['Id']}/leases/10.71.0.9")
+    os.makedirs(f"{networks.directory}/{'e' * 64}/leases")
+    assert sorted(networks.recover([RED])) == [
+        "half-made network eeeeeeeeeeee",
+        "lease of 10.71.0.9",
+    ]
+    assert networks.recover([RED]) == []
+
+
+@root
+def test_what_somebody_broke_is_mended(store: str) -> None:
+    alone(mended, store)
+
+
+def killed_before(n: int, store: str) -> bool:
+    """Kill a process before its n-th step; clean up after it; say whether it died."""
+    networks, netns_fd = Networks(store), new_netns()
+    networks.prepare()
+    child = os.fork()
     if child == 0:
         try:
             count_down_to_death(n)
-            network.ensure(state)
-            network.attach(new_netns(), RED, state)
+            networks.create({"Name": "web"})
+            networks.attach(netns_fd, RED, "red", "web", None, PUBLISH)
+            networks.detach(RED, "web")
+            networks.remove("web")
         finally:
             os._exit(0)
     _, status = os.waitpid(child, 0)
-    bridge = network.ensure(state)
-    network.prune([], state)
-    assert leases(state) == {}
+    networks.recover(())
+    for record in networks.listing({"type": ["custom"]}):
+        assert networks.inspect(record["Id"])["Containers"] == {}
+        networks.remove(record["Id"])
+    create(networks, "web", "172.17.0.0/16")
+    assert networks.attach(netns_fd, RED, "red", "web", None, PUBLISH)["IPAddress"] == "172.17.0.2"
+    assert seen(open_netns(), netns_fd, "127.0.0.1", 8080) == "172.17.0.1"
+    networks.reset()
+    assert networks.reset() == [] and os.listdir(networks.directory) == ["lock"]
     with Netlink() as netlink:
-        assert ports(netlink, "mini_docker0") == []
-    red_fd, internet_fd = new_netns(), internet()
-    assert network.attach(red_fd, RED, state).ip == "172.29.0.2"
-    assert visitor(red_fd, internet_fd, "203.0.113.9") == "203.0.113.1"
-    assert visitor(red_fd, open_netns(), bridge.gateway) == "172.29.0.2"
-    network.reset(state)
-    assert not nft.has_table("mini_docker") and leases(state) == {}
-    with Netlink() as netlink:
-        assert [link.name for link in list_links(netlink) if link.kind] == ["wan"]
+        assert [link.name for link in list_links(netlink) if link.kind] == []
     return os.WIFSIGNALED(status)
 
 
 def count_down_to_death(n: int) -> None:
-    """Make the n-th message or transaction of this process its last: signal 9 comes before it."""
+    """Make the n-th message, transaction or change of a file of this process its last."""
     left = [n]
 
     def deadly(call: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(*args: Any) -> Any:
+        def counted(*args: Any, **options: Any) -> Any:
             left[0] -= 1
             if left[0] < 0:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return call(*args)
+            return call(*args, **options)
 
         return counted
 
     Netlink.request = deadly(Netlink.request)  # type: ignore[method-assign]
     nft.run = deadly(nft.run)
-    networks.lease = deadly(lease)
+    for name in ("rename", "symlink", "unlink", "mkdir"):
+        setattr(os, name, deadly(getattr(os, name)))
 
 
 @root
-def test_killed_at_any_moment_the_next_one_cleans_up(state: str) -> None:
+def test_killed_at_any_moment_the_next_one_cleans_up(store: str) -> None:
     n = 0
-    while alone(killed_before, n, f"{state}{n}"):
-        n += 1
-    assert n > 12, f"only {n} moments were tried"
+    while alone(killed_before, n, f"{store}{n}"):
+        n += 3  # every third moment, another third at each run
+    assert n > 30, f"only {n} moments were passed"
 
 
-def pruned(state: str) -> None:
-    network = BridgeNetwork()
-    network.ensure(state)
-    fds = {name: new_netns() for name in (RED, BLUE)}
-    for name, fd in fds.items():
-        network.attach(fd, name, state)
-    with Netlink() as netlink:
-        bridge = find_link(netlink, "mini_docker0").ifindex
-        netlink.request(link_new_veth("mdstray", "x", None, bridge))
-        netlink.request(
-            link_new_veth("foreign", "y", None, bridge), link_new_veth("mdelsewhere", "z")
-        )
-    os.symlink("gone" * 16, f"{state}/leases/172.29.0.77")
-    removed = network.prune([BLUE], state)
-    assert sorted(removed) == [
-        "lease of 172.29.0.2",
-        "lease of 172.29.0.77",
-        "link mdred0000000000",
-        "link mdstray",
-    ]
-    assert leases(state) == {"172.29.0.3": BLUE}
-    assert network.prune([BLUE], state) == []
-    assert visitor(open_netns(), fds[BLUE], "172.29.0.3") == "172.29.0.1"
-    with Netlink() as netlink:
-        assert {"foreign", "mdelsewhere"} <= {link.name for link in list_links(netlink)}
+def eight_at_once(store: str) -> None:
+    Networks(store).create({"Name": "web"})
+    pipes = []
+    for n in range(8):
+        read_fd, write_fd = os.pipe()
+        netns_fd = new_netns()
+        if os.fork() == 0:
+            try:
+                end = Networks(store).attach(
+                    netns_fd, f"{n}" * 64, f"c{n}", "web", None, {"80/tcp": [{}]}
+                )
+                os.write(write_fd, str(end["IPAddress"]).encode())
+            finally:
+                os._exit(0)
+        os.close(write_fd)
+        pipes.append(read_fd)
+    ips = sorted(os.fdopen(fd).read() for fd in pipes)
+    assert ips == sorted(f"172.17.0.{n}" for n in range(2, 10)), ips
+    assert nft.run("list chain inet mini_docker published").count("dnat") == 8
 
 
 @root
-def test_prune_takes_the_dead_and_leaves_others(state: str) -> None:
-    alone(pruned, state)
+def test_eight_processes_at_once(store: str) -> None:
+    alone(eight_at_once, store)
 
 
-def reset_twice(state: str) -> None:
-    nft.run("add table ip foreign; add table inet mini_docker")
-    network = BridgeNetwork()
-    assert network.reset(state) == []
-    network.ensure(state)
-    red_fd = new_netns()
-    network.attach(red_fd, RED, state)
-    assert network.reset(state) == [
-        "link mdred0000000000",
-        "lease of 172.29.0.2",
-        "bridge mini_docker0",
-        "nft table ip mini_docker",
-    ]
-    assert network.reset(state) == []
-    assert nft.run("list tables").split("\n")[:2] == ["table ip foreign", "table inet mini_docker"]
-    with Netlink() as netlink:
-        assert find_bridge(netlink, "mini_docker0") is None
-    with netlink_in(red_fd) as inside, pytest.raises(OSError, match="No such device"):
-        find_link(inside, "eth0")
+# --- beside a real dockerd ----------------------------------------------------------------------
 
 
-@root
-def test_reset_removes_ours_and_only_ours(state: str) -> None:
-    alone(reset_twice, state)
-
-
-def failures(state: str) -> None:
-    network, red_fd = BridgeNetwork(), new_netns()
-    with pytest.raises(OSError, match="is not there yet") as caught:
-        network.attach(red_fd, RED, state)
-    assert caught.value.errno == errno.ENODEV
-    network.ensure(state)
-    with netlink_in(red_fd) as inside:
-        inside.request(link_new_veth("eth0", "other"))
-    with pytest.raises(FileExistsError, match="add veth 'mdred"):
-        network.attach(red_fd, RED, state)
-    assert leases(state) == {}
-    with Netlink() as netlink:
-        assert ports(netlink, "mini_docker0") == []
-    with netlink_in(red_fd) as inside:
-        inside.request(link_delete("eth0"))
-    first = network.attach(red_fd, RED, state)
-    assert network.attach(new_netns(), RED, state) == first  # the same container, a new life
-    network.detach(RED, state)
-    network.detach(RED, state)
-    assert leases(state) == {}
+def beside_dockerd(scratch: str) -> tuple[Any, Any] | str:
+    """Run dockerd and ours in one network; return both answers about a like network, or why not."""
+    for name in ("upper", "work"):
+        os.mkdir(f"{scratch}/{name}")
+    overlay = f"lowerdir=/etc,upperdir={scratch}/upper,workdir={scratch}/work"
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
+    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", overlay, "/etc"], check=True)
+    words = f"dockerd --data-root {scratch}/data --exec-root /run/docker --pidfile /run/docker.pid"
+    with open(f"{scratch}/log", "w") as log:
+        command = [*words.split(), "--storage-driver", "vfs", "-H", "unix:///run/docker.sock"]
+        docker = subprocess.Popen(command, stdout=log, stderr=log)
+    end = time.monotonic() + 20
+    while "API listen" not in Path(f"{scratch}/log").read_text():
+        if docker.poll() is not None or time.monotonic() > end:
+            return Path(f"{scratch}/log").read_text()[-200:]
+        time.sleep(0.05)
+    client = ["docker", "-H", "unix:///run/docker.sock", "network"]
+    options = "--subnet 10.71.0.0/24 --ip-range 10.71.0.128/25 --gateway 10.71.0.254 --internal --label a=b"
+    subprocess.run([*client, "create", *options.split(), "web"], check=True, capture_output=True)
+    theirs = json.loads(subprocess.check_output([*client, "inspect", "web"]))[0]
+    networks = Networks(f"{scratch}/ours")
+    pool = {"Subnet": "10.72.0.0/24", "IPRange": "10.72.0.128/25", "Gateway": "10.72.0.254"}
+    request = {"Name": "web", "Internal": True, "Labels": {"a": "b"}, "IPAM": {"Config": [pool]}}
+    networks.create(request)
+    networks.create({"Name": "open"})  # its pool keeps clear of docker0
+    red_fd, world_fd = new_netns(), world()
+    networks.attach(red_fd, RED, "red", "open", None, PUBLISH)
+    assert seen(world_fd, red_fd, HOST, 8080) == WORLD and seen(red_fd, world_fd, WORLD) == HOST
+    docker.terminate()
+    docker.wait()
+    return theirs, networks.inspect("web")
 
 
 @root
-def test_a_failed_attach_leaves_nothing(state: str) -> None:
-    alone(failures, state)
-
-
-def two_networks(state: str) -> None:
-    one = BridgeNetwork("net1", "10.71.0.0/24", "mini_docker_1")
-    two = BridgeNetwork("net2", "10.72.0.0/24", "mini_docker_2")
-    fds = [new_netns(), new_netns()]
-    for n, network in enumerate((one, two)):
-        network.ensure(f"{state}/{n}")
-        network.attach(fds[n], f"{n}" * 64, f"{state}/{n}")
-    assert visitor(fds[0], fds[1], "10.72.0.2") == ""
-    one.reset(f"{state}/0")
-    assert nft.has_table("mini_docker_2") and not nft.has_table("mini_docker_1")
-
-
-@root
-def test_two_networks_do_not_mix(state: str) -> None:
-    alone(two_networks, state)
+@pytest.mark.peers
+def test_beside_a_real_dockerd_and_like_it(tmp_path: Path) -> None:
+    if not shutil.which("dockerd") or not shutil.which("docker"):
+        cannot_run_here("dockerd and docker are not installed (remedy: apt install docker.io)")
+    outcome = alone(beside_dockerd, str(tmp_path), timeout=60.0)
+    if isinstance(outcome, str):
+        cannot_run_here(f"dockerd does not start: {outcome}")
+    theirs, ours = outcome
+    for answer in (theirs, ours):
+        assert len(answer.pop("Id")) == 64 and answer.pop("Created").endswith("Z")
+    text = (
+        json.dumps(theirs)
+        .replace("10.71.", "10.72.")
+        .replace('"Options": {}', '"Options": null', 1)
+    )
+    assert {**json.loads(text), "Options": {}} == {**ours, "Options": {}}

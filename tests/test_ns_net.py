@@ -543,7 +543,7 @@ def test_messages_are_faster_than_programs(
 
 
 def test_the_run_path_stays_cheap() -> None:
-    code = "import sys, mini_docker.engine.networks; print(*sys.modules)"
+    code = "import sys, mini_docker.engine.bridge; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-ISE", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}"],
         capture_output=True,
@@ -561,7 +561,7 @@ def test_the_modules_do_not_look_up() -> None:
         ("linux/netlink.py", "mini_docker."),
         ("linux/nft.py", "mini_docker.(?!linux)"),
         ("namespaces/net.py", "mini_docker.(?!linux)"),
-        ("engine/networks.py", "mini_docker.(?!linux|namespaces)"),
+        ("engine/bridge.py", "mini_docker.(?!linux|namespaces)"),
     ):
         text = Path(ROOT, "mini_docker", path).read_text()
         assert not re.search(rf"^\s*(from|import) {forbidden}", text, re.MULTILINE), path

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NamedTuple, TypeVar
 
-    from mini_docker.engine.networks import BridgeNetwork
+    from mini_docker.engine.bridge import BridgeNetwork
     from mini_docker.namespaces.user import User
 
     T = TypeVar("T")
@@ -81,7 +81,7 @@ class shielded:  # noqa: N801 (reads as a statement)
 
 def bridge_network(store: Store) -> BridgeNetwork:
     """Return the default network of a store: another data root has another bridge, table and subnet."""
-    from mini_docker.engine.networks import BridgeNetwork
+    from mini_docker.engine.bridge import BridgeNetwork
 
     if store.root == DEFAULT_ROOT:
         return BridgeNetwork()
@@ -241,7 +241,7 @@ class Container:
 
     def _write_files(self, spec: dict[str, Any]) -> None:
         """Write the files that Docker binds over the image's: hostname, hosts, resolv.conf."""
-        from mini_docker.engine.networks import hosts_file, resolv_conf
+        from mini_docker.engine.bridge import hosts_file, resolv_conf
 
         address = self.record.get("NetworkSettings", {}).get("IPAddress")
         host_network = self.record["HostConfig"]["NetworkMode"] == "host"

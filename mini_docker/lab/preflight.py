@@ -78,6 +78,10 @@ CHAPTERS = (
     Chapter("11c", "Exec", RUNTIME),
     Chapter("12", "Images", (*BASE, "disk")),
     Chapter("14", "Containers", ENGINE),
+    Chapter("15", "Networks", (*BASE, "net namespace", "veth and bridge", "nftables")),
+    Chapter("15b", "Ports", (*BASE, "net namespace", "veth and bridge", "nftables")),
+    Chapter("15c", "Names", (*BASE, "net namespace", "veth and bridge", "nftables")),
+    Chapter("16", "Volumes", (*BASE, "overlay")),
     Chapter("19", "The command line", ENGINE),
 )
 

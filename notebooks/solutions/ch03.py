@@ -6,7 +6,7 @@ import socket
 import struct
 
 from exercises.ch03 import check_cable, check_list_neighbours, check_lowest_free, check_only_dns
-from mini_docker.engine.networks import ip_number, ip_text
+from mini_docker.engine.bridge import ip_number, ip_text
 from mini_docker.lab import Exercise
 from mini_docker.linux.netlink import (
     Netlink,
