@@ -26,11 +26,11 @@ from mini_docker.engine.ipam import Subnet, contains, first_free, parse_cidr, pl
 from mini_docker.engine.ports import Binding, bound, hold, parse_wishes
 from mini_docker.images.layout import write_atomically
 from mini_docker.linux import nft
+from mini_docker.linux.bridge_port import bridge_port_set, route_delete_default
 from mini_docker.linux.netlink import (
     RT_TABLE_LOCAL,
     Netlink,
     address_add,
-    bridge_port_set,
     find_link,
     link_new_bridge,
     link_new_veth,
@@ -40,7 +40,6 @@ from mini_docker.linux.netlink import (
     list_routes,
     pack_mac,
     route_add_default,
-    route_delete_default,
     wait_for_carrier,
 )
 from mini_docker.namespaces.net import netlink_in

@@ -1,4 +1,4 @@
-# Exported from notebooks/03_net.ipynb and 1 more by mini_docker.lab.book: edit there, not here.
+# Exported from notebooks/03_net.ipynb by mini_docker.lab.book: edit there, not here.
 
 # %% notebooks/03_net.ipynb#vocabulary
 """Links, addresses and routes: messages to the kernel packed by hand, netlink(7) and rtnetlink(7)."""
@@ -438,35 +438,3 @@ def wait_for_carrier(netlink: Netlink, *names: str) -> bool:
                 return False
             time.sleep(0.0005)
     return True
-
-
-# %% notebooks/15_networks.ipynb#netlink-more
-# linux/if_link.h, linux/rtnetlink.h
-IFLA_INFO_SLAVE_KIND = 4
-IFLA_INFO_SLAVE_DATA = 5
-IFLA_BRPORT_MODE = 4
-IFLA_BRPORT_ISOLATED = 33
-RTM_DELROUTE = 25
-RT_SCOPE_NOWHERE = 255
-
-
-def bridge_port_set(link: str, hairpin: bool, isolated: bool) -> Message:
-    """Build: change a port of a bridge, RTM_NEWLINK.
-
-    `hairpin`: a frame may leave by the port it came from. `isolated`: the port talks to the bridge itself
-    and to no other isolated port.
-    """
-    data = attribute(IFLA_BRPORT_MODE, bytes([hairpin]))
-    data += attribute(IFLA_BRPORT_ISOLATED, bytes([isolated]))
-    info = attribute(IFLA_INFO_SLAVE_KIND, b"bridge") + attribute(IFLA_INFO_SLAVE_DATA, data)
-    body = ifinfomsg.pack(0, 0, 0, 0, 0) + attribute(IFLA_IFNAME, link)
-    body += attribute(IFLA_LINKINFO, info)
-    return Message(f"set port '{link}'", RTM_NEWLINK, 0, body)
-
-
-def route_delete_default(gateway: str) -> Message:
-    """Build: take back `route_add_default`, RTM_DELROUTE."""
-    family, packed = pack_ip(gateway)
-    body = rtmsg.pack(family, 0, 0, 0, RT_TABLE_MAIN, 0, RT_SCOPE_NOWHERE, 0, 0)
-    body += attribute(RTA_GATEWAY, packed)
-    return Message(f"delete default route by {gateway}", RTM_DELROUTE, 0, body)
