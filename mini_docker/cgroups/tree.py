@@ -367,6 +367,9 @@ class Cgroup:
         except OSError:
             return ""
 
+    def settle(self) -> None:
+        """Hear that a process of the container is in the group by now. Here nothing waits for that."""
+
     def delegate(self, uid: int, gid: int) -> None:
         """Give the v2 group to a user, who may then make groups in it, and not loosen its limits.
 
