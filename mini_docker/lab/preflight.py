@@ -76,6 +76,8 @@ CHAPTERS = (
     Chapter("11", "The runtime", RUNTIME),
     Chapter("11b", "Create and start", RUNTIME),
     Chapter("11c", "Exec", RUNTIME),
+    Chapter("11d", "State", RUNTIME),
+    Chapter("11e", "mini_runc", RUNTIME),
     Chapter("12", "Images", (*BASE, "disk")),
     Chapter("14", "Containers", ENGINE),
     Chapter("15", "Networks", (*BASE, "net namespace", "veth and bridge", "nftables")),

@@ -69,11 +69,14 @@ def limit_bounding_set(keep: int) -> None:
 
 
 def set_capabilities(effective: int, permitted: int, inheritable: int, ambient: int) -> None:
-    """Set the four sets of the calling thread from masks, capset(2). Raises PermissionError."""
+    """Set the four sets of the calling thread from masks, capset(2). Raises PermissionError.
+
+    An ambient capability has to be permitted and inheritable; what is not is left out, as runc does.
+    """
     capset(effective, permitted, inheritable)
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     for bit in range(len(NAMES)):
-        if ambient >> bit & 1:
+        if (ambient & permitted & inheritable) >> bit & 1:
             prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, bit)
 
 

@@ -1,9 +1,10 @@
-"""Checks of chapters 11, 11b and 11c: they look at the state of a process, and say what is wrong."""
+"""Checks of chapters 11 to 11e: they look at the state of a process, and say what is wrong."""
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import struct
 import tempfile
@@ -18,6 +19,7 @@ from mini_docker.linux.process import (
     CLONE_NEWPID,
     CLONE_NEWUTS,
     clone3,
+    set_process_name,
     unshare,
 )
 from mini_docker.linux.step import Step
@@ -250,3 +252,113 @@ def check_pid_inside(answer: Callable[[int], int]) -> Verdict:
     if given != 1:
         return failed(f"the first process of a pid namespace is 1 in there, not {given}")
     return passed("NSpid lists its pids from the outermost namespace to its own")
+
+
+# ---- 11d --------------------------------------------------------------------------------------------
+
+
+def _half_way(answer: Callable[[str, str], None], path: str) -> None:
+    """Let a write fail after 10 bytes, as a full disk would."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
+    try:
+        answer(path, "new " * 100)
+    except OSError:
+        pass
+
+
+@check
+def check_write_whole(answer: Callable[[str, str], None]) -> Verdict:
+    """Check a writer: the new text arrives, and a write that fails half way leaves the old one."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = f"{directory}/state.json"
+        with open(path, "w") as file:
+            file.write("old")
+        answer(path, "new")
+        with open(path) as file:
+            if (text := file.read()) != "new":
+                return failed(f"after writing 'new' the file holds {text!r}")
+        if len(os.listdir(directory)) > 1:
+            return failed("another file stays beside it after a write that went well")
+        run_in_child(_half_way, answer, path)
+        with open(path) as file:
+            if (text := file.read()) != "new":
+                return failed(
+                    f"the disk was full half way, and the file now begins {text[:10]!r}: the old text is lost"
+                )
+    return passed("old or new, never half: write beside it, then rename")
+
+
+@check
+def check_same_process(answer: Callable[[int, int], bool]) -> Verdict:
+    """Check a comparison of processes: one that runs, one of another time, a zombie, an odd name."""
+    with _child(lambda: set_process_name(b"a) Z 1 (b") or "runs") as pid:
+        with open(f"/proc/{pid}/stat") as file:
+            started = int(file.read().rpartition(")")[2].split()[19])
+        if not answer(pid, started):
+            return failed("the process runs, and was started then; its name has brackets in it")
+        if answer(pid, started - 5):
+            return failed("a process started at another time has the same pid: it is another one")
+    if answer(pid, started):
+        return failed("the process is gone")
+    with _child(_become_zombie) as pid:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        with open(f"/proc/{pid}/stat") as file:
+            started = int(file.read().rpartition(")")[2].split()[19])
+        if answer(pid, started):
+            return failed("a zombie has ended; it only waits to be asked for its status")
+    return passed("pid and start time together name a process for ever")
+
+
+# ---- 11e --------------------------------------------------------------------------------------------
+
+SENTENCES = {
+    'exec: "nosuch": executable file not found in $PATH': 127,
+    'exec: "./x": stat ./x: no such file or directory': 127,
+    'exec: "./data": permission denied': 126,
+    'exec: "/etc": is a directory': 126,
+    "root.path: no directory /bundle/rootfs": 125,
+    "write '5' to pids.max: Invalid argument": 125,
+}
+
+
+@check
+def check_status_for(answer: Callable[[str], int]) -> Verdict:
+    """Check a reader of error texts."""
+    for text, status in SENTENCES.items():
+        if (given := answer(text)) != status:
+            why = {
+                127: "was not found",
+                126: "is there but cannot be executed",
+                125: "is not at fault",
+            }
+            return failed(f"{text!r}: the command {why[status]}, so {status}, not {given}")
+    return passed("docker would agree")
+
+
+@check
+def check_form(form: dict[str, Any], holds: Callable[[Any, Any, str], None]) -> Verdict:
+    """Check a form by good and bad values."""
+    good: list[Any] = [
+        {"mode": "MPOL_BIND", "nodes": "0-1", "flags": ["MPOL_F_STATIC_NODES"]},
+        {"mode": "MPOL_DEFAULT"},
+    ]
+    bad: list[tuple[Any, str]] = [
+        ({"nodes": "0"}, "without a mode"),
+        ({"mode": "MPOL_MOON"}, "with a mode that does not exist"),
+        ({"mode": "MPOL_BIND", "nodes": 0}, "with a number as nodes"),
+        ({"mode": "MPOL_BIND", "flags": "x"}, "with a string as flags"),
+        ({"mode": "MPOL_BIND", "flags": [1]}, "with a number among the flags"),
+    ]
+    for value in good:
+        try:
+            holds(value, form, "process.memoryPolicy")
+        except ValueError as error:
+            return failed(f"a good value is refused: {error}")
+    for value, words in bad:
+        try:
+            holds(value, form, "process.memoryPolicy")
+        except ValueError:
+            continue
+        return failed(f"a value {words} is let through")
+    return passed("good values pass, bad ones have a path")

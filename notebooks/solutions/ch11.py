@@ -9,15 +9,21 @@ from typing import Any
 
 from exercises.ch11 import (
     POINTS,
+    SENTENCES,
+    check_form,
     check_kinds_to_join,
     check_pid_inside,
     check_plan_umask,
+    check_same_process,
+    check_status_for,
     check_status_of,
     check_verdict_of,
     check_where,
+    check_write_whole,
 )
 from mini_docker.lab import Exercise
 from mini_docker.linux.step import Step
+from mini_docker.runtime.schema import check as holds
 
 
 def plan_umask_blank(spec: dict[str, Any]) -> list[Step]:
@@ -181,6 +187,107 @@ def pid_inside_first(pid: int) -> int:
     return int(line.split()[1])
 
 
+# ---- 11d ----
+
+
+def write_whole_blank(path: str, text: str) -> None:
+    """The untouched exercise."""
+
+
+def write_whole(path: str, text: str) -> None:
+    """Replace the file `path` by `text`, whole or not at all."""
+    with open(f"{path}.new", "w") as file:
+        file.write(text)
+    os.rename(f"{path}.new", path)
+
+
+def write_whole_in_place(path: str, text: str) -> None:
+    """Wrong: it empties the file before it has anything to put in."""
+    with open(path, "w") as file:
+        file.write(text)
+
+
+def write_whole_twice(path: str, text: str) -> None:
+    """Wrong: it keeps a copy, and nobody removes it."""
+    with open(f"{path}.old", "w") as file:
+        file.write(text)
+    write_whole(path, text)
+
+
+def same_process_blank(pid: int, started: int) -> bool:
+    """The untouched exercise."""
+    return False
+
+
+def same_process(pid: int, started: int) -> bool:
+    """Return whether `pid` is still the process that was started at `started`."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return False
+    return fields[0] not in ("Z", "X") and int(fields[19]) == started
+
+
+def same_process_pid(pid: int, started: int) -> bool:
+    """Wrong: a number is not a process."""
+    return os.path.exists(f"/proc/{pid}")
+
+
+def same_process_split(pid: int, started: int) -> bool:
+    """Wrong: it cuts the line at spaces, and the name has some."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            fields = file.read().split()
+    except OSError:
+        return False
+    return fields[2] != "Z" and fields[21] == str(started)
+
+
+def same_process_zombie(pid: int, started: int) -> bool:
+    """Wrong: it forgets the dead that still have a number."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return int(file.read().rpartition(")")[2].split()[19]) == started
+    except OSError:
+        return False
+
+
+# ---- 11e ----
+
+
+def status_for_blank(text: str) -> int:
+    """The untouched exercise."""
+    return 0
+
+
+def status_for(text: str) -> int:
+    """Return docker's exit status for an error text of the runtime."""
+    return SENTENCES[text]
+
+
+def status_for_short(text: str) -> int:
+    """Wrong: it knows one of the two sentences for a missing file."""
+    return 127 if "not found in $PATH" in text else SENTENCES[text] if "stat" not in text else 125
+
+
+def status_for_exec(text: str) -> int:
+    """Wrong: it takes every other sentence about exec for a missing file."""
+    return 127 if text.startswith("exec") else 125
+
+
+MEMORY_POLICY: dict[str, Any] = {
+    "mode!": ("MPOL_DEFAULT", "MPOL_BIND"),
+    "nodes": "string",
+    "flags": ["string"],
+}
+
+
+def check_memory_policy(form: dict[str, Any]) -> Any:
+    """Check a form with the function of the chapter."""
+    return check_form(form, holds)
+
+
 EXERCISES = [
     Exercise(
         "plan_umask",
@@ -223,5 +330,40 @@ EXERCISES = [
         blank=pid_inside_blank,
         solution=pid_inside,
         wrong=[(pid_inside_first, "as we count")],
+    ),
+    Exercise(
+        "write_whole",
+        check_write_whole,
+        blank=write_whole_blank,
+        solution=write_whole,
+        wrong=[(write_whole_in_place, "the old text is lost"), (write_whole_twice, "beside it")],
+    ),
+    Exercise(
+        "same_process",
+        check_same_process,
+        blank=same_process_blank,
+        solution=same_process,
+        wrong=[
+            (same_process_pid, "it is another one"),
+            (same_process_split, "brackets"),
+            (same_process_zombie, "a zombie has ended"),
+        ],
+    ),
+    Exercise(
+        "status_for",
+        check_status_for,
+        blank=status_for_blank,
+        solution=status_for,
+        wrong=[(status_for_short, "so 127"), (status_for_exec, "so 126")],
+    ),
+    Exercise(
+        "memory_policy",
+        check_memory_policy,
+        blank={},
+        solution=MEMORY_POLICY,
+        wrong=[
+            ({**MEMORY_POLICY, "flags": "string"}, "a good value is refused"),
+            ({"mode": ("MPOL_DEFAULT", "MPOL_BIND")}, "without a mode"),
+        ],
     ),
 ]
