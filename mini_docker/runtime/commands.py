@@ -13,7 +13,10 @@ from mini_docker.runtime.lifecycle import (
     Request,
     create,
     delete,
+    group_needed,
     kill,
+    pause,
+    resume,
     start_container,
     state,
     write_pid_file,
@@ -256,6 +259,93 @@ def command_ps(store: Store, words: Words) -> int:
     return 0
 
 
+# %% notebooks/11e_mini_runc.ipynb#pause-and-limits
+def command_pause(store: Store, words: Words) -> int:
+    """Freeze a container."""
+    pause(store, words.container())
+    return 0
+
+
+def command_resume(store: Store, words: Words) -> int:
+    """Let a frozen container go on."""
+    resume(store, words.container())
+    return 0
+
+
+# flag of update -> (part of linux.resources, key)
+UPDATE = {
+    "memory": ("memory", "limit"),
+    "memory-reservation": ("memory", "reservation"),
+    "memory-swap": ("memory", "swap"),
+    "cpu-share": ("cpu", "shares"),
+    "cpu-quota": ("cpu", "quota"),
+    "cpu-period": ("cpu", "period"),
+    "cpuset-cpus": ("cpu", "cpus"),
+    "cpuset-mems": ("cpu", "mems"),
+    "pids-limit": ("pids", "limit"),
+    "blkio-weight": ("blockIO", "weight"),
+}
+
+
+def command_update(store: Store, words: Words) -> int:
+    """Change the limits of a container, by flags or a JSON object of linux.resources."""
+    from mini_docker.runtime.schema import RESOURCES, check
+
+    container_id, path = words.container(), words.one("resources")
+    resources: dict[str, dict[str, Any]] = {}
+    if path:
+        with open(0 if path == "-" else path, closefd=path != "-") as file:
+            resources = json.load(file)
+    for flag, (part, key) in UPDATE.items():
+        if words.one(flag):
+            value = words.one(flag) if key in ("cpus", "mems") else words.number(flag)
+            resources.setdefault(part, {})[key] = value
+    check(resources, RESOURCES, "linux.resources")
+    if words.one("resources") and (resources.get("pids") or {}).get("limit") == 0:
+        del resources["pids"]  # engines write 0 for "not changed"
+    group_needed(store.read(container_id)).update(resources)
+    return 0
+
+
+def command_events(store: Store, words: Words) -> int:
+    """Print the numbers of a container as JSON lines: once with --stats, else every interval."""
+    import time
+
+    from mini_docker.runtime.about import stats_event
+
+    container_id = words.container()
+    while True:
+        record = store.read(container_id)
+        if store.status(record) == STOPPED:
+            return 0
+        print(json.dumps(stats_event(container_id, group_needed(record).stats())), flush=True)
+        if words.on("stats"):
+            return 0
+        time.sleep(float(words.one("interval", "5s").rstrip("s")))
+
+
+# %% notebooks/11e_mini_runc.ipynb#about
+def command_features(store: Store, words: Words) -> int:
+    """Print what this runtime can do, as the specification has it (features.md)."""
+    from mini_docker.runtime.about import features
+
+    print(json.dumps(features(), indent=2))
+    return 0
+
+
+def command_spec(store: Store, words: Words) -> int:
+    """Write a document to begin with, config.json, which must not be there yet."""
+    from mini_docker.runtime.about import example
+
+    path = os.path.join(words.one("bundle", "."), "config.json")
+    if os.path.exists(path):
+        raise RuntimeFailure(f"{path} is there already; remove it first")
+    with open(path, "w") as file:
+        json.dump(example(words.on("rootless")), file, indent="\t")
+        file.write("\n")
+    return 0
+
+
 # %% notebooks/11e_mini_runc.ipynb#commands
 CREATE = "bundle,b= console-socket= pid-file= preserve-fds= no-pivot no-new-keyring no-subreaper"
 COMMANDS: dict[str, tuple[Command, str, str]] = {
@@ -271,6 +361,16 @@ COMMANDS: dict[str, tuple[Command, str, str]] = {
         "process-label= apparmor= no-new-privs cap,c* preserve-fds= ignore-paused",
         "Start a second process in a container",
     ),
+    "pause": (command_pause, "", "Freeze a container"),
+    "resume": (command_resume, "", "Let a frozen container go on"),
+    "update": (
+        command_update,
+        "resources,r= l3-cache-schema= mem-bw-schema= " + "= ".join(UPDATE) + "=",
+        "Change the limits of a container",
+    ),
+    "events": (command_events, "stats interval=", "Print the numbers of a container"),
+    "features": (command_features, "", "Print what this runtime can do"),
+    "spec": (command_spec, "bundle,b= rootless", "Write a document to begin with"),
     "ps": (command_ps, "format,f=", "Print the processes of a container"),
     "list": (command_list, "format,f= quiet,q", "Print all containers"),
 }

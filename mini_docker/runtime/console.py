@@ -65,8 +65,8 @@ def resize(terminal_fd: int, rows: int, columns: int) -> None:
 
 
 def _send_fd(socket_fd: int, fd: int) -> None:
-    """Send one descriptor in one message, SCM_RIGHTS of unix(7); nothing is imported in a container."""
-    end = _socket.socket(fileno=os.dup(socket_fd))
+    """Send one descriptor in one message, SCM_RIGHTS of unix(7), and close the socket: that is all of it."""
+    end = _socket.socket(fileno=socket_fd)
     try:
         rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", fd))
         end.sendmsg([b"/dev/ptmx"], [rights])

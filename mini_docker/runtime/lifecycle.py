@@ -20,6 +20,7 @@ from mini_docker.runtime.plan import Resources, plan
 from mini_docker.runtime.state import (
     CREATED,
     CREATING,
+    PAUSED,
     RUNNING,
     STOPPED,
     NoSuchContainer,
@@ -66,7 +67,7 @@ def state(store: Store, record: Record, status: str = "") -> dict[str, Any]:
 
     Source: OCI runtime.md "State". A stopped container has no pid.
     """
-    status = status or store.status(record)
+    status = status or status_of(store, record)
     return {
         "ociVersion": VERSION,
         "id": record["id"],
@@ -82,9 +83,24 @@ def state_bytes(store: Store, record: Record, status: str) -> bytes:
     return json.dumps(state(store, record, status)).encode()
 
 
+def status_of(store: Store, record: Record, locked: bool = False) -> str:
+    """Return the status of a container: that of its init, and whether its control group is frozen."""
+    status = store.status(record, locked)
+    if status in (RUNNING, CREATED):
+        cgroup = cgroup_of(record)
+        if cgroup is not None and cgroup.is_frozen():
+            return PAUSED
+    return status
+
+
 def cgroup_of(record: Record) -> Cgroup | None:
-    """Return the control group of a container that exists, or None if it has none of its own."""
-    return Cgroup(hierarchies(), record["cgroup"]) if record.get("cgroup") else None
+    """Return the control group of a container, or None if it has none of its own, or not any more."""
+    if not record.get("cgroup"):
+        return None
+    try:
+        return Cgroup.find(hierarchies(), record["cgroup"])
+    except FileNotFoundError:
+        return None
 
 
 # %% notebooks/11d_state.ipynb#create
@@ -173,12 +189,10 @@ def _create_cgroup(record: Record, spec: dict[str, Any]) -> tuple[list[Any], int
 
     Without root, and with nothing to limit, a container does without one.
     """
-    cgroup = cgroup_of(record)
-    if cgroup is None:
-        return [], None
+    cgroup = Cgroup(hierarchies(), record["cgroup"])
     limits = (spec.get("linux") or {}).get("resources") or {}
     try:
-        cgroup.create(limits)
+        cgroup.create(limits, everywhere=True)  # engines read numbers of trees that limit nothing
     except PermissionError:
         if os.geteuid() == 0:
             raise
@@ -326,6 +340,40 @@ def members(record: Record) -> list[int]:
     return cgroup.members()
 
 
+def pause(store: Store, container_id: str) -> None:
+    """Freeze every process of a container. Raises RuntimeFailure, also without a control group."""
+    lock = store.lock(container_id)
+    try:
+        record = store.read(container_id)
+        status = status_of(store, record, locked=True)
+        if status not in (RUNNING, CREATED):
+            raise RuntimeFailure(f"cannot pause a container that is {status}")
+        group_needed(record).freeze()
+    finally:
+        lock.release()
+
+
+def resume(store: Store, container_id: str) -> None:
+    """Let a paused container go on. Raises RuntimeFailure."""
+    lock = store.lock(container_id)
+    try:
+        record = store.read(container_id)
+        status = status_of(store, record, locked=True)
+        if status != PAUSED:
+            raise RuntimeFailure(f"cannot resume a container that is {status}, not paused")
+        group_needed(record).thaw()
+    finally:
+        lock.release()
+
+
+def group_needed(record: Record) -> Cgroup:
+    """Return the control group of a container. Raises RuntimeFailure if it has none."""
+    cgroup = cgroup_of(record)
+    if cgroup is None:
+        raise RuntimeFailure(f"container {record['id']} has no control group of its own")
+    return cgroup
+
+
 def open_init(record: Record) -> int | None:
     """Return a pidfd of a container's init, or None if it has ended: its pid may be somebody else's now."""
     if not record["pid"]:
@@ -372,8 +420,8 @@ def delete(store: Store, container_id: str, force: bool = False) -> None:
         raise
     try:
         record = store.read(container_id)
-        status = store.status(record, locked=True)
-        if status == RUNNING and not force:
+        status = status_of(store, record, locked=True)
+        if status in (RUNNING, PAUSED) and not force:
             raise RuntimeFailure(
                 f"cannot delete container {container_id} that is not stopped: {status}"
             )
@@ -388,6 +436,8 @@ def clean(store: Store, record: Record) -> None:
     Each part is defined by its result: repeating it after a crash comes to the same.
     """
     cgroup = cgroup_of(record)
+    if cgroup is not None and cgroup.is_frozen():
+        cgroup.thaw()
     kill_init(record)
     if cgroup is not None:
         cgroup.kill()

@@ -167,7 +167,7 @@ def plan_hooks(spec: dict[str, Any]) -> list[Step]:
     inside = tuple(hooks.get("createContainer") or ())
     if not (inside or hooks.get("prestart") or hooks.get("createRuntime")):
         return []
-    return [Step("wait for the engine's hooks", pause, (inside, None))]
+    return [Step("wait for the engine's hooks", pause, (inside,))]
 
 
 def plan_gate(spec: dict[str, Any], resources: Resources) -> list[Step]:
@@ -183,7 +183,7 @@ def plan_gate(spec: dict[str, Any], resources: Resources) -> list[Step]:
         Step("find the command", find_program, program_and_path(spec)),
         Step("hide from ptrace", prctl, (PR_SET_DUMPABLE, 0)),
         *([Step("outlive the maker", prctl, (PR_SET_PDEATHSIG, 0))] if resources.detached else []),
-        Step("wait for start", pause, (inside, resources.gate)),
+        Step("wait for start", pause, (inside, resources.gate, 3 + resources.preserve_fds)),
     ]
 
 

@@ -9,6 +9,7 @@ import os
 import struct
 from collections import namedtuple
 
+from mini_docker.linux.process import close_range
 from mini_docker.runtime.hooks import run_hooks
 
 TYPE_CHECKING = False
@@ -58,17 +59,28 @@ def _read_exactly(fd: int, size: int) -> bytes:
 
 
 # %% notebooks/11b_create_and_start.ipynb#pause
-def pause(talk: Talk, hooks: Sequence[dict[str, Any]], gate: Talk | None) -> Talk:
+def pause(
+    talk: Talk, hooks: Sequence[dict[str, Any]], gate: Talk | None = None, first_fd: int = 3
+) -> Talk:
     """Report that a stage is done, wait for the word, run `hooks`; the one step that init itself takes.
 
     At a `gate` (two FIFOs, or the ends of two pipes) the conversation goes on there: whoever made the
-    container may be gone, and another process says the word and reads the rest of the report.
+    container may be gone, and another process says the word and reads the rest of the report. From
+    `first_fd` on nothing else stays open: somebody may wait for the end of a pipe that we inherited.
     """
     os.write(talk.report_fd, PAUSED)
     if gate is not None:
-        os.close(talk.report_fd)
-        os.close(talk.word_fd)
         talk = gate
+        _close_all_but(sorted(gate), first_fd)
     state = listen(talk.word_fd)
     run_hooks(hooks, state)
     return talk
+
+
+def _close_all_but(keep: Sequence[int], first: int) -> None:
+    """Close every descriptor from `first` on that is not in `keep`, which is sorted, close_range(2)."""
+    for fd in keep:
+        if first < fd:
+            close_range(first, fd - 1)
+        first = max(first, fd + 1)
+    close_range(first)

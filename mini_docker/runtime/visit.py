@@ -13,7 +13,7 @@ from mini_docker.linux.step import Step
 from mini_docker.runtime.console import Console
 from mini_docker.runtime.enter import enter
 from mini_docker.runtime.init import Process
-from mini_docker.runtime.lifecycle import open_init
+from mini_docker.runtime.lifecycle import open_init, status_of
 from mini_docker.runtime.plan import Resources
 from mini_docker.runtime.state import CREATED, RUNNING, RuntimeFailure, Store
 
@@ -134,7 +134,7 @@ def visit(
 ) -> Process:
     """Start a process object in a running container. Raises RuntimeFailure, StartError, OSError."""
     record = store.read(container_id)
-    status = store.status(record)
+    status = status_of(store, record)
     if status not in (CREATED, RUNNING):
         raise RuntimeFailure(f"cannot exec in a {status} container")
     spec = store.document(container_id)
