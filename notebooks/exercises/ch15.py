@@ -174,3 +174,83 @@ def _guard(root: str, answer: Callable[[], str]) -> Verdict:
 def check_guard(answer: Callable[[], str]) -> Verdict:
     """Check a guard by real traffic from two addresses."""
     return _judge(_guard, answer)
+
+
+# --- 15c: reading a name, who knows whom --------------------------------------------------------
+
+
+def _encode(*labels: str) -> bytes:
+    return b"".join(bytes([len(label)]) + label.encode() for label in labels)
+
+
+@check
+def check_read_name(answer: Callable[[bytes, int], str]) -> Verdict:
+    """Check the reading of DNS names."""
+    plain = b"\7\7" + _encode("database", "front") + b"\0"
+    if (got := answer(plain, 2)) != "database.front":
+        return failed(f"a name without pointers reads 'database.front', not {got!r}")
+    pointed = plain + _encode("web") + b"\xc0\x0b"  # offset 11: front
+    if (got := answer(pointed + bytes(300), len(plain))) != "web.front":
+        return failed(f"'web' and a pointer to 'front' is 'web.front', not {got!r}")
+    far = bytes(300) + _encode("far") + b"\0" + b"\xc1\x2c" + bytes(300)
+    if (got := answer(far, 305)) != "far":
+        return failed(f"a pointer has 14 bits: this one says 300, and you read {got!r}")
+    wrong = {
+        "has no end": b"\3web",
+        "points to itself": b"\3web\xc0\x00",
+        "points behind the data": b"\xc0\x63",
+        "has 300 bytes": _encode(*["x" * 59] * 5) + b"\0",
+    }
+    for words, data in wrong.items():
+        outcome = run_in_child(_refuses, answer, data, timeout=2.0)
+        if outcome.timed_out:
+            return failed(f"a name that {words} keeps you busy for ever")
+        if outcome.value is not True:
+            return failed(f"a name that {words} is no name, and no ValueError was raised")
+    return passed("three names, four traps")
+
+
+def _refuses(answer: Callable[[bytes, int], str], data: bytes) -> bool:
+    try:
+        answer(data, 0)
+    except ValueError:
+        return True
+    return False
+
+
+SHOPS = {
+    "tea": {"web": ["www"], "database": ["db"], "spare": ["db"]},
+    "coffee": {"web": [], "mill": ["db"]},
+    "guests": {"guest": ["www"]},
+}
+
+
+@check
+def check_who_knows(
+    answer: Callable[[dict[str, dict[str, list[str]]], str, str], list[str]],
+) -> Verdict:
+    """Check who finds whom."""
+    cases = (
+        ("database", "spare", ["spare"], "a neighbour is found by name"),
+        (
+            "web",
+            "db",
+            ["database", "mill", "spare"],
+            "an alias may mean several, on several networks",
+        ),
+        (
+            "database",
+            "db",
+            ["database", "spare"],
+            "an alias holds where it was given, for who is there",
+        ),
+        ("guest", "database", [], "strangers share no network: they are not found"),
+        ("guest", "www", ["guest"], "an alias of another network means nothing here"),
+        ("web", "db.coffee", ["mill"], "'name.network' asks one network alone"),
+        ("database", "db.coffee", [], "and only one that the asker is on"),
+    )
+    for asker, name, wanted, words in cases:
+        got = answer(SHOPS, asker, name)
+        if got != wanted:
+            return failed(f"{words}: {asker} asks for {name}, and finds {wanted}, not {got}")
+    return passed("seven questions, each in the asker's eyes")

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import re
 
-from exercises.ch15 import check_guard, check_pools, check_publish, check_shop
+from exercises.ch15 import (
+    check_guard,
+    check_pools,
+    check_publish,
+    check_read_name,
+    check_shop,
+    check_who_knows,
+)
 from mini_docker.engine.ipam import overlap, parse_cidr
 from mini_docker.engine.networks import Networks
 from mini_docker.lab import Exercise
@@ -147,6 +154,101 @@ def guard_all() -> str:
     return guarded("forward", "meta l4proto tcp ct original proto-dst 8080 drop")
 
 
+Shops = dict[str, dict[str, list[str]]]
+
+
+def name_blank(data: bytes, offset: int) -> str:
+    """The untouched exercise."""
+    return ""
+
+
+def read_name(data: bytes, offset: int) -> str:
+    """Return the DNS name that starts at `offset`, compressed or not."""
+    labels: list[str] = []
+    size, jumps = 0, 0
+    while True:
+        if offset >= len(data):
+            raise ValueError("no end")
+        length = data[offset]
+        if length == 0:
+            return ".".join(labels)
+        if length >= 192:
+            jumps += 1
+            if offset + 1 >= len(data) or jumps > 64:
+                raise ValueError("pointers in a circle")
+            offset = (length & 63) << 8 | data[offset + 1]
+            continue
+        size += 1 + length
+        if length > 63 or size > 254 or offset + 1 + length > len(data):
+            raise ValueError("too long")
+        labels.append(data[offset + 1 : offset + 1 + length].decode("latin-1"))
+        offset += 1 + length
+
+
+def name_plain(data: bytes, offset: int) -> str:
+    """Wrong: knows no pointers."""
+    labels = []
+    while data[offset]:
+        labels.append(data[offset + 1 : offset + 1 + data[offset]].decode("latin-1"))
+        offset += 1 + data[offset]
+    return ".".join(labels)
+
+
+def name_low_byte(data: bytes, offset: int) -> str:
+    """Wrong: a pointer of eight bits."""
+    if data[offset] >= 192:
+        return read_name(data, data[offset + 1])
+    return read_name(data, offset)
+
+
+def name_trusting(data: bytes, offset: int) -> str:
+    """Wrong: follows every pointer."""
+    labels = []
+    while offset < len(data) and data[offset]:
+        if data[offset] >= 192:
+            offset = (data[offset] & 63) << 8 | data[offset + 1]
+            continue
+        labels.append(data[offset + 1 : offset + 1 + data[offset]].decode("latin-1"))
+        offset += 1 + data[offset]
+    if offset >= len(data):
+        raise ValueError("no end")
+    return ".".join(labels)
+
+
+def who_blank(networks: Shops, asker: str, name: str) -> list[str]:
+    """The untouched exercise."""
+    return []
+
+
+def who_is(networks: Shops, asker: str, name: str) -> list[str]:
+    """Return the containers that `asker` finds under `name`."""
+    found = set()
+    for network, members in networks.items():
+        if asker in members:
+            wanted = name.removesuffix(f".{network}")
+            found |= {who for who, aliases in members.items() if wanted in (who, *aliases)}
+    return sorted(found)
+
+
+def who_everywhere(networks: Shops, asker: str, name: str) -> list[str]:
+    """Wrong: looks at networks that the asker is not on."""
+    pairs = [pair for members in networks.values() for pair in members.items()]
+    return sorted({who for who, aliases in pairs if name in (who, *aliases)})
+
+
+def who_first(networks: Shops, asker: str, name: str) -> list[str]:
+    """Wrong: stops at the first network."""
+    for members in networks.values():
+        if asker in members:
+            return sorted(who for who, aliases in members.items() if name in (who, *aliases))
+    return []
+
+
+def who_no_network(networks: Shops, asker: str, name: str) -> list[str]:
+    """Wrong: knows no name.network."""
+    return who_is(networks, asker, name) if "." not in name else []
+
+
 EXERCISES = [
     Exercise(
         "pools",
@@ -183,6 +285,28 @@ EXERCISES = [
             (guard_input, "passes `forward`"),
             (guard_port, "port 8081 is closed too"),
             (guard_all, "cannot come in any more"),
+        ],
+    ),
+    Exercise(
+        "read_name",
+        check_read_name,
+        blank=name_blank,
+        solution=read_name,
+        wrong=[
+            (name_plain, "a pointer to 'front'"),
+            (name_low_byte, "a pointer has 14 bits"),
+            (name_trusting, "for ever"),
+        ],
+    ),
+    Exercise(
+        "who_is",
+        check_who_knows,
+        blank=who_blank,
+        solution=who_is,
+        wrong=[
+            (who_everywhere, "for who is there"),
+            (who_first, "on several networks"),
+            (who_no_network, "asks one network alone"),
         ],
     ),
 ]

@@ -1,0 +1,114 @@
+# Exported from notebooks/15c_names.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/15c_names.ipynb#hosts-module
+"""The files of names that each container gets: /etc/hosts, /etc/resolv.conf, and links' variables."""
+
+from __future__ import annotations
+
+from mini_docker.engine import bridge
+from mini_docker.engine.document import InvalidRequest
+from mini_docker.linux.netlink import pack_ip
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
+
+EMBEDDED = "127.0.0.11"
+
+
+def hosts_text(
+    hostname: str,
+    addresses: Iterable[str],
+    extra: Iterable[str] = (),
+    links: Iterable[tuple[str, Sequence[str]]] = (),
+) -> str:
+    """Return the text of /etc/hosts: the usual names, --add-host's, the links', the container's own.
+
+    `extra` are "name:address", `links` are (address, names). Raises InvalidRequest.
+    """
+    lines = [f"{ip}\t{name}\n" for name, ip in map(parse_extra_host, extra)]
+    lines += [f"{ip}\t{' '.join(names)}\n" for ip, names in links if ip]
+    lines += [f"{ip}\t{hostname}\n" for ip in addresses if ip]
+    return bridge.hosts_file(hostname) + "".join(lines)
+
+
+def parse_extra_host(text: str) -> tuple[str, str]:
+    """Return (name, address) of "name:address". Raises InvalidRequest in Docker's words."""
+    name, _, ip = text.partition(":")
+    if not name or any(character.isspace() for character in text):
+        raise InvalidRequest(f'bad format for add-host: "{text}"')
+    try:
+        pack_ip(ip)
+    except (OSError, ValueError):
+        raise InvalidRequest(f'invalid IP address in add-host: "{ip}"') from None
+    return name, ip
+
+
+def resolv_text(host_text: str, host: Mapping[str, Any], embedded: bool) -> str:
+    """Return the text of /etc/resolv.conf from the host's and HostConfig's Dns, DnsSearch, DnsOptions.
+
+    On a network with names (`embedded`) the only server is ours; elsewhere those given, or those of the
+    host that a container can reach.
+    """
+    base = bridge.resolv_conf(host_text).splitlines()
+    given = {key: list(host.get(key) or ()) for key in ("Dns", "DnsSearch", "DnsOptions")}
+    servers = [EMBEDDED] if embedded else given["Dns"] or _values(base, "nameserver")
+    search = given["DnsSearch"] or _values(base, "search")
+    options = given["DnsOptions"] or _values(base, "options")
+    if embedded and not any(option.startswith("ndots:") for option in options):
+        options.append("ndots:0")
+    lines = [f"nameserver {ip}" for ip in servers]
+    lines += [f"search {' '.join(search)}"] if search and search != ["."] else []
+    lines += [f"options {' '.join(options)}"] if options else []
+    return "\n".join([*lines, ""])
+
+
+def upstream_servers(host_text: str, host: Mapping[str, Any]) -> list[str]:
+    """Return the servers to which our own forwards, from the host's network: --dns, or the host's."""
+    given = list(host.get("Dns") or ())
+    return given or _values(host_text.splitlines(), "nameserver") or [*bridge.FALLBACK_NAMESERVERS]
+
+
+def _values(lines: Iterable[str], keyword: str) -> list[str]:
+    """Return all words after a keyword of resolv.conf; of `search`, the last line alone counts."""
+    found = [line.split()[1:] for line in lines if line.split()[:1] == [keyword]]
+    return (
+        found[-1] if keyword == "search" and found else [word for words in found for word in words]
+    )
+
+
+# %% notebooks/15c_names.ipynb#hosts-links
+def parse_link(text: str) -> tuple[str, str]:
+    """Return (container, alias) of "container:alias" or "container". Raises InvalidRequest."""
+    name, _, alias = text.strip("/").partition(":")
+    alias = alias.rpartition("/")[2] or name
+    if not name:
+        raise InvalidRequest(f"bad format for links: {text}")
+    return name, alias
+
+
+def link_variables(
+    own_name: str, alias: str, ip: str, exposed: Iterable[str], environment: Iterable[str]
+) -> list[str]:
+    """Return the variables that a legacy link brings: DB_NAME, DB_PORT_5432_TCP_ADDR, DB_ENV_...
+
+    `exposed` are the other container's ports ("5432/tcp"), `environment` its own variables.
+    """
+    prefix = alias.upper().replace("-", "_")
+    found = []
+    ports = sorted((int(p), q or "tcp") for p, _, q in (key.partition("/") for key in exposed))
+    for index, (port, protocol) in enumerate(ports):
+        url, name = f"{protocol}://{ip}:{port}", f"{prefix}_PORT_{port}_{protocol.upper()}"
+        found += [f"{prefix}_PORT={url}"] if index == 0 else []
+        found += [
+            f"{name}={url}",
+            f"{name}_ADDR={ip}",
+            f"{name}_PORT={port}",
+            f"{name}_PROTO={protocol}",
+        ]
+    found.append(f"{prefix}_NAME=/{own_name}/{alias}")
+    skipped = ("HOME=", "PATH=")
+    return found + [
+        f"{prefix}_ENV_{e}" for e in environment if "=" in e and not e.startswith(skipped)
+    ]
