@@ -44,6 +44,7 @@ PACKAGES=(
     libisal2 libzstd1                          # layers: gzip twice as fast as zlib, and zstd
     strace                                     # what does Docker do here? ask the kernel
     graphviz fonts-dejavu-core                 # pictures
+    docker-registry openssl                    # a registry for a room without internet; its certificates
     uidmap                                     # newuidmap: user namespaces of ordinary users
     make
 )

@@ -31,6 +31,15 @@ COMMANDS = {
     "ps": ("mini_docker.cli.objects", "List containers"),
     "rm": ("mini_docker.cli.objects", "Remove one or more containers"),
     "images": ("mini_docker.cli.objects", "List images"),
+    "pull": ("mini_docker.cli.registry", "Download an image from a registry"),
+    "push": ("mini_docker.cli.registry", "Upload an image to a registry"),
+    "tag": (
+        "mini_docker.cli.registry",
+        "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE",
+    ),
+    "login": ("mini_docker.cli.registry", "Log in to a registry"),
+    "logout": ("mini_docker.cli.registry", "Log out from a registry"),
+    "search": ("mini_docker.cli.registry", "Search a registry for images"),
     "setup": ("mini_docker.cli.objects", "Make the embedded image from this machine's busybox"),
     "doctor": (
         "mini_docker.cli.objects",

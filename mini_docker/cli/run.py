@@ -137,13 +137,27 @@ def _run(engine: Engine, request: dict[str, Any], parsed: Parsed) -> int:
     from mini_docker.images.layout import ImageError, NoSuchImage
 
     try:
-        container = engine.create(request, parsed.one("name"))
+        try:
+            container = engine.create(request, parsed.one("name"))
+        except NoSuchImage:
+            _pull(engine, request["Image"])
+            container = engine.create(request, parsed.one("name"))
         return _attached(container, request, parsed.on("explain"))
-    except NoSuchImage as error:
-        have = ", ".join(engine.store.layout.names()) or "none yet: mini_docker setup"
-        raise CommandError(f"{error}; images here: {have}", FAILED) from None
     except (Conflict, InvalidRequest, ImageError, ValueError) as error:
         raise CommandError(str(error), FAILED) from None
+
+
+def _pull(engine: Engine, name: str) -> None:
+    """Fetch the image that is not here; its progress goes to stderr. Raises CommandError."""
+    from mini_docker.cli.registry import pull_image, reference_of
+
+    reference = reference_of(name)
+    print(f"Unable to find image '{reference.familiar()}' locally", file=sys.stderr)
+    try:
+        pull_image(engine.store, reference, None, sys.stderr)
+    except CommandError as error:
+        have = ", ".join(engine.store.layout.names()) or "none yet: mini_docker setup"
+        raise CommandError(f"{error}; images here: {have}", FAILED) from None
 
 
 def _attached(container: Container, request: dict[str, Any], explain: bool) -> int:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 from collections import namedtuple
+
+from mini_docker.images.reference import InvalidReference, parse_reference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,16 +61,6 @@ LAYER_TYPES = frozenset(
 REF_NAME = "org.opencontainers.image.ref.name"
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}
 LARGEST_DOCUMENT = 8 << 20  # bytes; registries refuse manifests of more than 4 MiB
-# host[:port]/part/part:tag@digest, where only a first part with a dot or a colon, or localhost, is a host
-_LABEL = r"(?:[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9-]*[A-Za-z0-9])"
-_HOST = rf"(?=[^/]*[.:]|localhost/)(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
-_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-NAME = re.compile(
-    rf"(?P<path>(?:{_HOST}/)?{_PART}(?:/{_PART})*)"
-    r"(?P<tag>:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?P<digest>@sha256:[0-9a-f]{64})?"
-)
-HEX_NAME = re.compile(r"[0-9a-f]{64}")
-LONGEST_NAME = 255
 
 
 class ImageError(Exception):
@@ -81,14 +72,15 @@ class NoSuchImage(ImageError):
 
 
 def full_name(name: str) -> str:
-    """Return an image's name with its tag: "busybox" is "busybox:latest".
+    """Return an image's name as the store keeps it, with its tag: "docker.io/busybox" is "busybox:latest".
 
-    Raises ImageError for what Docker does not take. Source: distribution's reference grammar.
+    Raises ImageError for what Docker does not take. Chapter 13 has the grammar.
     """
-    found = NAME.fullmatch(name)
-    if found is None or len(found["path"]) > LONGEST_NAME or HEX_NAME.fullmatch(name):
-        raise ImageError(f"invalid reference format: {name!r} is no image name")
-    return name if found["tag"] or found["digest"] else f"{name}:latest"
+    try:
+        return parse_reference(name).familiar()
+    except InvalidReference as error:
+        words = str(error).removeprefix("invalid reference format: ")
+        raise ImageError(f"invalid reference format: {words}") from None
 
 
 # %% notebooks/12_images.ipynb#digest-type

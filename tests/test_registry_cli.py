@@ -1,0 +1,278 @@
+"""pull, push, login, logout, search, tag and run as a user calls them; and pulls that are killed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pty
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
+
+import pytest
+
+from mini_docker.cli.progress import Display, human_size, progress_bar
+from mini_docker.images.layout import Layout
+from mini_docker.registry.push import push
+from tests.conftest import ROOT
+from tests.registries import (
+    PASSWORD,
+    USER,
+    Authority,
+    Place,
+    authority,
+    careful_registry,
+    make_image,
+    make_store,
+    open_registry,
+)
+
+__all__ = ["authority", "careful_registry", "open_registry"]
+COMMAND = str(ROOT / "labs" / "bin" / "mini_docker")
+Call = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def call(tmp_path: Path) -> Call:
+    """Return `call(words..., input="")`, which runs mini_docker with a data root and a HOME of its own."""
+    environment = {**os.environ, "DOCKER_CONFIG": str(tmp_path / "docker")}
+
+    def run(*words: str, input: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [COMMAND, "--data-root", str(tmp_path / "root"), *words],
+            input=input, capture_output=True, text=True, timeout=60, env=environment)  # fmt: skip
+
+    return run
+
+
+def stored(place: Place, tmp_path: Path, name: str, *layers: dict[str, bytes]) -> None:
+    """Put an image into a registry."""
+    layout = make_store(tmp_path / "source")
+    make_image(layout, place.reference(name).familiar(), *layers)
+    push(layout, place.reference(name), credentials=place.credentials, settings=place.settings)
+
+
+@pytest.mark.root
+def test_pull_tag_push_and_pull_again(open_registry: Place, tmp_path: Path, call: Call) -> None:
+    host = open_registry.host
+    stored(open_registry, tmp_path, "cli/a", {"a": b"a"})
+    first = call("pull", f"{host}/cli/a")
+    lines = first.stdout.splitlines()
+    assert (first.returncode, first.stderr) == (0, "")
+    assert lines[:2] == ["Using default tag: latest", "latest: Pulling from cli/a"]
+    assert [line.partition(": ")[2] for line in lines[2:7]] == [
+        "Pulling fs layer", "Verifying Checksum", "Download complete",
+        "Extracting", "Pull complete"]  # fmt: skip
+    assert lines[7].startswith("Digest: sha256:")
+    assert lines[8:] == [
+        f"Status: Downloaded newer image for {host}/cli/a:latest",
+        f"{host}/cli/a:latest",
+    ]
+    assert call("tag", f"{host}/cli/a", f"{host}/cli/b:2").returncode == 0
+    pushed = call("push", f"{host}/cli/b:2").stdout.splitlines()
+    assert pushed[0] == f"The push refers to repository [{host}/cli/b]"
+    assert pushed[2].endswith(": Mounted from cli/a")
+    assert pushed[-1].startswith("2: digest: sha256:")
+    quiet = call("pull", "-q", f"{host}/cli/b:2")
+    assert quiet.stdout == f"{host}/cli/b:2\n"
+    every = call("pull", "--all-tags", f"{host}/cli/b")
+    assert every.stdout.endswith(f"Image is up to date for {host}/cli/b:2\n{host}/cli/b\n")
+    assert "NAME" in call("search", f"{host}/cli").stdout
+
+
+@pytest.mark.root
+def test_what_is_wrong_is_one_line(open_registry: Place, call: Call) -> None:
+    for words, status, text in (
+        (("pull", "127.0.0.1:1/x"), 1, "nothing listens at 127.0.0.1:1"),
+        (
+            ("pull", f"{open_registry.host}/nothing"),
+            1,
+            "nothing:latest: not found: manifest unknown",
+        ),
+        (("pull", "Busybox"), 1, "must be lowercase"),
+        (("pull", "x:1", "-a"), 1, "tag can't be used with --all-tags/-a"),
+        (("pull",), 125, "'mini_docker pull' requires exactly 1 argument"),
+        (("push", "nothing"), 1, "An image does not exist locally with the tag: nothing"),
+        (("tag", "nothing", "x"), 1, "nothing"),
+        (
+            ("tag", "x", f"y@sha256:{'0' * 64}"),
+            1,
+            "refusing to create a tag with a digest reference",
+        ),
+        (("login", "-u", "x", open_registry.host), 1, "Cannot perform an interactive login"),
+        (("login", "--password-stdin", open_registry.host), 1, "Must provide --username"),
+        (("search", "--limit", "0", "x"), 1, "outside the range of [1, 100]"),
+        (("run", "--rm", "--network", "none", "127.0.0.1:1/x"), 125, "images here: none yet"),
+    ):
+        done = call(*words)
+        assert done.returncode == status, (words, done)
+        assert text in done.stderr and "Traceback" not in done.stderr, (words, done)
+
+
+@pytest.mark.root
+def test_login_pull_logout(
+    careful_registry: Place, authority: Authority, tmp_path: Path, call: Call
+) -> None:
+    host = careful_registry.host
+    refused = call("login", "-u", USER, "--password-stdin", host, input=PASSWORD)
+    assert refused.returncode == 1 and "is not trusted" in refused.stderr
+    folder = Path("/etc/mini_docker/certs.d", host)
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True)
+    try:
+        (folder / "ca.crt").write_bytes(authority.ca.read_bytes())
+        wrong = call("login", "-u", USER, "-p", "wrong", host)
+        assert wrong.returncode == 1 and "login needed" in wrong.stderr
+        assert not (tmp_path / "docker").exists()
+        done = call("login", "-u", USER, "--password-stdin", host, input=f"{PASSWORD}\n")
+        assert (done.returncode, done.stdout) == (0, "Login Succeeded\n")
+        assert "stored unencrypted" in done.stderr
+        stored(careful_registry, tmp_path, "cli/login")
+        assert call("pull", "-q", f"{host}/cli/login").returncode == 0
+        assert call("logout", host).stdout == f"Removing login credentials for {host}\n"
+        assert call("logout", host).stdout == f"Not logged in to {host}\n"
+        assert call("pull", f"{host}/cli/login").returncode == 1
+    finally:
+        (folder / "ca.crt").unlink()
+        for path in made:
+            path.rmdir()
+
+
+@pytest.mark.root
+def test_run_fetches_what_is_not_there(open_registry: Place, tmp_path: Path, call: Call) -> None:
+    assert call("setup").returncode == 0
+    name = f"{open_registry.host}/run/busybox:1"
+    assert call("tag", "busybox", name).returncode == 0
+    assert call("push", name).returncode == 0
+    other = {**os.environ, "DOCKER_CONFIG": str(tmp_path / "docker")}
+    words = ["run", "--rm", "--network", "none", name, "echo", "hi"]
+    done = subprocess.run(
+        [COMMAND, "--data-root", str(tmp_path / "other"), *words],
+        capture_output=True, text=True, timeout=60, env=other)  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "hi\n"), done.stderr
+    assert done.stderr.startswith(
+        f"Unable to find image '{name}' locally\n1: Pulling from run/busybox\n"
+    )
+    assert done.stderr.endswith(f"Status: Downloaded newer image for {name}\n")
+
+
+# ---- kill -9 ----------------------------------------------------------------------------------------
+
+
+def damaged(root: Path) -> list[str]:
+    """Return the blobs below a data root whose bytes are not those of their names."""
+    blobs = (root / "images" / "blobs" / "sha256").glob("*")
+    return [
+        path.name for path in blobs if hashlib.sha256(path.read_bytes()).hexdigest() != path.name
+    ]
+
+
+@pytest.mark.root
+def test_a_pull_that_is_killed_at_any_moment(
+    open_registry: Place, tmp_path: Path, call: Call
+) -> None:
+    source = random.Random(13)
+    layers = [
+        {f"file{n}": source.randbytes(1 << 20) for n in range(3)} | {f"only{i}": b""}
+        for i in range(4)
+    ]
+    stored(open_registry, tmp_path, "kill/me", *layers)
+    name, root = f"{open_registry.host}/kill/me", tmp_path / "root"
+    began = time.monotonic()
+    assert call("pull", name).returncode == 0
+    whole = time.monotonic() - began
+    files = sorted(path.name for path in (root / "images" / "blobs" / "sha256").iterdir())
+    subprocess.run(["rm", "-rf", str(root)], check=True)
+    for _ in range(50):
+        if (
+            (root / "images").is_dir()
+            and Layout(f"{root}/images").names()
+            and source.random() < 0.5
+        ):
+            subprocess.run(["rm", "-rf", str(root)], check=True)
+        process = subprocess.Popen([COMMAND, "--data-root", str(root), "pull", "-q", name],
+                                   stdout=subprocess.DEVNULL)  # fmt: skip
+        time.sleep(source.uniform(0, whole))
+        process.kill()
+        process.wait()
+        if not (root / "images" / "index.json").exists():
+            continue
+        assert damaged(root) == []
+        layout = Layout(f"{root}/images")
+        for known in layout.names():
+            image = layout.image(known)
+            assert all(layout.has(layer.digest) for layer in image.layers)
+    assert call("pull", name).returncode == 0
+    assert damaged(root) == []
+    assert sorted(path.name for path in (root / "images" / "blobs" / "sha256").iterdir()) == files
+    for left in ("images/ingest", "images/leases"):
+        assert os.listdir(root / left) == []
+    assert [entry for entry in os.listdir(root / "layers") if entry.endswith(".tmp")] == []
+
+
+# ---- what is shown ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0B"),
+        (999, "999B"),
+        (1000, "1kB"),
+        (1_087_826, "1.088MB"),
+        (173_000_000, "173MB"),
+        (1e16, "10PB"),
+    ],
+)
+def test_sizes(size: float, text: str) -> None:
+    assert human_size(size) == text
+
+
+def test_bars() -> None:
+    assert progress_bar(1, 2, 120) == f"[{'=' * 25}>{' ' * 25}]       1B/2B"
+    assert progress_bar(2, 2, 120) == f"[{'=' * 50}>]       2B/2B"
+    assert progress_bar(1, 2, 80) == "      1B/2B"
+    assert progress_bar(3, 2, 120) == "      3B"
+    assert progress_bar(0, 0, 120) == ""
+
+
+def test_lines_where_there_is_no_terminal() -> None:
+    stream = StringIO()
+    display = Display(stream)
+    for message in (
+        {"status": "Pulling from x", "id": "1"},
+        {"status": "Downloading", "id": "a", "progressDetail": {"current": 1, "total": 2}},
+        {"status": "Pull complete", "id": "a", "progressDetail": {}},
+        {"progressDetail": {}, "aux": {"Tag": "1"}},
+    ):
+        display(message)
+    assert stream.getvalue() == "1: Pulling from x\na: Pull complete\n"
+
+
+SCRIPT = """
+import sys
+from mini_docker.cli.progress import Display
+display = Display(sys.stdout)
+for n in "ab":
+    display({"status": "Waiting", "id": n, "progressDetail": {}})
+display({"status": "Downloading", "id": "a", "progressDetail": {"current": 1, "total": 2}})
+display({"status": "Pull complete", "id": "a", "progressDetail": {}})
+display({"status": "Done"})
+"""
+
+
+def test_lines_are_redrawn_on_a_terminal() -> None:
+    master, slave = pty.openpty()
+    subprocess.run([sys.executable, "-c", SCRIPT], stdout=slave, check=True, cwd=ROOT)
+    shown = os.read(master, 1 << 16).decode()
+    os.close(master)
+    os.close(slave)
+    assert "\x1b[2A\x1b[2K\ra: Downloading" in shown
+    assert "\x1b[2A\x1b[2K\ra: Pull complete\r\x1b[2B" in shown
+    assert shown.endswith("Done\r\n")
+    assert json.dumps(shown).count("a: ") == 3
