@@ -159,6 +159,9 @@ def test_run_fetches_what_is_not_there(open_registry: Place, tmp_path: Path, cal
         f"Unable to find image '{name}' locally\n1: Pulling from run/busybox\n"
     )
     assert done.stderr.endswith(f"Status: Downloaded newer image for {name}\n")
+    for root in ("root", "other"):
+        reset = [COMMAND, "--data-root", str(tmp_path / root), "reset"]
+        assert subprocess.run(reset, capture_output=True).returncode == 0
 
 
 # ---- kill -9 ----------------------------------------------------------------------------------------

@@ -110,7 +110,8 @@ def check_fetch(answer: Callable[..., bytes]) -> Verdict:
         return failed(
             "after a break the bytes are not the blob's: is the piece before the break counted?"
         )
-    return _refusals(answer, data, digest) or passed("what broke goes on, what is wrong is refused")
+    refusal = _refusals(answer, data, digest)
+    return passed("what broke goes on, what is wrong is refused") if refusal is None else refusal
 
 
 def _refusals(answer: Callable[..., bytes], data: bytes, digest: str) -> Verdict | None:
