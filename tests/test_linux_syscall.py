@@ -100,7 +100,9 @@ def header_numbers(machine: str) -> dict[str, int]:
     found = [path for path in map(Path, HEADERS[machine]) if path.exists()]
     if not found:
         cannot_run_here(f"linux-libc-dev is not installed: no {HEADERS[machine][0]}")
-    defines = re.findall(r"^#define __NR_(\w+)\s+(\d+)\b", found[0].read_text(), re.MULTILINE)
+    defines = re.findall(
+        r"^#define __NR(?:3264)?_(\w+)\s+(\d+)\b", found[0].read_text(), re.MULTILINE
+    )
     return {name: int(value) for name, value in defines}
 
 

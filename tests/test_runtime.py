@@ -84,13 +84,24 @@ def test_the_order_of_steps(early: str, late: str, why: str) -> None:
 
 
 def test_the_last_words_before_exec() -> None:
-    """PDEATHSIG is cleared by a change of ids, so it is set again; dumpable is the very last."""
-    assert names_of(spec_of())[-3:] == [
+    """PDEATHSIG and dumpable are cleared by a change of ids, so they are set again; the filter is last."""
+    assert names_of(spec_of())[-4:] == [
         "die with the supervisor",
         "close what else is open",
         "hide from ptrace until exec",
+        "filter system calls",
     ]
     assert names_of(spec_of()).index("die with the supervisor") == 0
+
+
+def test_without_no_new_privileges_the_filter_comes_while_it_is_allowed() -> None:
+    spec = spec_of()
+    spec["process"]["noNewPrivileges"] = False
+    names = names_of(spec)
+    place = names.index("filter system calls")
+    assert names.index("look at the command") < place < names.index("limit the bounding set")
+    del spec["linux"]["seccomp"]
+    assert "filter system calls" not in names_of(spec)
 
 
 def test_streams_or_a_console() -> None:

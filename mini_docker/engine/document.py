@@ -8,9 +8,8 @@ from __future__ import annotations
 import os
 import posixpath
 
+from mini_docker.engine.privileges import harden
 from mini_docker.namespaces.mnt import DEFAULT_MOUNTS
-from mini_docker.security.capabilities import DEFAULT
-from mini_docker.security.paths import MASKED, READONLY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -132,14 +131,12 @@ def document(
 ) -> dict[str, Any]:
     """Return the OCI runtime document of a container.
 
-    Pure. `request` is the body of Docker's POST /containers/create, `image` the config object of its
+    `request` is the body of Docker's POST /containers/create, `image` the config object of its
     image, `directory` the container's own on the host. Raises InvalidRequest.
     """
     host = request["HostConfig"]
     names = list(NAMESPACES) + (["network"] if host["NetworkMode"] != "host" else [])
-    capabilities = list(DEFAULT)
-    held = capabilities if user.uid == 0 else []
-    return {
+    spec = {
         "ociVersion": OCI_VERSION,
         "hostname": request["Hostname"],
         "root": {"path": f"{directory}/rootfs", "readonly": bool(host.get("ReadonlyRootfs"))},
@@ -153,20 +150,15 @@ def document(
                 "gid": user.gid,
                 "additionalGids": list(user.additional_gids),
             },
-            "capabilities": {
-                "bounding": capabilities,
-                "effective": held,
-                "permitted": held,
-                "inheritable": [],
-                "ambient": [],
-            },
         },
         "mounts": mounts(host, directory),
         "linux": {
             "namespaces": [{"type": name} for name in names],
             "cgroupsPath": f"/mini_docker/{container_id}",
             "resources": {**resources(host), "devices": [*map(dict, DEVICES)]},
-            "maskedPaths": list(MASKED),
-            "readonlyPaths": list(READONLY),
         },
     }
+    try:
+        return harden(spec, host)
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from None

@@ -163,3 +163,13 @@ def openat2(dir_fd: int, path: str, flags: int, resolve: int, mode: int = 0) -> 
     """
     how = open_how(flags | os.O_CLOEXEC, mode, resolve)
     return _openat2(dir_fd, os.fsencode(path), byref(how), sizeof(how))
+
+
+_fstatfs = system_call("fstatfs", c_int, c_void_p)
+
+
+def file_system_type(fd: int) -> int:
+    """Return the magic number of the file system that the file behind `fd` lies on, fstatfs(2)."""
+    buffer = (c_ulong * 16)()  # struct statfs has 120 bytes; the type comes first
+    _fstatfs(fd, buffer)
+    return buffer[0]

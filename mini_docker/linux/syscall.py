@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 NUMBERS: dict[str, tuple[int, int]] = {
     # name: (x86_64, aarch64), from asm/unistd_64.h and asm-generic/unistd.h
     "rt_sigaction": (13, 134),
+    "fstatfs": (138, 44),
     "mount": (165, 40),
     "umount2": (166, 39),
     "pivot_root": (155, 41),

@@ -26,6 +26,7 @@ from mini_docker.runtime.plan import (
     plan_working_directory,
 )
 from mini_docker.security.capabilities import plan_bounding_set, plan_capabilities
+from mini_docker.security.labels import plan_labels
 from mini_docker.security.limits import plan_limits, plan_oom_score
 from mini_docker.security.seccomp import plan_seccomp
 
@@ -69,6 +70,7 @@ def plan_before(
     return (
         *resources.enter_cgroup,
         *plan_oom_score(spec),
+        *plan_labels(spec),
         Step("drop the host's groups", set_groups, ((),)),
         Step("hide from ptrace", prctl, (PR_SET_DUMPABLE, 0)),
         Step("join the container's namespaces", setns, (pidfd, flags)),

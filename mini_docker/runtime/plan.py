@@ -34,6 +34,7 @@ from mini_docker.runtime.init import close_others, find_program
 from mini_docker.runtime.program import DEFAULT_PATH, refuse_host_program
 from mini_docker.runtime.talk import Talk, pause
 from mini_docker.security.capabilities import plan_bounding_set, plan_capabilities
+from mini_docker.security.labels import plan_labels
 from mini_docker.security.limits import plan_limits, plan_oom_score
 from mini_docker.security.paths import plan_paths
 from mini_docker.security.seccomp import plan_seccomp
@@ -99,6 +100,7 @@ def plan(spec: dict[str, Any], resources: Resources) -> list[Planned]:
     early, late = place_seccomp(spec, resources)
     sections: list[tuple[Callable[..., object], Sequence[Step]]] = [
         (plan_life, plan_life()),
+        (plan_labels, plan_labels(spec)),
         (Resources, resources.enter_cgroup),
         (plan_cgroup_namespace, plan_cgroup_namespace(spec)),
         (plan_joins, plan_joins(spec)),

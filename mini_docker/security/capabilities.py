@@ -10,6 +10,7 @@ from mini_docker.linux.process import (
     PR_CAP_AMBIENT_CLEAR_ALL,
     PR_CAP_AMBIENT_RAISE,
     PR_CAPBSET_DROP,
+    PR_CAPBSET_READ,
     PR_SET_KEEPCAPS,
     PR_SET_NO_NEW_PRIVS,
     capset,
@@ -61,6 +62,12 @@ def _last_capability() -> int:
         return int(file.read())
 
 
+def available() -> list[str]:
+    """Return the names of the capabilities that we could give: those of our own bounding set, prctl(2)."""
+    last = _last_capability()
+    return [n for bit, n in enumerate(NAMES) if bit <= last and prctl(PR_CAPBSET_READ, bit)]
+
+
 def limit_bounding_set(keep: int) -> None:
     """Drop from the bounding set all that `keep` (a mask) lacks: no exec can give it back, prctl(2)."""
     for bit in range(_last_capability() + 1):
@@ -71,11 +78,14 @@ def limit_bounding_set(keep: int) -> None:
 def set_capabilities(effective: int, permitted: int, inheritable: int, ambient: int) -> None:
     """Set the four sets of the calling thread from masks, capset(2). Raises PermissionError.
 
-    An ambient capability has to be permitted and inheritable; what is not is left out, as runc does.
+    An ambient capability has to be permitted and inheritable; what is not is left out, as runc does, and
+    so is what this kernel has never heard of.
     """
-    capset(effective, permitted, inheritable)
+    last = _last_capability()
+    known = (2 << last) - 1
+    capset(effective & known, permitted & known, inheritable & known)
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
-    for bit in range(len(NAMES)):
+    for bit in range(last + 1):
         if (ambient & permitted & inheritable) >> bit & 1:
             prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, bit)
 

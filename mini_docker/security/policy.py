@@ -176,3 +176,60 @@ def cached_program(directory: str, document: dict[str, Any], machine: str) -> by
         os.fsync(file.fileno())
     os.rename(temporary, path)
     return program
+
+
+# %% notebooks/09b_seccomp.ipynb#cut-profile
+def cut_profile(profile: dict[str, Any], capabilities: list[str], machine: str) -> dict[str, Any]:
+    """Return linux.seccomp from a profile as people write it for Docker, where rules have conditions.
+
+    `includes` and `excludes` of a rule name capabilities, Go's names of machines, and a kernel's version;
+    `archMap` lists the older ABIs of each machine. An OCI linux.seccomp passes unchanged. Raises
+    ValueError in Docker's words. Source: Docker's "Seccomp security profiles".
+    """
+    if profile.get("architectures") and profile.get("archMap"):
+        raise ValueError(
+            "both 'architectures' and 'archMap' are specified in the seccomp profile, "
+            "use either 'architectures' or 'archMap'"
+        )
+    found = {key: value for key, value in profile.items() if key not in ("archMap", "syscalls")}
+    for entry in profile.get("archMap") or ():
+        if entry["architecture"] == NATIVE[machine][0]:
+            found["architectures"] = [entry["architecture"], *(entry.get("subArchitectures") or ())]
+    found["syscalls"] = [
+        _without_conditions(entry)
+        for entry in profile.get("syscalls") or ()
+        if _applies(entry, capabilities, machine)
+    ]
+    return found
+
+
+def _applies(entry: dict[str, Any], capabilities: list[str], machine: str) -> bool:
+    """Return whether a rule's conditions hold: all includes, and none of the excludes."""
+    go = {"x86_64": "amd64", "aarch64": "arm64"}[machine]
+    needs, bars = entry.get("includes") or {}, entry.get("excludes") or {}
+    if go in bars.get("arches", ()) or set(bars.get("caps", ())) & set(capabilities):
+        return False
+    if needs.get("arches") and go not in needs["arches"]:
+        return False
+    if bars.get("minKernel") and kernel_is_at_least(bars["minKernel"]):
+        return False
+    kernel = needs.get("minKernel")
+    return set(needs.get("caps", ())) <= set(capabilities) and (
+        not kernel or kernel_is_at_least(kernel)
+    )
+
+
+def kernel_is_at_least(version: str) -> bool:
+    """Return whether this kernel's version is `version`, such as "4.8", or later."""
+    ours = os.uname().release.split("-")[0].split(".")
+    return tuple(map(int, ours[:2])) >= tuple(map(int, version.split(".")[:2]))
+
+
+def _without_conditions(entry: dict[str, Any]) -> dict[str, Any]:
+    if entry.get("name") and entry.get("names"):
+        raise ValueError(
+            "both 'name' and 'names' are specified in the seccomp profile, use either 'name' or 'names'"
+        )
+    names = [entry["name"]] if entry.get("name") else entry.get("names") or []
+    kept = ("action", "errnoRet", "args")
+    return {"names": names, **{key: entry[key] for key in kept if entry.get(key) is not None}}
