@@ -303,6 +303,8 @@ def test_v2_parents_pass_controllers_down_first(
     trees = fake_v2(tmp_path, "x", controllers="pids cpu cpuset")
     Cgroup(trees, "/x/y").create({"pids": {"limit": 3}})
     assert written == [
+        (f"{tmp_path}/cgroup.subtree_control", "+pids"),
+        (f"{tmp_path}/x/cgroup.subtree_control", "+pids"),
         (f"{tmp_path}/cgroup.subtree_control", "+cpu +pids"),
         (f"{tmp_path}/x/cgroup.subtree_control", "+cpu +pids"),
         (f"{tmp_path}/x/y/pids.max", "3"),
@@ -329,6 +331,23 @@ def test_a_parent_with_processes_is_told_the_remedy(
         OSError, match="holds processes itself.*remedy: move them into a group below"
     ):
         pass_down(str(tmp_path), "/x", ["pids"])
+
+
+def test_what_is_only_counted_is_no_reason_to_refuse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inside another container the root of what one sees holds processes itself."""
+
+    def busy(path: str, text: str) -> None:
+        raise OSError(16, "Device or resource busy")
+
+    monkeypatch.setattr(tree, "write_file", busy)
+    group = Cgroup(fake_v2(tmp_path, controllers="pids cpu"), "/x")
+    group.create({})
+    with pytest.raises(
+        OSError, match="holds processes itself, so it cannot give its children pids;"
+    ):
+        group.create({"pids": {"limit": 3}})
 
 
 def test_the_first_file_that_the_kernel_has_is_written(tmp_path: Path) -> None:

@@ -281,11 +281,7 @@ class Cgroup:
         Two files may bound each other (memory and memory with swap, quota and burst), and which of them
         must be first depends on what they hold now.
         """
-        unified = self.trees.unified
-        if unified in self.directories:
-            asked = {controller_of(file.name) for file in files}.union(COUNTED)
-            own = [name for name in asked if unified and self.trees.mounts.get(name) == unified]
-            pass_down(unified, self.path, own)
+        self._pass_down({controller_of(file.name) for file in files})
         refused = []
         for file in files:
             try:
@@ -300,6 +296,18 @@ class Cgroup:
             from mini_docker.cgroups.devices import obey
 
             obey(self, rules)
+
+    def _pass_down(self, asked: set[str]) -> None:
+        """Have what is asked in the v2 group, or an OSError; and what is counted, where it can be had."""
+        unified = self.trees.unified
+        if unified is None or unified not in self.directories:
+            return
+        own = {name for name, root in self.trees.mounts.items() if root == unified}
+        pass_down(unified, self.path, asked & own)
+        try:
+            pass_down(unified, self.path, own.intersection(COUNTED))
+        except OSError:
+            pass  # a number less, inside another container, is no reason not to start
 
     def _write(self, file: File) -> None:
         name, text = file.name, file.text
