@@ -64,6 +64,41 @@ RESOURCES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"Memory": 64 * MB, "MemorySwap": -1}, {"memory": {"limit": 64 * MB, "swap": -1}}),
     ({"PidsLimit": 5}, {"pids": {"limit": 5}}),
     ({"NanoCpus": 1_500_000_000}, {"cpu": {"period": 100_000, "quota": 150_000}}),
+    # what Docker sends for flags that nobody gave
+    ({"CpuShares": 0, "BlkioWeight": 0, "CpusetCpus": "", "BlkioDeviceReadBps": []}, {}),
+    ({"MemorySwappiness": -1, "OomKillDisable": False, "MemoryReservation": 0}, {}),
+    (
+        {"MemoryReservation": 8 * MB, "MemorySwappiness": 0, "OomKillDisable": True},
+        {"memory": {"reservation": 8 * MB, "swappiness": 0, "disableOOMKiller": True}},
+    ),
+    (
+        {
+            "CpuShares": 512,
+            "CpuPeriod": 50_000,
+            "CpuQuota": 25_000,
+            "CpusetCpus": "0",
+            "CpusetMems": "0",
+        },
+        {"cpu": {"shares": 512, "period": 50_000, "quota": 25_000, "cpus": "0", "mems": "0"}},
+    ),
+    (
+        {"CpuRealtimePeriod": 9000, "CpuRealtimeRuntime": 800},
+        {"cpu": {"realtimePeriod": 9000, "realtimeRuntime": 800}},
+    ),
+    (
+        {
+            "BlkioWeight": 300,
+            "BlkioWeightDevice": [{"Path": "/dev/null", "Weight": 200}],
+            "BlkioDeviceReadIOps": [{"Path": "/dev/null", "Rate": 7}],
+        },
+        {
+            "blockIO": {
+                "weight": 300,
+                "weightDevice": [{"major": 1, "minor": 3, "weight": 200}],
+                "throttleReadIOPSDevice": [{"major": 1, "minor": 3, "rate": 7}],
+            }
+        },
+    ),
 ]
 
 
@@ -74,6 +109,16 @@ def test_resources(host: dict[str, Any], wanted: dict[str, Any]) -> None:
 
 BAD_RESOURCES = [
     ({"Memory": 6 * MB - 1}, "Minimum memory limit allowed is 6MB"),
+    ({"Memory": 8 * MB, "MemorySwap": 7 * MB}, "Minimum memoryswap limit should be larger"),
+    ({"MemorySwap": 7 * MB}, "You should always set the Memory limit when using Memoryswap"),
+    ({"MemoryReservation": MB}, "Minimum memory reservation allowed is 6MB"),
+    ({"Memory": 8 * MB, "MemoryReservation": 9 * MB}, "can not be less than memory reservation"),
+    ({"MemorySwappiness": 101}, "Invalid value: 101, valid memory swappiness range is 0-100"),
+    ({"NanoCpus": 10**9, "CpuQuota": 5000}, "Nano CPUs and CPU Quota cannot both be set"),
+    ({"CpuPeriod": 999}, "CPU cfs period can not be less than 1ms"),
+    ({"CpuQuota": 999}, "CPU cfs quota can not be less than 1ms"),
+    ({"BlkioWeight": 9}, "Range of blkio weight is from 10 to 1000"),
+    ({"BlkioDeviceReadBps": [{"Path": "/no", "Rate": 1}]}, "/no: No such file or directory"),
     ({"NanoCpus": 1_000_000}, "[Rr]ange of CPUs is from 0.01"),
     ({"NanoCpus": -1_000_000_000}, "[Rr]ange of CPUs is from 0.01"),
 ]

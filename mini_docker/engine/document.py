@@ -23,6 +23,7 @@ OCI_VERSION = "1.2.0"
 NAMESPACES = ("pid", "mount", "ipc", "uts", "cgroup")
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MINIMUM_MEMORY = 6 << 20
+REALTIME = ("realtimePeriod", "realtimeRuntime")
 # Docker's own list: zero null urandom random tty console; a file system made by a container is not read
 DEVICES: tuple[dict[str, Any], ...] = (
     {"allow": False, "access": "rwm"},
@@ -62,27 +63,96 @@ def environment(request: dict[str, Any], image: dict[str, Any], home: str) -> li
     return [f"{name}={value}" for name, value in merged.items()]
 
 
-# %% notebooks/14b_documents.ipynb#document
+# %% notebooks/14b_documents.ipynb#limits
 def resources(host: dict[str, Any]) -> dict[str, Any]:
     """Return linux.resources from a HostConfig. Raises InvalidRequest for limits Docker refuses."""
-    found: dict[str, Any] = {}
-    memory = host.get("Memory") or 0
-    if memory and memory < MINIMUM_MEMORY:
-        raise InvalidRequest("Minimum memory limit allowed is 6MB")
-    if memory:
-        found["memory"] = {"limit": memory, "swap": host.get("MemorySwap") or 2 * memory}
+    found = {"memory": memory_limits(host), "cpu": cpu_limits(host), "blockIO": disk_limits(host)}
     if host.get("PidsLimit"):
         found["pids"] = {"limit": host["PidsLimit"]}
-    cpus = os.cpu_count() or 1
-    if host.get("NanoCpus") and not 10_000_000 <= host["NanoCpus"] <= cpus * 1_000_000_000:
+    return {name: limits for name, limits in found.items() if limits}
+
+
+def memory_limits(host: dict[str, Any]) -> dict[str, Any]:
+    """Return linux.resources.memory: bytes; without a word about swap, as much of it as of memory."""
+    memory, swap = host.get("Memory") or 0, host.get("MemorySwap") or 0
+    reserved, swappiness = host.get("MemoryReservation") or 0, host.get("MemorySwappiness")
+    if 0 < memory < MINIMUM_MEMORY:
+        raise InvalidRequest("Minimum memory limit allowed is 6MB")
+    if 0 < swap < memory:
+        raise InvalidRequest(
+            "Minimum memoryswap limit should be larger than memory limit, see usage"
+        )
+    if swap > 0 and not memory:
+        raise InvalidRequest(
+            "You should always set the Memory limit when using Memoryswap limit, see usage"
+        )
+    if 0 < reserved < MINIMUM_MEMORY:
+        raise InvalidRequest("Minimum memory reservation allowed is 6MB")
+    if 0 < memory < reserved:
+        raise InvalidRequest(
+            "Minimum memory limit can not be less than memory reservation limit, see usage"
+        )
+    if swappiness not in (None, -1) and not 0 <= swappiness <= 100:
+        raise InvalidRequest(f"Invalid value: {swappiness}, valid memory swappiness range is 0-100")
+    found = {"limit": memory, "swap": swap or 2 * memory, "reservation": reserved}
+    found["disableOOMKiller"] = bool(host.get("OomKillDisable"))
+    found = {name: value for name, value in found.items() if value}
+    return found | ({} if swappiness in (None, -1) else {"swappiness": swappiness})
+
+
+def cpu_limits(host: dict[str, Any]) -> dict[str, Any]:
+    """Return linux.resources.cpu: times in microseconds; NanoCpus are billionths of a processor."""
+    nano, cpus = host.get("NanoCpus") or 0, os.cpu_count() or 1
+    period, quota = host.get("CpuPeriod") or 0, host.get("CpuQuota") or 0
+    for name, value in (("Period", period), ("Quota", quota)):
+        if nano and value:
+            raise InvalidRequest(
+                f"Conflicting options: Nano CPUs and CPU {name} cannot both be set"
+            )
+    if nano and not 10_000_000 <= nano <= cpus * 1_000_000_000:
         raise InvalidRequest(
             f"Range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
         )
-    if host.get("NanoCpus"):
-        found["cpu"] = {"period": 100_000, "quota": host["NanoCpus"] // 10_000}
+    if period and not 1000 <= period <= 1_000_000:
+        raise InvalidRequest(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"
+        )
+    if 0 < quota < 1000:
+        raise InvalidRequest("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+    if nano:
+        period, quota = 100_000, nano // 10_000
+    found = {"period": period, "quota": quota}
+    found["shares"] = host.get("CpuShares") or 0
+    found |= {key: host.get(f"Cpuset{key.title()}") for key in ("cpus", "mems")}
+    found |= {key: host.get("Cpu" + key[0].upper() + key[1:]) for key in REALTIME}
+    return {name: value for name, value in found.items() if value}
+
+
+def disk_limits(host: dict[str, Any]) -> dict[str, Any]:
+    """Return linux.resources.blockIO: a weight, and bytes or operations a second of single disks."""
+    weight = host.get("BlkioWeight") or 0
+    if weight and not 10 <= weight <= 1000:
+        raise InvalidRequest("Range of blkio weight is from 10 to 1000")
+    found: dict[str, Any] = {"weight": weight} if weight else {}
+    for name in ("ReadBps", "WriteBps", "ReadIOps", "WriteIOps"):
+        if listed := host.get(f"BlkioDevice{name}"):
+            key = f"throttle{name.replace('IOps', 'IOPS')}Device"
+            found[key] = [{**disk_number(entry), "rate": entry["Rate"]} for entry in listed]
+    if listed := host.get("BlkioWeightDevice"):
+        found["weightDevice"] = [{**disk_number(e), "weight": e["Weight"]} for e in listed]
     return found
 
 
+def disk_number(entry: dict[str, Any]) -> dict[str, int]:
+    """Return the numbers of the device that an entry's Path names. Raises InvalidRequest."""
+    try:
+        number = os.stat(entry["Path"]).st_rdev
+    except OSError as error:
+        raise InvalidRequest(f"{entry['Path']}: {error.strerror}") from None
+    return {"major": os.major(number), "minor": os.minor(number)}
+
+
+# %% notebooks/14b_documents.ipynb#binds
 def parse_bind(bind: str) -> dict[str, Any]:
     """Return the OCI mount of `HOST:CONTAINER[:MODE]`. Raises InvalidRequest in Docker's words."""
     parts = bind.split(":")
@@ -126,6 +196,7 @@ def mounts(host: dict[str, Any], directory: str) -> list[dict[str, Any]]:
     return [*map(dict, DEFAULT_MOUNTS), *found]
 
 
+# %% notebooks/14b_documents.ipynb#document
 def document(
     request: dict[str, Any], image: dict[str, Any], container_id: str, directory: str, user: User
 ) -> dict[str, Any]:
