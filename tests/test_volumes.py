@@ -27,6 +27,8 @@ from mini_docker.engine.mountpoints import (
 )
 from mini_docker.engine.volumes import Volumes, fill, is_mounted
 from mini_docker.lab import run_in_child
+from mini_docker.linux.step import apply
+from mini_docker.namespaces.mnt import plan_mounts
 
 root = pytest.mark.root
 
@@ -376,6 +378,42 @@ def drivers(scratch: str) -> None:
 def test_the_local_drivers_options(tmp_path: Path) -> None:
     outcome = run_in_child(drivers, str(tmp_path))
     assert outcome.status == 0, outcome.output or outcome.error
+
+
+def sub_mounted(volume: str, root: str) -> list[list[str]]:
+    """Mount sub-paths of a hostile volume; return what is to be seen at each place."""
+    seen = []
+    for subpath in ("good", "absolute", "climbing", "none"):
+        target = f"{root}/{subpath}"
+        os.mkdir(target)
+        mount = oci_mount({**parse_bind("v1:/x"), "Source": volume, "subpath": subpath})
+        document = {
+            "root": {"path": root},
+            "mounts": [{**mount, "destination": f"/{subpath}"}],
+            "linux": {"namespaces": [{"type": "mount"}]},
+        }
+        try:
+            apply(plan_mounts(document))
+        except OSError as error:
+            seen.append([type(error).__name__])
+            continue
+        seen.append(os.listdir(target))
+    return seen
+
+
+@root
+def test_a_sub_path_stays_in_its_volume(tmp_path: Path) -> None:
+    for place in ("volume/good/inside", "host/secret", "root"):
+        (tmp_path / place).mkdir(parents=True)
+    os.symlink("/good", tmp_path / "volume" / "absolute")
+    os.symlink("../host", tmp_path / "volume" / "climbing")
+    outcome = run_in_child(sub_mounted, str(tmp_path / "volume"), str(tmp_path / "root"))
+    assert outcome.value == [
+        ["inside"],
+        ["inside"],
+        ["FileNotFoundError"],
+        ["FileNotFoundError"],
+    ], outcome
 
 
 @root

@@ -397,12 +397,21 @@ def remount(path: str, set_: int, clear: int) -> None:
 
 
 # %% notebooks/04_mnt.ipynb#mount-in-root
-def open_mount(fstype: str, source: str | None, wanted: MountOptions) -> Fd:
-    """Return a detached mount: a new file system, or a copy of the mount at `source`, open_tree(2)."""
+def open_mount(fstype: str, source: str | None, wanted: MountOptions, subpath: str = "") -> Fd:
+    """Return a detached mount: a new file system, or a copy of the mount at `source`, open_tree(2).
+
+    `subpath` names a place inside `source`, found there in one step whatever somebody renames meanwhile.
+    """
     if not wanted.bind:
         return open_file_system(fstype, source, wanted)
-    below = AT_RECURSIVE if wanted.recursive else 0
-    return Fd(open_tree(source or "", OPEN_TREE_CLONE | below))
+    flags = OPEN_TREE_CLONE | (AT_RECURSIVE if wanted.recursive else 0)
+    if not subpath:
+        return Fd(open_tree(source or "", flags))
+    with (
+        Fd(os.open(source or "", os.O_PATH | os.O_CLOEXEC)) as source_fd,
+        open_in_root(source_fd, subpath) as found_fd,
+    ):
+        return Fd(open_tree("", flags | AT_EMPTY_PATH, found_fd))
 
 
 def attach_in_root(mount_fd: int, root: str, destination: str, resolve: int = 0) -> None:
@@ -416,7 +425,12 @@ def attach_in_root(mount_fd: int, root: str, destination: str, resolve: int = 0)
 
 
 def mount_in_root(
-    root: str, destination: str, fstype: str, source: str | None, options: Sequence[str]
+    root: str,
+    destination: str,
+    fstype: str,
+    source: str | None,
+    options: Sequence[str],
+    subpath: str = "",
 ) -> None:
     """Mount a new file system, or bind `source`, on `destination` inside `root`, move_mount(2).
 
@@ -427,7 +441,7 @@ def mount_in_root(
     """
     wanted = parse_options(("bind", *options) if fstype == "bind" else options)
     resolve = RESOLVE_NO_SYMLINKS if fstype in ("proc", "sysfs") else 0
-    with open_mount(fstype, source, wanted) as mount_fd:
+    with open_mount(fstype, source, wanted, subpath) as mount_fd:
         late = wanted.bind and not set_bind_attributes(mount_fd, wanted)
         attach_in_root(mount_fd, root, destination, resolve)
         place = f"/proc/self/fd/{mount_fd}"
@@ -513,7 +527,9 @@ def _plan_mount(spec: dict[str, Any], index: int) -> Step:
     if fstype == "cgroup":
         return Step(f"mount cgroup on {destination}", mount_cgroups, (root, destination, options))
     name = f"bind {source}" if fstype == "bind" else f"mount {fstype}"
-    arguments = (root, destination, fstype, source, options)
+    arguments: tuple[Any, ...] = (root, destination, fstype, source, options)
+    if entry.get("subpath"):  # ours, of a volume; no other engine writes it
+        arguments += (entry["subpath"],)
     return Step(f"{name} on {destination}", mount_in_root, arguments)
 
 
