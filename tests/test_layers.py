@@ -410,6 +410,13 @@ def test_an_error_of_the_maker_comes_up_in_the_reader() -> None:
         list(Ahead(pieces()))
 
 
+def test_an_empty_piece_is_not_the_end() -> None:
+    data = header_blocks(Member("a", FILE)) + header_blocks(Member("b", FILE))
+    pieces = [b"", data[:100], b"", b"", data[100:], b""]
+    for source in (pieces, expand(pieces), Ahead(iter(pieces))):
+        assert [m.name for m, _ in read_members(Source(source, 1 << 20))] == ["a", "b"]
+
+
 def test_a_reader_that_stops_stops_the_maker() -> None:
     def endless() -> Iterator[bytes]:
         while True:

@@ -172,7 +172,7 @@ def test_eight_threads_bring_the_same_blobs(layout: Layout) -> None:
                     ingest.commit()
             digests = [Digest.of(b"%d" % number * 1000) for number in range(20)]
             assert all(map(layout.has, digests))
-            done.append(True)
+        done.append(True)
 
     done: list[bool] = []
     threads = [threading.Thread(target=bring) for _ in range(8)]

@@ -16,6 +16,7 @@ from mini_docker.images.layout import (
     MEDIA_TYPE_LAYER,
     MEDIA_TYPE_MANIFEST,
     Descriptor,
+    Digest,
     ImageError,
     Layout,
     as_json,
@@ -121,12 +122,20 @@ def install_busybox(layout: Layout) -> Descriptor:
     Repeating it changes nothing. Raises ImageError where no busybox is installed.
     """
     layout.create()
-    layer = layout.put(busybox_layer(find_busybox()), MEDIA_TYPE_LAYER)
-    config = json.dumps(busybox_config(layer.digest), sort_keys=True).encode()
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": MEDIA_TYPE_MANIFEST,
-        "config": as_json(layout.put(config, MEDIA_TYPE_CONFIG)),
-        "layers": [as_json(layer)],
-    }
-    return layout.name_image("busybox", manifest)
+    with layout.lease() as lease:
+
+        def put(data: bytes, media_type: str) -> Descriptor:
+            lease.hold(Digest.of(data))
+            return layout.put(data, media_type)
+
+        layer = put(busybox_layer(find_busybox()), MEDIA_TYPE_LAYER)
+        config = json.dumps(busybox_config(layer.digest), sort_keys=True).encode()
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": MEDIA_TYPE_MANIFEST,
+            "config": as_json(put(config, MEDIA_TYPE_CONFIG)),
+            "layers": [as_json(layer)],
+        }
+        stored = put(json.dumps(manifest, sort_keys=True).encode(), MEDIA_TYPE_MANIFEST)
+        layout.tag("busybox", stored)
+        return stored

@@ -211,7 +211,7 @@ def fast_gzip() -> IsalInflate | None:
 
 def expand(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """Yield the plain bytes of a stream, compressed or not, in bounded pieces. Raises CompressionError."""
-    source = iter(pieces)
+    source = filter(None, pieces)
     beginning = b""
     while len(beginning) < max(map(len, MAGIC)) and (piece := next(source, b"")):
         beginning += piece

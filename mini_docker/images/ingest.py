@@ -1,6 +1,6 @@
-# Exported from notebooks/12_images.ipynb by mini_docker.lab.book: edit there, not here.
+# Exported from notebooks/12c_the_store.ipynb by mini_docker.lab.book: edit there, not here.
 
-# %% notebooks/12_images.ipynb#ingest-module
+# %% notebooks/12c_the_store.ipynb#ingest-module
 """Blobs on their way into a layout: hashed while written, visible when whole, and safe from collection."""
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from mini_docker.images.layout import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from mini_docker.images.layout import Layout
@@ -31,7 +32,7 @@ LARGEST_BLOB = 64 << 30  # bytes
 REMEDY = "remedy: free some space, for instance with: mini_docker image prune"
 
 
-# %% notebooks/12_images.ipynb#ingest
+# %% notebooks/12c_the_store.ipynb#ingest
 class Ingest:
     """A blob that is being written into `layout`: a locked file below ingest/, renamed by `commit`.
 
@@ -39,12 +40,15 @@ class Ingest:
     Leaving its `with` statement before `commit` abandons it.
     """
 
-    def __init__(self, layout: Layout, descriptor: Descriptor) -> None:
+    def __init__(
+        self, layout: Layout, descriptor: Descriptor, hold: Callable[[str], None] | None = None
+    ) -> None:
         """Begin the blob, or go on where a broken attempt ended: `offset` bytes are here already.
 
-        Raises ImageError for a digest that is none and for a size beyond LARGEST_BLOB.
+        `hold` gets the digest of one that had none, before its name appears. Raises ImageError for a
+        digest that is none and for a size beyond LARGEST_BLOB.
         """
-        self.layout, self.descriptor = layout, descriptor
+        self.layout, self.descriptor, self.hold = layout, descriptor, hold
         if descriptor.digest:
             Digest.parse(descriptor.digest)
         if descriptor.size > LARGEST_BLOB:
@@ -109,6 +113,8 @@ class Ingest:
                 self.abandon(keep=False)
                 raise ImageError(f"{digest}: the bytes that came have the digest {found}")
             digest, size = found, self.offset
+            if self.hold is not None:
+                self.hold(found)
             try:
                 os.fsync(self.fd)
                 os.rename(self.path, self.layout.blob_path(digest))
@@ -152,7 +158,10 @@ def _open_partial(layout: Layout, digest: str) -> tuple[str, int]:
 
 def open_locked(path: str, flags: int = 0) -> int | None:
     """Open a file and lock it; None where somebody else holds it or has just renamed or removed it."""
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o644)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o644)
+    except FileNotFoundError:
+        return None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -177,7 +186,7 @@ def _disk_error(layout: Layout, error: OSError) -> ImageError:
     return ImageError(f"{layout.directory}: {error.strerror}" + f"; {REMEDY}" * full)
 
 
-# %% notebooks/12_images.ipynb#lease
+# %% notebooks/12c_the_store.ipynb#lease
 class Lease:
     """What somebody is bringing into `layout`: none of it is garbage while the `with` statement lasts.
 
@@ -217,7 +226,7 @@ class Lease:
         """Begin, or go on with, a blob that stays."""
         if descriptor.digest:
             self.hold(descriptor.digest)
-        return Ingest(self.layout, descriptor)
+        return Ingest(self.layout, descriptor, self.hold)
 
     def put(self, data: bytes, media_type: str) -> Descriptor:
         """Store a small blob that stays."""
@@ -234,7 +243,7 @@ class Lease:
             os.close(self.fd)
 
 
-# %% notebooks/12_images.ipynb#collect
+# %% notebooks/12c_the_store.ipynb#collect
 def reachable(layout: Layout, entries: list[dict[str, Any]]) -> set[str]:
     """Return the digests of all that `entries` lead to and that is here. Raises ImageError for damage."""
     marked: set[str] = set()

@@ -14,6 +14,7 @@ from mini_docker.images.reference import InvalidReference, parse_reference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import IO, Any, NamedTuple
 
     from mini_docker.images.ingest import Ingest, Lease
@@ -358,6 +359,22 @@ class Layout:
                 raise NoSuchImage(f"No such image: {full}")
             self.write_index(without_twins(old, kept, ""))
 
+    def keep(self, descriptor: Descriptor) -> None:
+        """Let an image stay without a name. Raises ImageError for one that is not here."""
+        if not self.has(descriptor.digest):
+            raise ImageError(f"manifest {descriptor.digest} is not in the store")
+        with self.lock():
+            old = self.entries()
+            if descriptor.digest not in [entry["digest"] for entry in old]:
+                self.write_index([*old, as_json(descriptor)])
+
+    def forget(self, digests: Sequence[str]) -> None:
+        """Let go of the images that are kept without a name: the next collection removes them."""
+        with self.lock():
+            old = self.entries()
+            kept = [e for e in old if entry_name(e) or e["digest"] not in digests]
+            self.write_index(kept)
+
     def name_image(self, name: str, manifest: dict[str, Any]) -> Descriptor:
         """Store `manifest` and make `name` mean it."""
         data = json.dumps(manifest, sort_keys=True).encode()
@@ -371,13 +388,16 @@ class Layout:
         with self.ingest(descriptor) as ingest:
             if ingest.offset < len(data):
                 ingest.write(data[ingest.offset :])
-            return ingest.commit()
+            ingest.commit()
+        return descriptor
 
     def ingest(self, descriptor: Descriptor) -> Ingest:
         """Begin, or go on with, the blob of `descriptor`. Raises ImageError."""
-        from mini_docker.images.ingest import Ingest  # writers only: it imports hashlib
+        from mini_docker.images import ingest  # writers only, for it imports hashlib; chapter 12c
 
-        return Ingest(self, descriptor)
+        begin: Any = ingest.Ingest
+        begun: Ingest = begin(self, descriptor)
+        return begun
 
     def open_blob(self, digest: str) -> IO[bytes]:
         """Open a blob for reading. Raises ImageError for one that is not here."""
@@ -388,9 +408,11 @@ class Layout:
 
     def lease(self, resumable: bool = False) -> Lease:
         """Return a lease, for a `with` statement: what it holds, no garbage collection removes."""
-        from mini_docker.images.ingest import Lease
+        from mini_docker.images import ingest
 
-        return Lease(self, resumable)
+        begin: Any = ingest.Lease
+        lease: Lease = begin(self, resumable)
+        return lease
 
 
 def name_entry(descriptor: Descriptor, name: str) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class Source:
 
     def __init__(self, pieces: Iterable[bytes], limit: int) -> None:
         """Take at most `limit` bytes from `pieces`."""
-        self.pieces = iter(pieces)
+        self.pieces = filter(None, pieces)
         self.most = self.limit = limit
         self.rest = memoryview(b"")
 

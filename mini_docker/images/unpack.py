@@ -36,7 +36,7 @@ from mini_docker.storage.overlay import remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from typing import IO
 
 
@@ -356,7 +356,7 @@ class Ahead:
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         """Start the thread."""
-        self.queue: queue.Queue[bytes | BaseException] = queue.Queue(AHEAD)
+        self.queue: queue.Queue[bytes | BaseException | None] = queue.Queue(AHEAD)
         self.closed = False
         self.thread = threading.Thread(target=self._run, args=(pieces,), daemon=True)
         self.thread.start()
@@ -367,13 +367,13 @@ class Ahead:
                 if self.closed:
                     return
                 self.queue.put(piece)
-            self.queue.put(b"")
+            self.queue.put(None)
         except BaseException as error:
             self.queue.put(error)
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield the pieces."""
-        while piece := self.queue.get():
+        while (piece := self.queue.get()) is not None:
             if isinstance(piece, BaseException):
                 raise piece
             yield piece
@@ -447,6 +447,20 @@ def remove_dead(layers_directory: str) -> None:
             pass  # its maker lives
         finally:
             os.close(fd)
+
+
+def remove_layers(layers_directory: str, kept: Collection[str]) -> list[str]:
+    """Remove the unpacked layers whose names (hex digits) are not `kept`; return the names of those gone."""
+    directory_fd = os.open(layers_directory, OPEN_DIRECTORY)
+    try:
+        fcntl.flock(directory_fd, fcntl.LOCK_EX)
+        gone = [n for n in os.listdir(layers_directory) if n not in kept and not n.endswith(".tmp")]
+        for name in gone:  # first another name, so that half a layer never has the whole one's
+            os.rename(f"{layers_directory}/{name}", f"{layers_directory}/{name}.gone.tmp")
+        remove_dead(layers_directory)
+    finally:
+        os.close(directory_fd)
+    return sorted(gone)
 
 
 def _unpack_checked(layout: Layout, layer: Descriptor, diff_id: str, directory: str) -> None:

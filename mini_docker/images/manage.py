@@ -1,0 +1,449 @@
+# Exported from notebooks/12c_the_store.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/12c_the_store.ipynb#manage-module
+"""What one asks of a store of images: list, inspect, history, remove, prune; answered in Docker's JSON."""
+
+from __future__ import annotations
+
+import calendar
+import fnmatch
+import os
+import time
+from collections import namedtuple
+
+from mini_docker.images.compression import compression_of
+from mini_docker.images.ingest import collect
+from mini_docker.images.layout import (
+    Digest,
+    ImageError,
+    Layout,
+    NoSuchImage,
+    entry_name,
+    full_name,
+    this_platform,
+)
+from mini_docker.images.reference import parse_reference
+from mini_docker.images.unpack import remove_layers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any, NamedTuple
+
+    from mini_docker.images.layout import Descriptor, Image
+
+    class Record(NamedTuple):
+        """An image and everything that index.json says of it."""
+
+        image: Image
+        names: tuple[str, ...]
+        digests: tuple[str, ...]
+        roots: tuple[str, ...]
+
+    class User(NamedTuple):
+        """A container, as far as removing an image concerns it."""
+
+        id: str
+        image_id: str
+        running: bool
+
+else:
+    Record = namedtuple("Record", ("image", "names", "digests", "roots"))
+    User = namedtuple("User", ("id", "image_id", "running"))
+
+
+class ImageConflict(ImageError):
+    """An image that may not be removed; the text is Docker's, and `used` is whether a container is why."""
+
+    def __init__(self, words: str, used: bool = True) -> None:
+        """Say it."""
+        super().__init__(words)
+        self.used = used
+
+
+# %% notebooks/12c_the_store.ipynb#find
+def records(layout: Layout) -> list[Record]:
+    """Return all images that can run here, each once, with its names; a broken or foreign one is left out."""
+    found: dict[str, Record] = {}
+    for entry in layout.entries():
+        name = entry_name(entry)
+        try:
+            image = layout.open_image(name or entry["digest"], entry, this_platform())
+        except ImageError:
+            continue  # `run` and `inspect` of its name say what is wrong with it
+        old = found.get(image.id, Record(image, (), (), ()))
+        names, digests = old.names, old.digests
+        if name and "@" in name:
+            digests = (*digests, name)
+        elif name:
+            names = (*names, name)
+        found[image.id] = Record(old.image, names, digests, (*old.roots, entry["digest"]))
+    return sorted(found.values(), key=lambda record: (-created(record.image), record.image.id))
+
+
+def find(layout: Layout, reference: str) -> Record:
+    """Return the image that a name, an id or the beginning of an id means. Raises NoSuchImage, ImageError."""
+    every = records(layout)
+    hexadecimal = reference.removeprefix("sha256:")
+    try:
+        wanted = full_name(reference)
+    except ImageError:
+        wanted = ""  # an id, perhaps
+    for record in every:
+        if reference in record.names or wanted in (*record.names, *record.digests):
+            return record
+    if is_id(reference):
+        matching = [r for r in every if Digest(r.image.id).encoded.startswith(hexadecimal)]
+        if len(matching) > 1:
+            raise ImageError(
+                f"multiple images have an ID that begins with {reference}; give more of it"
+            )
+        if matching:
+            return matching[0]
+    if not wanted and not is_id(reference):
+        full_name(reference)
+    if wanted in layout.names():
+        layout.image(wanted)
+    raise NoSuchImage(f"No such image: {wanted or reference}")
+
+
+def is_id(reference: str) -> bool:
+    """Return whether a text can be the beginning of an image's id."""
+    hexadecimal = reference.removeprefix("sha256:")
+    return 0 < len(hexadecimal) <= 64 and Digest.HEX.issuperset(hexadecimal)
+
+
+def created(image: Image) -> int:
+    """Return when an image was made, in seconds since 1970; 0 where it does not say."""
+    text = str(image.config.get("created") or "")[:19]
+    try:
+        return calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))
+    except ValueError:
+        return 0
+
+
+def tar_size(layout: Layout, layer: Descriptor) -> int:
+    """Return the bytes of a layer's tar, near enough to show: gzip's trailer has them, modulo 4 GiB."""
+    try:
+        with layout.open_blob(layer.digest) as blob:
+            if compression_of(blob.read(8)) != "gzip":
+                return layer.size
+            blob.seek(-4, os.SEEK_END)
+            return int.from_bytes(blob.read(4), "little")
+    except ImageError:
+        return layer.size
+
+
+# %% notebooks/12c_the_store.ipynb#list
+def list_images(
+    layout: Layout, filters: Mapping[str, Sequence[str]] | None = None, everything: bool = False
+) -> list[dict[str, Any]]:
+    """Return what GET /images/json returns, newest first. Filters: reference, label, dangling, before, since.
+
+    Images that only others stand on, by `parent`, are shown with `everything`.
+    """
+    every = records(layout)
+    parents = {record.image.config.get("parent") for record in every}
+    shown = [
+        record
+        for record in every
+        if (everything or record.names or record.digests or record.image.id not in parents)
+        and matches(layout, record, filters or {})
+    ]
+    return [summary(layout, record) for record in shown]
+
+
+def summary(layout: Layout, record: Record) -> dict[str, Any]:
+    """Return a row of GET /images/json."""
+    size = sum(tar_size(layout, layer) for layer in record.image.layers)
+    return {
+        "Id": record.image.id,
+        "ParentId": record.image.config.get("parent", ""),
+        "RepoTags": list(record.names),
+        "RepoDigests": repo_digests(record),
+        "Created": created(record.image),
+        "Size": size,
+        "VirtualSize": size,
+        "SharedSize": -1,
+        "Labels": labels(record.image),
+        "Containers": -1,
+    }
+
+
+def repo_digests(record: Record) -> list[str]:
+    """Return "busybox@sha256:...", without the tag that a name may have too."""
+    parts = [name.partition("@") for name in record.digests]
+    return sorted({f"{repository(name)}@{digest}" for name, _, digest in parts})
+
+
+def repository(name: str) -> str:
+    """Return a name without its tag or digest."""
+    return parse_reference(name).familiar_repository()
+
+
+def labels(image: Image) -> dict[str, str]:
+    """Return an image's labels; none for a config that has none."""
+    config = image.config.get("config") or {}
+    return dict(config.get("Labels") or {})
+
+
+FILTERS = frozenset({"reference", "label", "label!", "dangling", "before", "since", "until"})
+
+
+def matches(layout: Layout, record: Record, filters: Mapping[str, Sequence[str]]) -> bool:
+    """Return whether an image passes all filters. Raises ImageError for one that Docker has not either."""
+    for key, values in filters.items():
+        if key not in FILTERS:
+            raise ImageError(f"invalid filter '{key}'; there are: {', '.join(sorted(FILTERS))}")
+        if not _matches(layout, record, key, values):
+            return False
+    return True
+
+
+def _matches(layout: Layout, record: Record, key: str, values: Sequence[str]) -> bool:
+    if key == "reference":
+        return any(
+            _named(name, value) for name in (*record.names, *record.digests) for value in values
+        )
+    if key == "label":
+        return all(_labelled(record.image, value) for value in values)
+    if key == "label!":
+        return not any(_labelled(record.image, value) for value in values)
+    if key == "dangling":
+        return all((not record.names) == truth(value) for value in values)
+    if key == "until":
+        return all(created(record.image) <= int(value) for value in values)
+    moment = created(find(layout, values[-1]).image)
+    mine = created(record.image)
+    return mine < moment if key == "before" else mine > moment
+
+
+def _named(name: str, pattern: str) -> bool:
+    """Return whether a name fits a pattern, with or without its tag. Source: reference.FamiliarMatch."""
+    depth = pattern.count("/")
+    return any(
+        candidate.count("/") == depth and fnmatch.fnmatchcase(candidate, pattern)
+        for candidate in (name, repository(name))
+    )
+
+
+def _labelled(image: Image, wanted: str) -> bool:
+    key, equals, value = wanted.partition("=")
+    found = labels(image).get(key)
+    return found is not None and (not equals or found == value)
+
+
+def truth(value: str) -> bool:
+    """Return what Docker reads in a filter. Raises ImageError for what is neither true nor false."""
+    if value.lower() in ("1", "t", "true"):
+        return True
+    if value.lower() in ("0", "f", "false"):
+        return False
+    raise ImageError(f"invalid filter value '{value}': it is true or false")
+
+
+# %% notebooks/12c_the_store.ipynb#inspect
+def inspect(layout: Layout, reference: str) -> dict[str, Any]:
+    """Return what GET /images/NAME/json returns. Raises NoSuchImage."""
+    record = find(layout, reference)
+    config = record.image.config
+    size = sum(tar_size(layout, layer) for layer in record.image.layers)
+    return {
+        "Id": record.image.id,
+        "RepoTags": list(record.names),
+        "RepoDigests": repo_digests(record),
+        "Parent": config.get("parent", ""),
+        "Comment": config.get("comment", ""),
+        "Created": config.get("created", ""),
+        "DockerVersion": config.get("docker_version", ""),
+        "Author": config.get("author", ""),
+        "Config": config.get("config") or {},
+        "Architecture": config.get("architecture", ""),
+        **({"Variant": config["variant"]} if config.get("variant") else {}),
+        "Os": config.get("os", ""),
+        "Size": size,
+        "VirtualSize": size,
+        "GraphDriver": {"Name": "overlay2", "Data": None},
+        "RootFS": {"Type": "layers", "Layers": list(config["rootfs"]["diff_ids"])},
+        "Metadata": {"LastTagTime": "0001-01-01T00:00:00Z"},
+    }
+
+
+def history(layout: Layout, reference: str) -> list[dict[str, Any]]:
+    """Return what GET /images/NAME/history returns: newest first. Raises NoSuchImage."""
+    record = find(layout, reference)
+    image = record.image
+    sizes = [tar_size(layout, layer) for layer in image.layers]
+    rows = []
+    for step in image.config.get("history") or [{} for _ in sizes]:
+        size = sizes.pop(0) if sizes and not step.get("empty_layer") else 0
+        moment = created(image._replace(config={"created": step.get("created", "")}))
+        rows.append({"Id": "<missing>", "Created": moment, "CreatedBy": step.get("created_by", ""),
+                     "Tags": None, "Size": size, "Comment": step.get("comment", "")})  # fmt: skip
+    rows.reverse()
+    if rows:
+        rows[0] |= {"Id": image.id, "Tags": list(record.names) or None}
+    return rows
+
+
+# %% notebooks/12c_the_store.ipynb#remove
+def remove(
+    layout: Layout, reference: str, users: Iterable[User] = (), force: bool = False
+) -> list[dict[str, str]]:
+    """Take away a name, and the image with the last one; return Docker's [{"Untagged"}, {"Deleted"}].
+
+    `users` are the containers that there are. Raises NoSuchImage; ImageConflict in Docker's words.
+    Source: moby's daemon/images/image_delete.go.
+    """
+    try:
+        record = find(layout, reference)
+    except NoSuchImage:
+        raise
+    except ImageError:
+        return _remove_broken(layout, full_name(reference))
+    using = [user for user in users if user.image_id == record.image.id]
+    by_name = not is_id(reference) or reference in {*map(repository, record.names)}
+    gone: list[dict[str, str]] = []
+    if by_name:
+        gone = _untag_name(layout, record, reference, using, force)
+        record = _again(layout, record)
+        if record.names or record.digests:
+            return gone
+    elif _is_single(record):
+        _check_unused(layout, record._replace(names=(), digests=()), using, force)
+        gone = _untag(layout, (*record.names, *record.digests))
+        record = _again(layout, record)
+    try:
+        _check_unused(layout, record, using, force)
+    except ImageConflict as conflict:
+        if by_name and conflict.used:
+            return gone  # it stays, without a name, for the container that uses it
+        raise
+    return gone + _untag(layout, (*record.names, *record.digests)) + _delete(layout, record)
+
+
+def _remove_broken(layout: Layout, name: str) -> list[dict[str, str]]:
+    """Remove a name of what is no image, or none for this machine, and what only it needed."""
+    roots = [entry["digest"] for entry in layout.entries() if entry_name(entry) == name]
+    gone = _untag(layout, (name,))
+    layout.forget(roots)
+    collect(layout)
+    return gone
+
+
+def _again(layout: Layout, record: Record) -> Record:
+    """Return an image as it is now."""
+    return next(new for new in records(layout) if new.image.id == record.image.id)
+
+
+def _is_single(record: Record) -> bool:
+    """Return whether an image has one tag at most, and digests of that repository only."""
+    every = (*record.names, *record.digests)
+    return len(record.names) <= 1 and len({repository(name) for name in every}) <= 1
+
+
+def _short(identity: str) -> str:
+    return identity.removeprefix("sha256:")[:12]
+
+
+def _untag(layout: Layout, names: Iterable[str]) -> list[dict[str, str]]:
+    gone = []
+    for name in dict.fromkeys(names):
+        layout.untag(name)
+        gone.append({"Untagged": name})
+    return gone
+
+
+def _untag_name(
+    layout: Layout, record: Record, reference: str, using: list[User], force: bool
+) -> list[dict[str, str]]:
+    """Take a name away; with the last tag of a repository go its digests."""
+    if not force and _is_single(record) and using:
+        raise ImageConflict(
+            f'conflict: unable to remove repository reference "{reference}" (must force) - container '
+            f"{_short(using[0].id)} is using its referenced image {_short(record.image.id)}"
+        )
+    name = reference if reference in record.names else full_name(reference)
+    others = [other for other in record.names if other != name]
+    digests: list[str] = []
+    if "@" not in name and repository(name) not in map(repository, others):
+        digests = [other for other in record.digests if repository(other) == repository(name)]
+    return _untag(layout, (name, *digests))
+
+
+def _check_unused(layout: Layout, record: Record, using: list[User], force: bool) -> None:
+    """Raise ImageConflict for an image that children, containers or names need."""
+    image_id = record.image.id
+
+    def conflict(remedy: str, reason: str, used: bool) -> ImageConflict:
+        return ImageConflict(
+            f"conflict: unable to delete {_short(image_id)} ({remedy}) - {reason}", used
+        )
+
+    if any(other.image.config.get("parent") == image_id for other in records(layout)):
+        raise conflict("cannot be forced", "image has dependent child images", False)
+    for user in using:
+        if user.running:
+            reason = f"image is being used by running container {_short(user.id)}"
+            raise conflict("cannot be forced", reason, True)
+    if not force and (record.names or record.digests):
+        raise conflict("must be forced", "image is referenced in multiple repositories", False)
+    if not force and using:
+        reason = f"image is being used by stopped container {_short(using[0].id)}"
+        raise conflict("must be forced", reason, True)
+
+
+def _delete(layout: Layout, record: Record) -> list[dict[str, str]]:
+    """Forget an image that has no name any more, and collect what only it needed."""
+    layout.forget(record.roots)
+    gone = set(collect(layout))
+    pairs = zip(record.image.layers, record.image.config["rootfs"]["diff_ids"], strict=True)
+    layers = [diff_id for layer, diff_id in pairs if layer.digest in gone]
+    return [{"Deleted": name} for name in (record.image.id, *reversed(layers))]
+
+
+def clean_layers(layout: Layout, layers_directory: str, in_use: Iterable[str]) -> list[str]:
+    """Remove the unpacked layers that belong to no image and are not `in_use`; return their names.
+
+    The caller keeps containers from being created meanwhile; `in_use` are the diff_ids under those that are.
+    """
+    kept = {Digest(diff_id).encoded for diff_id in in_use}
+    for record in records(layout):
+        kept |= {Digest(diff_id).encoded for diff_id in record.image.config["rootfs"]["diff_ids"]}
+    return remove_layers(layers_directory, kept)
+
+
+# %% notebooks/12c_the_store.ipynb#prune
+def prune(
+    layout: Layout,
+    users: Iterable[User] = (),
+    filters: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, Any]:
+    """Remove the images without a name, or with dangling=false all that no container uses.
+
+    Returns what POST /images/prune returns. Images that something depends on stay.
+    """
+    chosen = dict(filters or {})
+    unnamed_only = all(map(truth, chosen.pop("dangling", ("true",))))
+    used = {user.image_id for user in users}
+    before = store_size(layout)
+    deleted: list[dict[str, str]] = []
+    for record in records(layout):
+        if record.image.id in used or (unnamed_only and (record.names or record.digests)):
+            continue
+        if matches(layout, record, chosen):
+            try:
+                deleted += remove(layout, record.image.id, (), force=True)
+            except ImageConflict:
+                continue  # another image stands on it
+    collect(layout)
+    return {"ImagesDeleted": deleted or None, "SpaceReclaimed": before - store_size(layout)}
+
+
+def store_size(layout: Layout) -> int:
+    """Return the bytes of all blobs and beginnings of blobs."""
+    total = 0
+    for part in ("ingest", *(f"blobs/{algorithm}" for algorithm in Digest.LENGTHS)):
+        with os.scandir(f"{layout.directory}/{part}") as entries:
+            total += sum(entry.stat().st_size for entry in entries)
+    return total
