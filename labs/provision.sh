@@ -45,6 +45,7 @@ PACKAGES=(
     strace                                     # what does Docker do here? ask the kernel
     graphviz fonts-dejavu-core                 # pictures
     docker-registry openssl                    # a registry for a room without internet; its certificates
+    btrfs-progs                                # mkfs.btrfs: one of the storage drivers
     uidmap                                     # newuidmap: user namespaces of ordinary users
     make
 )

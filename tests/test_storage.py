@@ -56,6 +56,7 @@ ODD = {
     "one": (1, "x"),
     "two": (2, "x"),
     "more than 255 bytes of options": (40, "x"),
+    "more layers than one overlay takes": (130, "x"),
     "layers with separators in their names": (2, "a:b,c\\d e\n"),
 }
 

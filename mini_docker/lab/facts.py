@@ -20,7 +20,7 @@ from pathlib import Path
 
 from mini_docker.lab.experiment import fork, new_namespaces, write_maps
 from mini_docker.lab.verdict import describe
-from mini_docker.linux.mount import MS_PRIVATE, MS_REC, mount
+from mini_docker.linux.mount import MS_PRIVATE, MS_REC, fsopen, mount
 from mini_docker.linux.process import (
     CLONE_NEWCGROUP,
     CLONE_NEWIPC,
@@ -76,6 +76,7 @@ class Facts:
     nftables: str  # a table, through libnftables, in a fresh network namespace: error
     links: Mapping[str, str]  # "veth", "bridge": error, in a fresh network namespace
     mqueue: str  # mounting mqueue in a fresh IPC namespace: error
+    btrfs: str  # the file system and its mkfs: error
     seccomp: str
     programs: frozenset[str]  # those of PROGRAMS that are installed
 
@@ -124,6 +125,13 @@ def mount_mqueue() -> None:
     unshare(CLONE_NEWIPC)
     new_namespaces()
     mount("mqueue", "/tmp", "mqueue")
+
+
+def try_btrfs() -> str:
+    """Return "" where btrfs file systems can be made and mounted, or what is missing."""
+    if shutil.which("mkfs.btrfs", path=search_path()) is None:
+        return "there is no mkfs.btrfs"
+    return attempt(lambda: os.close(fsopen("btrfs")))
 
 
 def try_overlay(data_dir: str) -> str:
@@ -282,6 +290,7 @@ def gather_facts() -> Facts:
         nftables=attempt(make_nft_table),
         links={kind: attempt(partial(make_link, kind)) for kind in ("veth", "bridge")},
         mqueue=attempt(mount_mqueue),
+        btrfs=try_btrfs(),
         seccomp="" if read("/proc/sys/kernel/seccomp/actions_avail") else "not in this kernel",
         programs=frozenset(name for name in PROGRAMS if shutil.which(name, path=search_path())),
     )

@@ -73,6 +73,7 @@ CHAPTERS = (
     Chapter("8", "Control groups", (*BASE, "control groups")),
     Chapter("9", "Privileges", (*BASE, "seccomp")),
     Chapter("10", "Layers", (*BASE, "overlay")),
+    Chapter("10b", "Drivers", (*BASE, "overlay", "btrfs")),
     Chapter("11", "The runtime", RUNTIME),
     Chapter("11b", "Create and start", RUNTIME),
     Chapter("11c", "Exec", RUNTIME),
@@ -131,6 +132,7 @@ def checks(facts: Facts) -> list[Check]:
     found += [check_namespace(facts, kind) for kind in facts.namespaces]
     found += [check_cgroups(facts), check_overlay(facts), check_disk(facts)]
     found += [check_links(facts), check_nftables(facts), check_mqueue(facts)]
+    found.append(check_btrfs(facts))
     found.append(tried("seccomp", facts.seccomp, "filters of system calls", "use a stock kernel"))
     found = [only_as_root(result, facts) for result in found]
     return [*found, check_ordinary_user(facts), check_container(facts), *check_programs(facts)]
@@ -230,6 +232,14 @@ def check_mqueue(facts: Facts) -> Check:
     """POSIX message queues are files of a file system of their own."""
     remedy = f"a kernel built with POSIX message queues; {USE_VM}"
     return tried("mqueue", facts.mqueue, "message queues can be mounted", remedy)
+
+
+def check_btrfs(facts: Facts) -> Check:
+    """One of the storage drivers makes snapshots; only its own chapter needs it."""
+    remedy = (
+        "sudo apt-get install btrfs-progs, and a kernel that has btrfs, as Debian's and Ubuntu's"
+    )
+    return tried("btrfs", facts.btrfs, "can be made and mounted", remedy)
 
 
 def check_ordinary_user(facts: Facts) -> Check:

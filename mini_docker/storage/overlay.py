@@ -36,7 +36,9 @@ else:
 
 
 # %% notebooks/10_layers.ipynb#plan-overlay
-LONGEST_OPTION = 255
+# An option of fsconfig(2) holds 255 bytes, and a descriptor's number with its colon takes up to four. What
+# lies below is stacked to an overlay of its own first: the kernel allows two on top of each other.
+MOST_LAYERS = 60
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -56,23 +58,43 @@ def open_overlay(overlay: Overlay) -> int:
 
     No path of the host changes: the mount lives as long as the descriptor, or where move_mount puts it.
     The directories are named by descriptors, because an option holds 255 bytes and has escapes of its
-    own. Raises OSError, with the directory that is missing where one is.
+    own. Only for a process with one thread: its working directory changes for a moment. Raises OSError,
+    with the directory that is missing where one is.
     """
     fds: list[int] = []
     try:
         for path in (*overlay.lower, overlay.upper, overlay.work):
             fds.append(_open_directory(path))
-        *lower, upper, work = (f"/proc/self/fd/{fd}" for fd in fds)
-        fds.append(fsopen("overlay"))
-        _set_lower(fds[-1], lower[::-1])
-        fsconfig_set(fds[-1], "upperdir", upper)
-        fsconfig_set(fds[-1], "workdir", work)
-        if overlay.volatile:
-            fsconfig_set(fds[-1], "volatile")
-        return fsmount(fds[-1])
+        *lower, upper, work = fds
+        bottom = max(0, len(lower) - MOST_LAYERS)
+        if bottom:
+            fds.append(_stack(lower[: bottom + 1]))
+            lower = [fds[-1], *lower[bottom + 1 :]]
+        return _stack(lower, upper, work, overlay.volatile)
     finally:
         for fd in fds:
             os.close(fd)
+
+
+def _stack(
+    lower: list[int], upper: int | None = None, work: int | None = None, volatile: bool = False
+) -> int:
+    """Return the detached mount of layers (lowest first), read-only where there is no upper directory."""
+    fs_fd = fsopen("overlay")
+    here_fd = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.chdir("/proc/self/fd")  # so that a descriptor's name is its number, and many fit
+        fsconfig_set(fs_fd, "lowerdir", ":".join(map(str, lower[::-1])))
+        if upper is not None:
+            fsconfig_set(fs_fd, "upperdir", str(upper))
+            fsconfig_set(fs_fd, "workdir", str(work))
+        if volatile:
+            fsconfig_set(fs_fd, "volatile")
+        return fsmount(fs_fd)
+    finally:
+        os.fchdir(here_fd)
+        os.close(here_fd)
+        os.close(fs_fd)
 
 
 def _open_directory(path: str) -> int:
@@ -80,16 +102,6 @@ def _open_directory(path: str) -> int:
         return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(2, f"overlay: no directory {path}") from None
-
-
-def _set_lower(fs_fd: int, layers: list[str]) -> None:
-    """Name the lower layers, highest first: in one option, or one by one (lowerdir+, Linux 6.5)."""
-    together = ":".join(layers)
-    if len(together) <= LONGEST_OPTION:
-        fsconfig_set(fs_fd, "lowerdir", together)
-        return
-    for layer in layers:
-        fsconfig_set(fs_fd, "lowerdir+", layer)
 
 
 # %% notebooks/10_layers.ipynb#remove-tree
@@ -116,7 +128,11 @@ def remove_tree(path: str) -> None:
 
 
 def _entries(directory_fd: int) -> list[tuple[str, bool]]:
-    """Return (name, is it a directory) of each entry."""
+    """Return (name, is it a directory) of each entry.
+
+    Back to the start first: what came since the last look, btrfs shows only then.
+    """
+    os.lseek(directory_fd, 0, os.SEEK_SET)
     with os.scandir(directory_fd) as entries:
         return [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
 
