@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -434,18 +434,30 @@ ARGUMENTS += (1 << 32, 1 << 32 | 40, 2**64 - 1)
 NATIVE_ABIS = [ARCHITECTURES[name][0] for name in NATIVE["x86_64"]]
 
 
-def differences(ours: bytes, theirs: bytes, abis: Sequence[str], last: int = 600) -> dict[str, str]:
-    """Return {"ABI name": "ours | theirs"} for all numbers and arguments that tell two programs apart."""
+BY_ARGUMENT = ("socket", "personality", "clone", "socketcall", "ipc")
+
+
+def differences(
+    ours: bytes,
+    theirs: bytes,
+    abis: Sequence[str],
+    by_argument: Sequence[str] = BY_ARGUMENT,
+    last: int = 480,
+) -> dict[str, str]:
+    """Return {"ABI name": "ours | theirs"} for all numbers that two programs judge differently.
+
+    Names in `by_argument` are asked about with all arguments that matter, the others with the extremes.
+    """
     found = {}
     for abi in abis:
         names = {number: name for name, number in numbers(abi).items()}
         base = X32_BIT if abi == "x32" else 0
         for number in (*range(base, base + last), 0x7FFFFFFF):
-            for argument in ARGUMENTS:
+            name = names.get(number, hex(number))
+            for argument in ARGUMENTS if name in by_argument else (0, 2**64 - 1):
                 words = (argument,) * 6
                 pair = [run_filter(p, AUDIT[abi], number, words) for p in (ours, theirs)]
                 if pair[0] != pair[1]:
-                    name = names.get(number, hex(number))
                     found[f"{abi} {name}"] = " | ".join(map(verdict_words, pair))
     return found
 
@@ -508,7 +520,8 @@ def test_libseccomp_compiles_random_policies_to_the_same_verdicts(tmp_path: Path
     for seed in range(10):
         dice = random.Random(seed)
         document = policy(default="ALLOW", architectures=list(NATIVE["x86_64"]))
-        for name in dice.sample(["read", "openat", "personality", "clone", "ioctl", "futex"], 4):
+        names = dice.sample(["read", "openat", "personality", "clone", "ioctl", "futex"], 4)
+        for name in names:
             chosen = dice.sample(range(6), dice.randrange(3))
             args = [
                 (
@@ -523,7 +536,7 @@ def test_libseccomp_compiles_random_policies_to_the_same_verdicts(tmp_path: Path
         theirs = libseccomp_program(library, document, tmp_path / "bpf")
         ours = compile_policy(document, "x86_64")
         # upper halves of 32-bit arguments are zero, whatever we ask a program about
-        found = differences(ours, theirs, NATIVE_ABIS, 330)
+        found = differences(ours, theirs, NATIVE_ABIS, names, 330)
         assert not found, (seed, document["syscalls"], found)
 
 
@@ -576,3 +589,139 @@ def installed(pid: int) -> bytes:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     return filter_of(pid)
+
+
+# What Docker's policy has learned since the oldest dockerd in apt (20.10, Debian 12).
+ALLOWED_SINCE = set(
+    "cachestat fchmodat2 futex_requeue futex_wait futex_wake getxattrat listmount listxattrat "
+    "map_shadow_stack mseal name_to_handle_at pkey_alloc pkey_free pkey_mprotect process_vm_readv "
+    "process_vm_writev removexattrat setxattrat statmount uretprobe".split()
+)
+# opened by a capability since; no such call before
+OPENED_SINCE = {"lsm_get_self_attr", "lsm_set_self_attr", "lsm_list_modules"}
+OPENED_SINCE |= {"set_mempolicy_home_node", "clock_settime64"}
+REFUSED_SINCE = {"io_uring_setup", "io_uring_enter", "io_uring_register"}
+CONDITIONAL_SINCE = {"socket"}  # AF_VSOCK
+CHANGED = ALLOWED_SINCE | OPENED_SINCE | REFUSED_SINCE | CONDITIONAL_SINCE
+
+
+class Docker:
+    """A dockerd whose second runtime keeps the document it is given, and runs nothing."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.words = ["docker", "-H", f"unix://{directory}/s"]
+        keep = directory / "keep"
+        keep.write_text(
+            '#!/bin/sh\nwhile [ $# -gt 0 ]; do [ "$1" = --bundle ] && '
+            f'cp "$2/config.json" {directory}/kept.json; shift; done; exit 1\n'
+        )
+        keep.chmod(0o755)
+        command = ["dockerd", f"--data-root={directory}/data", f"--exec-root={directory}/exec"]
+        command += [f"--host=unix://{directory}/s", f"--pidfile={directory}/pid", "--bridge=none"]
+        command += ["--iptables=false", "--ip6tables=false", "--storage-driver=vfs"]
+        script = 'mount -t tmpfs none /run && ip link set lo up && exec "$@"'
+        self.daemon = subprocess.Popen(
+            ["unshare", "--net", "--mount", "sh", "-c", script, "sh", *command]
+            + [f"--add-runtime=keep={keep}"],
+            stdout=(directory / "log").open("w"),
+            stderr=subprocess.STDOUT,
+        )
+
+    def call(self, *words: str, input: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run([*self.words, *words], input=input, capture_output=True, timeout=60)
+
+    def wait(self) -> None:
+        deadline = time.monotonic() + 30
+        while self.call("version").returncode:
+            if self.daemon.poll() is not None or time.monotonic() > deadline:
+                last = (self.directory / "log").read_text().splitlines()[-1:]
+                cannot_run_here(f"dockerd does not start: {last}")
+            time.sleep(0.2)
+
+    def document(self, *words: str) -> dict[str, Any]:
+        """Return the OCI document that `docker run WORDS busybox` hands to its runtime."""
+        (self.directory / "kept.json").unlink(missing_ok=True)
+        done = self.call(
+            "run", "--rm", "--runtime=keep", "--network=none", *words, "busybox", "sleep"
+        )
+        if b"unknown capability" in done.stderr:
+            cannot_run_here(
+                f"this Docker is older: {done.stderr.decode().split(':', 2)[2].strip()}"
+            )
+        assert (self.directory / "kept.json").exists(), done.stderr
+        spec: dict[str, Any] = json.loads((self.directory / "kept.json").read_text())
+        return spec
+
+    def program(self, *words: str) -> bytes:
+        """Return the filter that the kernel holds for the first process of a real `docker run`."""
+        busybox = ("busybox", "/bin/busybox", "sleep", "60")
+        done = self.call("run", "--detach", "--rm", "--network=none", *words, *busybox)
+        assert done.returncode == 0, done.stderr
+        name = done.stdout.decode().strip()
+        try:
+            found = self.call("inspect", "--format={{.State.Pid}}", name)
+            return installed(int(found.stdout))
+        finally:
+            self.call("rm", "--force", name)
+
+    def stop(self) -> None:
+        self.daemon.terminate()
+        self.daemon.wait(30)
+        for root, names, _ in os.walk("/sys/fs/cgroup"):
+            if "docker" in names:
+                os.rmdir(f"{root}/docker")
+
+
+@pytest.fixture(scope="module")
+def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
+    """A real dockerd with an image of busybox alone."""
+    busybox = shutil.which("busybox")
+    if busybox is None or not shutil.which("dockerd") or not shutil.which("docker"):
+        cannot_run_here("there is no dockerd (remedy: labs/provision.sh --peers)")
+    directory = tmp_path_factory.mktemp("docker")
+    engine = Docker(directory)
+    try:
+        engine.wait()
+        (directory / "root/bin").mkdir(parents=True)
+        shutil.copy(busybox, directory / "root/bin/busybox")
+        tar = subprocess.check_output(["tar", "-C", f"{directory}/root", "-c", "."])
+        done = engine.call("import", "-", "busybox", input=tar)
+        assert done.returncode == 0, done.stderr
+        yield engine
+    finally:
+        engine.stop()
+
+
+def names_of(found: dict[str, str]) -> set[str]:
+    return {key.split()[1] for key in found}
+
+
+@pytest.mark.root
+@pytest.mark.peers
+@pytest.mark.parametrize("capability", [None, *OPENED_BY])
+def test_the_policy_is_dockers_for_each_capability(docker: Docker, capability: str | None) -> None:
+    """Docker's own document, compiled: for every number, every ABI and the arguments that decide."""
+    machine = os.uname().machine
+    spec = docker.document(*([f"--cap-add={capability}"] if capability else []))
+    bounding = spec["process"]["capabilities"]["bounding"]
+    assert set(bounding) == {*DEFAULT, *([capability] if capability else [])}
+    theirs = compile_policy(spec["linux"]["seccomp"], machine)
+    ours = compile_policy(default_policy(bounding, machine), machine)
+    abis = [ARCHITECTURES[name][0] for name in NATIVE[machine]]
+    assert names_of(differences(ours, theirs, abis)) <= CHANGED
+
+
+@pytest.mark.root
+@pytest.mark.peers
+@pytest.mark.parametrize("capability", [None, "CAP_SYS_ADMIN"])
+def test_a_real_docker_run_lives_under_the_same_filter(
+    docker: Docker, capability: str | None
+) -> None:
+    """Not the document but what the kernel holds, read by ptrace from the container's first process."""
+    machine = os.uname().machine
+    theirs = docker.program(*([f"--cap-add={capability}"] if capability else []))
+    bounding = [*DEFAULT, *([capability] if capability else [])]
+    document = known_to(libseccomp(), default_policy(bounding, machine))
+    abis = [ARCHITECTURES[name][0] for name in NATIVE[machine]]
+    assert names_of(differences(compile_policy(document), theirs, abis)) <= CHANGED
