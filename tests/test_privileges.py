@@ -72,6 +72,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"Ulimits": [{"Name": "nofile", "Soft": 9, "Hard": 8}]},
         "ulimit soft limit must be less than or equal to hard limit: 9 > 8",
     ),
+    ({"UsernsMode": "private"}, "invalid user namespace mode: private"),
     ({"Tmpfs": {"rel": ""}}, "invalid mount path: 'rel' mount path must be absolute"),
     ({"Tmpfs": {"/..": ""}}, "destination can't be '/'"),
     ({"DeviceCgroupRules": ["x"]}, "invalid device cgroup format 'x'"),

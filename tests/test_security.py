@@ -16,6 +16,8 @@ from mini_docker.lab import run_in_child
 from mini_docker.linux.mount import MS_BIND, mount
 from mini_docker.linux.process import capget
 from mini_docker.linux.step import apply
+from mini_docker.namespaces.mnt import bind_console
+from mini_docker.runtime.plan import Resources, plan
 from mini_docker.security import paths
 from mini_docker.security.capabilities import (
     DEFAULT,
@@ -189,8 +191,8 @@ def test_a_link_put_there_between_check_and_use_is_not_followed(tmp_path: Path) 
 
 
 @pytest.mark.root
-def test_a_false_null_device_is_refused(tmp_path: Path) -> None:
-    """CVE-2025-31133: what lies at /dev/null would be bound over the masked file."""
+def test_cve_2025_31133_a_false_null_device_is_refused(tmp_path: Path) -> None:
+    """What lies at /dev/null would be bound over the masked file."""
 
     def attack() -> None:
         mount("/dev/zero", "/dev/null", None, MS_BIND)
@@ -198,6 +200,68 @@ def test_a_false_null_device_is_refused(tmp_path: Path) -> None:
 
     (tmp_path / "f").write_text("secret")
     assert "/dev/null in this root is not the null device" in (run_in_child(attack).error or "")
+
+
+def masked_while_swapped(directory: str, real: Callable[[str], int | None]) -> str:
+    def open_then_swap(path: str) -> int | None:
+        fd = real(path)
+        os.rename(f"{directory}/f", f"{directory}/moved")
+        os.symlink("host", f"{directory}/f")
+        return fd
+
+    paths._open_path = open_then_swap
+    mask_path(f"{directory}/f")
+    return Path(directory, "host").read_text() + Path(directory, "moved").read_text()
+
+
+@pytest.mark.root
+def test_a_mask_lands_on_what_was_looked_at_though_a_link_is_raced_over_it(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("secret")
+    (tmp_path / "host").write_text("the host's")
+    assert value_of(masked_while_swapped, str(tmp_path), paths._open_path) == "the host's"
+
+
+def console_in(root: str, linked: str) -> None:
+    os.makedirs(f"{root}/dev")
+    os.makedirs(f"{root}/proc")
+    Path(root, "proc/kcore").touch()
+    if linked == "console":
+        os.symlink("../proc/kcore", f"{root}/dev/console")
+    elif linked == "dev":
+        os.rmdir(f"{root}/dev")
+        os.symlink("proc", f"{root}/dev")
+    master_fd, slave_fd = os.openpty()
+    bind_console(root, slave_fd)
+    found = [path for path in ("dev/console", "proc/kcore") if os.path.ismount(f"{root}/{path}")]
+    raise RuntimeError(f"mounted on {found}")
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("linked", "words"),
+    [("", "['dev/console']"), ("console", "leads over a symlink"), ("dev", "leads over a symlink")],
+)
+def test_cve_2025_52565_a_console_is_not_bound_over_a_link(
+    tmp_path: Path, linked: str, words: str
+) -> None:
+    assert words in (run_in_child(console_in, str(tmp_path), linked).error or "")
+
+
+def test_cve_2025_52881_settings_and_labels_are_written_before_the_container_has_a_say() -> None:
+    """Through the host's own /proc: what an image or a volume brings along is in sight only later."""
+    spec: dict[str, Any] = {
+        "root": {"path": "/r"},
+        "process": {"args": ["x"], "cwd": "/", "oomScoreAdj": 1, "env": []},
+        "mounts": [{"destination": "/proc", "type": "bind", "source": "/v", "options": ["bind"]}],
+        "linux": {
+            "namespaces": [{"type": kind} for kind in ("mount", "ipc", "network")],
+            "sysctl": {"net.ipv4.ip_forward": "1"},
+        },
+    }
+    names = [planned.step.name for planned in plan(spec, Resources((), None, None, None))]
+    root = names.index("swap it with the host's root")
+    assert names.index("set net.ipv4.ip_forward to 1") < root
+    assert names.index("set OOM score") < names.index("make every mount private") < root
 
 
 def limits_after(limits: list[dict[str, Any]], score: int) -> tuple[tuple[int, int], str]:

@@ -250,6 +250,8 @@ def tmpfs_mounts(host: dict[str, Any]) -> list[dict[str, Any]]:
 # %% notebooks/09c_isolation.ipynb#harden
 def check_privileges(host: dict[str, Any]) -> None:
     """Refuse at once what Docker refuses before a container is made. Raises ValueError."""
+    if host.get("UsernsMode") not in (None, "", "host"):
+        raise ValueError(f"invalid user namespace mode: {host['UsernsMode']}")
     capabilities(host)
     security_options(host)
     oom_score(host)
@@ -264,6 +266,7 @@ def harden(spec: dict[str, Any], host: dict[str, Any]) -> dict[str, Any]:
 
     Looks at the host's devices where some are asked for. Raises ValueError in Docker's words.
     """
+    check_privileges(host)
     privileged = bool(host.get("Privileged"))
     options = security_options(host)
     bounding = capabilities(host)

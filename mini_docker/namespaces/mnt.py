@@ -639,10 +639,14 @@ def link_devices(root: str, links: Sequence[tuple[str, str]]) -> None:
 
 
 def bind_console(root: str, slave_fd: int) -> None:
-    """Bind the terminal behind `slave_fd` on /dev/console inside `root`, open_tree(2). Raises OSError."""
+    """Bind the terminal behind `slave_fd` on /dev/console inside `root`, open_tree(2).
+
+    Neither end is a path that a container could swap: the source is the descriptor itself, and a link in
+    the way of the target is refused (CVE-2025-52565). Raises OSError.
+    """
     flags = OPEN_TREE_CLONE | AT_EMPTY_PATH
     with Fd(open_tree("", flags, slave_fd)) as mount_fd:
-        attach_in_root(mount_fd, root, "/dev/console")
+        attach_in_root(mount_fd, root, "/dev/console", RESOLVE_NO_SYMLINKS)
 
 
 # %% notebooks/04_mnt.ipynb#plan-pivot
