@@ -20,7 +20,8 @@ from mini_docker.cli.flags import UsageError, option, parse, parse_size, switch,
 from mini_docker.cli.main import COMMANDS, CommandError
 from mini_docker.cli.objects import ago, columns
 from mini_docker.cli.terminal import Raw, size
-from mini_docker.engine.containers import Conflict, Done, NoSuchContainer
+from mini_docker.engine.launch import Done
+from mini_docker.engine.store import Conflict, NoSuchContainer
 from mini_docker.linux.process import sethostname
 from mini_docker.linux.step import Step
 from mini_docker.runtime.console import resize

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from mini_docker.cgroups.tree import Cgroup, hierarchies
-from mini_docker.engine.containers import Conflict, Container, Engine, NoSuchContainer
+from mini_docker.engine.direct import Container, Direct
 from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.names import random_name, valid_name
-from mini_docker.engine.store import Claim, Store
+from mini_docker.engine.store import Claim, Conflict, NoSuchContainer, Store
 from mini_docker.images.layout import Layout, NoSuchImage
 from tests.system import Lab, lab  # noqa: F401 (a fixture)
 
@@ -132,8 +132,8 @@ def test_a_made_up_name_is_valid_and_numbered_from_the_second_on() -> None:
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = Engine(str(tmp_path / "root"))
+def engine(tmp_path: Path) -> Iterator[Direct]:
+    engine = Direct(str(tmp_path / "root"))
     engine.store.layout.create()
     name_empty_image(engine.store.layout)
     yield engine
@@ -144,11 +144,11 @@ def name_empty_image(layout: Layout) -> None:
     layout.name_image("empty", {"config": {"digest": config.digest}, "layers": []})
 
 
-def create(engine: Engine, name: str | None = None, **host: Any) -> Container:
+def create(engine: Direct, name: str | None = None, **host: Any) -> Container:
     return engine.create({"Image": "empty", "HostConfig": host}, name)
 
 
-def traces(engine: Engine) -> list[str]:
+def traces(engine: Direct) -> list[str]:
     """Return the files of containers, claims and names that are there."""
     return [
         f"{name}/{entry}"
@@ -157,7 +157,7 @@ def traces(engine: Engine) -> list[str]:
     ]
 
 
-def test_create_find_and_finish(engine: Engine) -> None:
+def test_create_find_and_finish(engine: Direct) -> None:
     container = create(engine, "web")
     found = container.record["Id"]
     for reference in ("web", found, found[:12]):
@@ -173,13 +173,13 @@ def test_create_find_and_finish(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("reference", ["", "nosuch", "../containers"])
-def test_an_unknown_reference_is_named(engine: Engine, reference: str) -> None:
+def test_an_unknown_reference_is_named(engine: Direct, reference: str) -> None:
     create(engine, "web").finish(0, keep=True)
     with pytest.raises(NoSuchContainer, match=f"^No such container: {reference}$"):
         engine.find(reference)
 
 
-def test_an_ambiguous_start_of_an_id_is_a_conflict_and_a_name_goes_first(engine: Engine) -> None:
+def test_an_ambiguous_start_of_an_id_is_a_conflict_and_a_name_goes_first(engine: Direct) -> None:
     for container_id, name in ((ID, "one"), (OTHER, "two"), ("c" * 64, "ab")):
         os.mkdir(engine.store.directory(container_id))
         engine.store.write({"Id": container_id, "Name": name})
@@ -190,7 +190,7 @@ def test_an_ambiguous_start_of_an_id_is_a_conflict_and_a_name_goes_first(engine:
 
 
 def test_what_cannot_be_created_leaves_nothing(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: Direct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(engine, "web").finish(0, keep=True)
     before = traces(engine)
@@ -212,7 +212,7 @@ def test_what_cannot_be_created_leaves_nothing(
     assert traces(engine) == before
 
 
-def test_removing_a_claimed_container_needs_force(engine: Engine) -> None:
+def test_removing_a_claimed_container_needs_force(engine: Direct) -> None:
     create(engine, "web")
     with pytest.raises(Conflict, match="You cannot remove a running container"):
         engine.remove("web")
@@ -223,7 +223,7 @@ DEATHS = {"kept": False, "removed": True}
 
 
 @pytest.mark.parametrize("auto_remove", DEATHS.values(), ids=DEATHS)
-def test_recover_cleans_after_a_dead_process_once(engine: Engine, auto_remove: bool) -> None:
+def test_recover_cleans_after_a_dead_process_once(engine: Direct, auto_remove: bool) -> None:
     _, end = in_other_process(lambda: create(engine, "web", AutoRemove=auto_remove))
     (container_id,) = engine.store.ids()
     assert engine.recover() == []
@@ -242,7 +242,7 @@ def test_recover_cleans_after_a_dead_process_once(engine: Engine, auto_remove: b
 
 
 @pytest.mark.parametrize("what", ["claim", "claim, name", "claim, name, directory"])
-def test_a_half_made_container_is_forgotten_and_its_name_is_free(engine: Engine, what: str) -> None:
+def test_a_half_made_container_is_forgotten_and_its_name_is_free(engine: Direct, what: str) -> None:
     """What a process leaves that is killed at some point of `create`, or while it forgets."""
     root = engine.store.root
     os.close(engine.store.claim(ID).fd)
@@ -250,7 +250,7 @@ def test_a_half_made_container_is_forgotten_and_its_name_is_free(engine: Engine,
         os.symlink(ID, f"{root}/names/web")
     if "directory" in what:
         os.makedirs(f"{root}/containers/{ID}/upper/d")
-    assert Engine(root).recover() == []
+    assert Direct(root).recover() == []
     create(engine, "web").finish(0, keep=False)
     assert traces(engine) == []
 

@@ -41,7 +41,9 @@ OFF_THE_RUN_PATH: dict[str, str] = {
 }
 
 MODULES = sorted(Path(ROOT, PACKAGE).rglob("*.py"))
-RUN_PATH = [path for path in MODULES if "lab" not in path.parts]
+RUN_PATH = [
+    path for path in MODULES if not {"lab", "api"} & set(path.parts)
+]  # the daemon loads api/
 
 
 def name_of(path: Path) -> str:

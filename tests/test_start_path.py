@@ -339,7 +339,7 @@ def pyproject_ranges() -> dict[str, str]:
 def test_environment_yml_has_the_ranges_of_pyproject() -> None:
     text = (ROOT / "environment.yml").read_text()
     lines = text.partition("dependencies:\n")[2]
-    listed = re.findall(r"^  - ([a-z][a-z-]*)([<>=~!][^\s:]*)?$", lines, re.M)
+    listed = re.findall(r"^  - ([a-z][a-z0-9-]*)([<>=~!][^\s:]*)?$", lines, re.M)
     assert len(listed) == lines.count("\n  - ") + 1 - lines.count("  - pip:"), (
         "a line not understood"
     )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from mini_docker.engine.containers import Done
+    from mini_docker.engine.launch import Done
 
 
 # %% notebooks/19_command_line.ipynb#explain

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mini_docker.cli.flags import Parsed
-    from mini_docker.engine.containers import Engine
+    from mini_docker.engine.direct import Direct
 
 
 # %% notebooks/19_command_line.ipynb#commands
@@ -40,6 +40,7 @@ COMMANDS = {
     "login": ("mini_docker.cli.registry", "Log in to a registry"),
     "logout": ("mini_docker.cli.registry", "Log out from a registry"),
     "search": ("mini_docker.cli.registry", "Search a registry for images"),
+    "daemon": ("mini_docker.cli.objects", "Run the engine and its HTTP API in the foreground"),
     "setup": ("mini_docker.cli.objects", "Make the embedded image from this machine's busybox"),
     "doctor": (
         "mini_docker.cli.objects",
@@ -168,14 +169,14 @@ def read(
     return parsed
 
 
-def open_engine(data_root: str) -> Engine:
+def open_engine(data_root: str) -> Direct:
     """Return the engine of a data root. Raises CommandError with the remedy when not root."""
     if os.geteuid() != 0:
         raise CommandError(
             "containers need root on this machine; remedy: sudo mini_docker ...", FAILED
         )
     os.umask(0o022)
-    from mini_docker.engine.containers import Engine
+    from mini_docker.engine.direct import Direct
     from mini_docker.engine.store import DEFAULT_ROOT
 
-    return Engine(data_root or DEFAULT_ROOT)
+    return Direct(data_root or DEFAULT_ROOT)

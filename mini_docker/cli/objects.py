@@ -92,7 +92,7 @@ def columns(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 # %% notebooks/19_command_line.ipynb#small-commands
 def command_rm(data_root: str, arguments: list[str]) -> int:
     """Remove containers; each that cannot be removed is an error line, and the status is 1."""
-    from mini_docker.engine.containers import Conflict, NoSuchContainer
+    from mini_docker.engine.store import Conflict, NoSuchContainer
 
     flags = (switch("force", "Force the removal of a running container (uses SIGKILL)", "f"),)
     parsed = read("rm", "[OPTIONS] CONTAINER [CONTAINER...]", flags, arguments)
@@ -176,6 +176,19 @@ def command_doctor(data_root: str, arguments: list[str]) -> int:
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     sys.stdout.flush()
     return os.execv(sys.executable, [sys.executable, "-c", launcher, root, *arguments])
+
+
+def command_daemon(data_root: str, arguments: list[str]) -> int:
+    """Become the daemon, which needs what the launcher leaves out: the machine's h11."""
+    launcher = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); "
+        "from mini_docker.api.daemon import main; sys.exit(main(sys.argv[1:]))"
+    )
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    words = [sys.executable, "-E", "-c", launcher, root]
+    words += ["--data-root", data_root] if data_root else []
+    sys.stdout.flush()
+    return os.execv(sys.executable, [*words, *arguments])
 
 
 def command_reset(data_root: str, arguments: list[str]) -> int:

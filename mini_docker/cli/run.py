@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mini_docker.cli.flags import Parsed
-    from mini_docker.engine.containers import Container, Engine
+    from mini_docker.engine.direct import Container, Direct
 
 
 # %% notebooks/19_command_line.ipynb#run-flags
@@ -131,9 +131,9 @@ def _interruptible() -> None:
         signal.signal(number, end)
 
 
-def _run(engine: Engine, request: dict[str, Any], parsed: Parsed) -> int:
-    from mini_docker.engine.containers import Conflict
+def _run(engine: Direct, request: dict[str, Any], parsed: Parsed) -> int:
     from mini_docker.engine.document import InvalidRequest
+    from mini_docker.engine.store import Conflict
     from mini_docker.images.layout import ImageError, NoSuchImage
 
     try:
@@ -147,7 +147,7 @@ def _run(engine: Engine, request: dict[str, Any], parsed: Parsed) -> int:
         raise CommandError(str(error), FAILED) from None
 
 
-def _pull(engine: Engine, name: str) -> None:
+def _pull(engine: Direct, name: str) -> None:
     """Fetch the image that is not here; its progress goes to stderr. Raises CommandError."""
     from mini_docker.cli.registry import pull_image, reference_of
 
@@ -184,7 +184,7 @@ def _status_of(errno: int | None) -> int:
 
 
 def _start_on_pipes(container: Container, request: dict[str, Any], explain: bool) -> int:
-    from mini_docker.engine.containers import Streams
+    from mini_docker.engine.direct import Streams
     from mini_docker.engine.supervise import Relay, supervise
 
     interactive = request["OpenStdin"]
@@ -206,7 +206,7 @@ def _start_on_pipes(container: Container, request: dict[str, Any], explain: bool
 def _start_on_terminal(container: Container, request: dict[str, Any], explain: bool) -> int:
     import socket
 
-    from mini_docker.engine.containers import Streams
+    from mini_docker.engine.direct import Streams
     from mini_docker.engine.supervise import Relay, supervise
     from mini_docker.runtime.console import Console, receive_console, resize
 

@@ -1,448 +1,713 @@
-# Exported from notebooks/14_containers.ipynb by mini_docker.lab.book: edit there, not here.
+# Exported from notebooks/14f_states.ipynb by mini_docker.lab.book: edit there, not here.
 
-# %% notebooks/14_containers.ipynb#containers-module
-"""Containers: created from an image, started by the runtime, cleaned up whatever happened to whom."""
+# %% notebooks/14f_states.ipynb#containers-module
+"""Containers: named, started, stopped, watched, removed. The shims hold them; the files remember them."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
+import threading
 import time
-import zlib
-from collections import namedtuple
 
-from mini_docker.cgroups.tree import Cgroup, hierarchies
-from mini_docker.engine.document import command, document
-from mini_docker.engine.names import random_name, valid_name
-from mini_docker.engine.store import DEFAULT_ROOT, Claim, Store
-from mini_docker.images.layout import Image, full_name
-from mini_docker.linux.mount import RESOLVE_IN_ROOT, openat2
-from mini_docker.linux.step import Step
-from mini_docker.namespaces.user import resolve_user
-from mini_docker.runtime.console import Console
-from mini_docker.runtime.init import start
-from mini_docker.runtime.plan import Planned, Resources, plan
-from mini_docker.storage.overlay import open_overlay, plan_overlay
+from mini_docker.engine.document import InvalidRequest
+from mini_docker.engine.launch import Launch, cgroup_of, forget, new_record, unpack_layers
+from mini_docker.engine.logs import SECOND, log_path
+from mini_docker.engine.names import valid_name
+from mini_docker.engine.shim import CHUNK
+from mini_docker.engine.states import (
+    is_alive,
+    next_delay,
+    parse_policy,
+    wants_restart,
+    wants_start,
+)
+from mini_docker.engine.store import Conflict, NoSuchContainer, Store, replace_file
+from mini_docker.engine.watch import Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, NamedTuple, TypeVar
+    from typing import Any, Protocol
 
-    from mini_docker.engine.bridge import BridgeNetwork
-    from mini_docker.namespaces.user import User
+    from mini_docker.cgroups.tree import Cgroup
+    from mini_docker.engine.events import Events
+    from mini_docker.engine.zygote import Zygote
+    from mini_docker.images.layout import Image
 
-    T = TypeVar("T")
+    class Connector(Protocol):
+        """What gives a container its network: the networks' manager, or a stand-in."""
 
-    class Done(NamedTuple):
-        """One line of --explain: where ("outside" or "init"), what was planned by whom, nanoseconds."""
+        def connect(self, launch: Launch, spec: dict[str, Any]) -> int | None:
+            """Return the network namespace that was made for it, if one was."""
 
-        where: str
-        planned: Planned
-        nanoseconds: int
-
-    class Streams(NamedTuple):
-        """The container's ends of its streams, ours are the others; `console` replaces all three."""
-
-        stdin: int
-        stdout: int
-        stderr: int
-        console: Console | None
-
-else:
-    Done = namedtuple("Done", ("where", "planned", "nanoseconds"))
-    Streams = namedtuple("Streams", ("stdin", "stdout", "stderr", "console"))
+        def disconnect(self, record: dict[str, Any]) -> None:
+            """Take away what `connect` gave; what is gone is fine."""
 
 
-# %% notebooks/14_containers.ipynb#errors
-CREATED, RUNNING, EXITED = "created", "running", "exited"
+# %% notebooks/14f_states.ipynb#container-errors
+class NotModified(Exception):
+    """The container is already in the state that was asked for."""
 
 
-class Conflict(Exception):
-    """A name or an operation that another container stands in the way of."""
+class StartFailed(Exception):
+    """A container that did not start; `about_command` says whether its command was to blame."""
+
+    def __init__(self, text: str, about_command: bool, code: int) -> None:
+        """Keep the text, who is to blame, and the exit code that Docker records."""
+        super().__init__(text)
+        self.about_command = about_command
+        self.code = code
 
 
-class NoSuchContainer(Exception):
-    """No container of that id or name."""
+class EngineError(Exception):
+    """An operation that failed; the text is for the user."""
 
 
-# %% notebooks/14_containers.ipynb#helpers
-class shielded:  # noqa: N801 (reads as a statement)
-    """Hold back every signal that can be held back, for a clean-up that must not stop half way."""
-
-    def __enter__(self) -> None:
-        """Block the signals."""
-        self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-
-    def __exit__(self, *_: object) -> None:
-        """Let them come."""
-        signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
-
-
-def bridge_network(store: Store) -> BridgeNetwork:
-    """Return the default network of a store: another data root has another bridge, table and subnet."""
-    from mini_docker.engine.bridge import BridgeNetwork
-
-    if store.root == DEFAULT_ROOT:
-        return BridgeNetwork()
-    number = f"{zlib.crc32(store.root.encode()):08x}"
-    return BridgeNetwork(f"md-{number}", None, f"mini_docker_{number}")
-
-
-def clean(store: Store, container_id: str, cgroup: Cgroup) -> None:
-    """Remove what a container has outside its own directory: members, control group, network."""
-    cgroup.kill()
-    cgroup.remove()
-    if os.path.isdir(f"{store.root}/network/leases"):
-        # its cable went with its network namespace
-        bridge_network(store).release(container_id, f"{store.root}/network")
-
-
-def forget(store: Store, container_id: str, name: str | None) -> None:
-    """Remove a container's files and its name."""
-    names = f"{store.root}/names"
-    for entry in [name] if name else os.listdir(names):
-        try:
-            if os.readlink(f"{names}/{entry}") == container_id:
-                os.unlink(f"{names}/{entry}")
-        except FileNotFoundError:
-            continue
-    store.remove(container_id)
-
-
-# %% notebooks/14_containers.ipynb#files
-def _read_in(root_fd: int, path: str) -> str:
-    """Return the text of a file of the image, resolved inside its root; "" where there is none."""
-    try:
-        fd = openat2(root_fd, path, os.O_RDONLY | os.O_NONBLOCK, RESOLVE_IN_ROOT)
-    except OSError:
-        return ""
-    with open(fd, errors="surrogateescape") as file:
-        return file.read(1 << 20)
-
-
-def _ensure_source(path: str) -> None:
-    """Make the directory of a volume where nothing is there yet, as Docker's -v does."""
-    if not os.path.exists(path):
-        os.makedirs(path, exist_ok=True)
-
-
-def _host_file(path: str) -> str:
-    try:
-        with open(path) as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
-# %% notebooks/14_containers.ipynb#container
+# %% notebooks/14f_states.ipynb#container
 class Container:
-    """A container and this process's claim to look after it."""
+    """A container in the daemon's memory: its record, and who waits for it. Change it under `lock`."""
 
-    def __init__(self, store: Store, record: dict[str, Any], image: Image, claim: Claim) -> None:
-        """Hold what `Engine.create` made; nothing runs yet."""
-        self.store = store
+    def __init__(self, record: dict[str, Any]) -> None:
+        """Hold a record; nothing runs yet, as far as is known."""
         self.record = record
-        self.image = image
-        self.claim = claim
-        self.directory = store.directory(record["Id"])
-        self.cgroup = Cgroup(hierarchies(), f"/mini_docker/{record['Id']}")
-        self.done: list[Done] = []
-        self.pid = 0
-        self.pidfd = -1
-        self.finished = False
+        self.lock = threading.RLock()
+        self.changed = threading.Condition(self.lock)
+        self.exits = 0
+        self.removed = False
+        self.stopped = False  # by its user: no policy starts it again
+        self.delay = 0.0
+        self.clients: list[tuple[socket.socket, dict[str, Any]]] = []
 
-    def start(self, streams: Streams) -> None:
-        """Start the container's command on `streams`. Raises StartError, ImageError, OSError, ValueError."""
-        rootfs_fd = self._outside("stack the layers", open_overlay, self._overlay())
-        cgroup_fd: int | None = None
-        netns_fd: int | None = None
-        try:
-            spec = self._document(rootfs_fd)
-            resources = spec["linux"]["resources"]
-            self._outside("make the control group", self.cgroup.create, resources)
-            cgroup_fd = self.cgroup.open_unified()
-            netns_fd = self._connect(spec)
-            self._write_files(spec)
-            stdio = streams[:3] if streams.console is None else None
-            enter = self.cgroup.plan_enter(born_inside=cgroup_fd is not None)
-            planned = plan(spec, Resources(enter, rootfs_fd, stdio, streams.console))
-            process = start(spec, [item.step for item in planned], cgroup_fd)
-        finally:
-            for fd in (rootfs_fd, cgroup_fd, netns_fd):
-                if fd is not None:
-                    os.close(fd)
-        self.pid, self.pidfd = process.pid, process.pidfd
-        self.done += map(Done, ["init"] * len(planned), planned, process.times)
-        self._set_state(RUNNING, pid=process.pid)
+    @property
+    def id(self) -> str:
+        """The 64 hex digits."""
+        return str(self.record["Id"])
 
-    def _outside(self, name: str, call: Callable[..., T], *arguments: Any) -> T:
-        """Do one thing in the parent, and note it as a step with its time."""
-        began = time.perf_counter_ns()
-        result = call(*arguments)
-        planned = Planned(call.__module__, Step(name, call, arguments))
-        self.done.append(Done("outside", planned, time.perf_counter_ns() - began))
-        return result
+    @property
+    def name(self) -> str:
+        """The name, without a slash."""
+        return str(self.record["Name"])
 
-    def _overlay(self) -> Any:
-        layers = self._layers()
-        for name in ("upper", "work", "rootfs"):
-            os.mkdir(f"{self.directory}/{name}")
-        return plan_overlay(layers, self.directory, self.record["HostConfig"]["AutoRemove"])
+    @property
+    def state(self) -> dict[str, Any]:
+        """The state as it is on disk."""
+        state: dict[str, Any] = self.record["State"]
+        return state
 
-    def _layers(self) -> list[str]:
-        """Return the directories of the image's unpacked layers; unpack those that are not there yet."""
-        paths = []
-        diff_ids = self.image.config["rootfs"]["diff_ids"]
-        for layer, diff_id in zip(self.image.layers, diff_ids, strict=True):
-            path = f"{self.store.root}/layers/{diff_id.rpartition(':')[2]}"
-            if not os.path.isdir(path):
-                from mini_docker.images.unpack import unpack_layer
+    @property
+    def alive(self) -> bool:
+        """Whether it has a process."""
+        return is_alive(self.record)
 
-                unpack_layer(self.store.layout, layer, diff_id, f"{self.store.root}/layers")
-            paths.append(path)
-        return paths
-
-    def _document(self, rootfs_fd: int) -> dict[str, Any]:
-        """Return the OCI document; the user is looked up in the image's own /etc/passwd."""
-        image_config = self.image.config.get("config") or {}
-        user = self._user(
-            rootfs_fd, self.record["Config"].get("User") or image_config.get("User") or ""
-        )
-        request = {**self.record["Config"], "HostConfig": self.record["HostConfig"]}
-        for bind in request["HostConfig"].get("Binds") or ():
-            source = bind.partition(":")[0]
-            if source.startswith("/"):
-                _ensure_source(source)
-        return document(request, image_config, self.record["Id"], self.directory, user)
-
-    @staticmethod
-    def _user(rootfs_fd: int, text: str) -> User:
-        passwd, group = (_read_in(rootfs_fd, f"etc/{name}") for name in ("passwd", "group"))
-        return resolve_user(text, passwd, group)
-
-    def _connect(self, spec: dict[str, Any]) -> int | None:
-        """Give the container its network; return the network namespace to keep until init has joined it."""
-        if self.record["HostConfig"]["NetworkMode"] != "bridge":
-            return None
-        from mini_docker.namespaces.net import new_netns
-
-        network, state = bridge_network(self.store), f"{self.store.root}/network"
-        netns_fd: int = self._outside("make a network namespace", new_netns)
-        self._outside("have the bridge ready", network.ensure, state)
-        endpoint = self._outside(
-            "connect it to the bridge", network.attach, netns_fd, self.record["Id"], state
-        )
-        self.record["NetworkSettings"] = {"IPAddress": endpoint.ip, "Gateway": endpoint.gateway}
-        for namespace in spec["linux"]["namespaces"]:
-            if namespace["type"] == "network":
-                namespace["path"] = f"/proc/self/fd/{netns_fd}"
-        return netns_fd
-
-    def _write_files(self, spec: dict[str, Any]) -> None:
-        """Write the files that Docker binds over the image's: hostname, hosts, resolv.conf."""
-        from mini_docker.engine.bridge import hosts_file, resolv_conf
-
-        address = self.record.get("NetworkSettings", {}).get("IPAddress")
-        host_network = self.record["HostConfig"]["NetworkMode"] == "host"
-        texts = {
-            "hostname": spec["hostname"] + "\n",
-            "hosts": _host_file("/etc/hosts")
-            if host_network
-            else hosts_file(spec["hostname"], address),
-            "resolv.conf": _host_file("/etc/resolv.conf")
-            if host_network
-            else resolv_conf(_host_file("/etc/resolv.conf")),
-        }
-        for name, text in texts.items():
-            with open(f"{self.directory}/{name}", "w") as file:
-                file.write(text)
-
-    def _set_state(self, status: str, pid: int = 0, exit_code: int = 0) -> None:
-        self.record["State"] = {
-            "Status": status,
-            "Pid": pid,
-            "ExitCode": exit_code,
-            "At": time.time(),
-        }
-        if not self.record["HostConfig"]["AutoRemove"]:
-            self.store.write(self.record)
-
-    def finish(self, exit_code: int, keep: bool) -> None:
-        """Clean up after the container: processes, control group, address, and, unless `keep`, its files.
-
-        Defined by its result: repeating it, or having another process do it, comes to the same.
-        """
-        if self.finished:
-            return
-        self.finished = True
-        with shielded():
-            self.cgroup.kill()
-            if self.pidfd >= 0:
-                os.close(self.pidfd)
-                self.pidfd = -1
-            clean(self.store, self.record["Id"], self.cgroup)
-            if keep:
-                self._set_state(EXITED, exit_code=exit_code)
-            else:
-                forget(self.store, self.record["Id"], self.record["Name"])
-            self.claim.release()
+    def require_alive(self) -> None:
+        """Raise Conflict, in Docker's words, where there is no process."""
+        if not self.alive:
+            raise Conflict(f"Container {self.id} is not running")
 
 
-# %% notebooks/14_containers.ipynb#engine
-class Engine:
-    """The manager of containers; it looks after those that this process started."""
+# %% notebooks/14f_states.ipynb#containers
+STOP_SECONDS = 10
+KILL_SECONDS = 10
+START_SECONDS = 120
+RETRIES = 10
 
-    def __init__(self, root: str) -> None:
-        """Open the data root and clean up after processes that died. Raises OSError."""
-        self.store = Store(root)
-        self.recover()
 
-    def recover(self) -> list[str]:
-        """Clean what dead processes left: kill, remove, and keep what was not meant to be removed."""
-        recovered = []
-        for container_id, claim in self.store.abandoned():
-            with shielded():
-                clean(
-                    self.store, container_id, Cgroup(hierarchies(), f"/mini_docker/{container_id}")
-                )
-                record = self.store.read(container_id)
-                if record is None or record["HostConfig"]["AutoRemove"]:
-                    forget(self.store, container_id, record["Name"] if record else None)
-                else:
-                    record["State"] = {
-                        "Status": EXITED,
-                        "Pid": 0,
-                        "ExitCode": 137,
-                        "At": time.time(),
-                    }
-                    self.store.write(record)
-                claim.release()
-            recovered.append(container_id)
-        return recovered
+class Containers:
+    """The manager of all containers of a data root."""
 
-    def create(self, request: dict[str, Any], name: str | None = None) -> Container:
-        """Create a container from the body of Docker's POST /containers/create.
+    def __init__(self, store: Store, zygote: Zygote, events: Events, network: Connector) -> None:
+        """Read all records; `resume` then finds out which of them live. Raises OSError."""
+        self.store, self.zygote, self.events, self.network = store, zygote, events, network
+        self.lock = threading.Lock()
+        self.watch = Watch()
+        self.on_start: list[Callable[[Container], None]] = []
+        self.by_id = {record["Id"]: Container(record) for record in store.records()}
+        self.by_name = {container.name: container for container in self.by_id.values()}
 
-        Raises NoSuchImage, Conflict, InvalidRequest (a bad name), OSError; nothing is half made then.
-        """
-        image = self.store.layout.image(request["Image"])
-        container_id = os.urandom(32).hex()
-        record: dict[str, Any] = {
-            "Id": container_id,
-            "Name": valid_name(name) if name else "",
-            "Image": full_name(request["Image"]),
-            "Command": command(request, image.config.get("config") or {}),
-            "Created": time.time(),
-            "Config": {k: v for k, v in request.items() if k != "HostConfig"},
-            "HostConfig": {
-                "NetworkMode": "bridge",
-                "AutoRemove": False,
-                **request.get("HostConfig", {}),
-            },
-            "State": {"Status": CREATED, "Pid": 0, "ExitCode": 0},
-        }
-        record["Config"]["Hostname"] = request.get("Hostname") or self._hostname(record)
-        with shielded(), self.store.lock():
-            claim = self.store.claim(container_id)
-            try:
-                record["Name"] = self._claim_name(record["Name"], container_id)
-            except BaseException:
-                claim.release()
-                raise
-        container = Container(self.store, record, image, claim)
-        try:
-            os.mkdir(container.directory, 0o710)
-            self.store.write(record)
-        except BaseException:
-            container.finish(0, keep=False)
-            raise
-        return container
+    # --- finding
 
-    @staticmethod
-    def _hostname(record: dict[str, Any]) -> str:
-        """Docker's choice: the short id, or the host's own name with the host's network."""
-        if record["HostConfig"]["NetworkMode"] == "host":
-            return os.uname().nodename
-        return str(record["Id"])[:12]
+    def all(self) -> list[Container]:
+        """Return all containers, the newest first."""
+        with self.lock:
+            found = list(self.by_id.values())
+        return sorted(found, key=lambda container: -float(container.record["Created"]))
 
-    def _claim_name(self, name: str, container_id: str) -> str:
-        """Make `name` (or a random one) mean this container. Raises Conflict."""
-        for retry in range(1000):
-            chosen = name or random_name(retry)
-            try:
-                os.symlink(container_id, f"{self.store.root}/names/{chosen}")
-                return chosen
-            except FileExistsError:
-                if not name:
-                    continue
-                holder = os.readlink(f"{self.store.root}/names/{name}")
-                raise Conflict(
-                    f'Conflict. The container name "/{name}" is already in use by container "{holder}". '
-                    "You have to remove (or rename) that container to be able to reuse that name."
-                ) from None
-        raise Conflict("no free name was found; give one with --name")
-
-    def find(self, reference: str) -> dict[str, Any]:
-        """Return the record of the container with this id, name or unique start of an id.
-
-        Raises NoSuchContainer.
-        """
-        records = list(self.store.records())
-        for record in records:
-            if reference in (record["Id"], record["Name"]):
-                return record
-        matches = [record for record in records if reference and record["Id"].startswith(reference)]
-        if len(matches) > 1:
-            raise Conflict(f"Multiple IDs found with provided prefix: {reference}")
-        if not matches:
-            raise NoSuchContainer(f"No such container: {reference}")
-        return matches[0]
-
-    def remove(self, reference: str, force: bool = False) -> str:
-        """Remove a container, a running one only by `force`; return its id.
+    def find(self, reference: str) -> Container:
+        """Return the container with this id, name or unique start of an id.
 
         Raises NoSuchContainer, Conflict.
         """
-        record = self.find(reference)
-        container_id: str = record["Id"]
-        if container_id in self.store.running():
-            if not force:
-                raise Conflict(
-                    f"You cannot remove a running container {container_id}. "
-                    "Stop the container before attempting removal or force remove"
-                )
-            self._stop_the_keeper(container_id)
-        forget(self.store, container_id, record["Name"])
-        return container_id
+        with self.lock:
+            exact = self.by_id.get(reference) or self.by_name.get(reference.removeprefix("/"))
+            if exact is not None:
+                return exact
+            matches = [key for key in self.by_id if reference and key.startswith(reference)]
+            if len(matches) > 1:
+                raise Conflict(f"Multiple IDs found with provided prefix: {reference}")
+            if not matches:
+                raise NoSuchContainer(f"No such container: {reference}")
+            return self.by_id[matches[0]]
 
-    def _stop_the_keeper(self, container_id: str) -> None:
-        """Kill a running container and wait until the process that looks after it has cleaned up."""
-        Cgroup(hierarchies(), f"/mini_docker/{container_id}").kill()
-        deadline = time.monotonic() + 10
-        while container_id in self.store.running():
-            self.recover()
-            if time.monotonic() > deadline:
-                raise Conflict(f"container {container_id} is being looked after and does not end")
-            time.sleep(0.01)
+    # --- creating
 
-    def reset(self) -> list[str]:
-        """Remove every container, bridge, table and control group of this data root; images stay.
+    def create(self, request: dict[str, Any], name: str, image: Image, image_id: str) -> Container:
+        """Create a container from the body of Docker's POST /containers/create.
 
-        Returns what was removed, as lines for the user; repeating it removes nothing.
+        Raises Conflict, InvalidRequest, OSError; nothing is half made then.
         """
-        removed = [f"recovered container {container_id[:12]}" for container_id in self.recover()]
-        for record in list(self.store.records()):
-            self.remove(record["Id"], force=True)
-            removed.append(f"container {record['Name']}")
-        for container_id in self.store.ids():
-            forget(self.store, container_id, None)
-            removed.append(f"half-made container {container_id[:12]}")
-        removed += bridge_network(self.store).reset(f"{self.store.root}/network")
-        for directory in Cgroup(hierarchies(), "/mini_docker").directories.values():
+        wanted = valid_name(name) if name else ""
+        parse_policy(request.get("HostConfig") or {})
+        container_id = os.urandom(32).hex()
+        record = {
+            **new_record(request, image, container_id),
+            "ImageID": image_id,
+            "Driver": "overlay",
+        }
+        unpack_layers(self.store, image)
+        os.mkdir(self.store.directory(container_id), 0o710)
+        try:
+            record["Name"] = self.store.claim_name(wanted, container_id)
+            self.store.write(record)
+        except BaseException:
+            self._forget(container_id, record["Name"])
+            raise
+        container = Container(record)
+        with self.lock:
+            self.by_id[container_id] = self.by_name[container.name] = container
+        self.tell(container, "create")
+        return container
+
+    def _forget(self, container_id: str, name: str) -> None:
+        if name:
+            self.store.release_name(name, container_id)
+        self.store.remove(container_id)
+
+    def tell(self, container: Container, action: str, **more: str) -> None:
+        """Publish an event of a container, with its labels, image and name."""
+        record = container.record
+        labels = {key: str(value) for key, value in (record["Config"].get("Labels") or {}).items()}
+        attributes = {**labels, "image": record["Config"]["Image"], "name": container.name, **more}
+        self.events.publish("container", action, container.id, attributes)
+
+    def write(self, container: Container) -> None:
+        """Write a container's record, unless it is gone."""
+        if not container.removed:
+            self.store.write(container.record)
+
+    # --- starting
+
+    def start(self, reference: str) -> None:
+        """Start a container. Raises NotModified, Conflict, StartFailed, NoSuchContainer."""
+        container = self.find(reference)
+        with container.lock:
+            if container.state["Status"] == "paused":
+                raise Conflict("cannot start a paused container, try unpause instead")
+            if container.alive:
+                raise NotModified
+            if container.removed or container.state["Status"] in ("removing", "dead"):
+                raise Conflict("container is marked for removal and cannot be started")
+            container.stopped = False
+            container.delay = 0.0
+            container.record["RestartCount"] = 0
+            self.launch(container)
+
+    def launch(self, container: Container) -> None:
+        """Start a container's process in a shim of its own. Call it under the container's lock."""
+        try:
+            lifeline, pid = self._start_shim(container)
+        except (OSError, ValueError, InvalidRequest) as error:
+            self._not_started(container, StartFailed(str(error), False, 128))
+        except StartFailed as error:
+            self._not_started(container, error)
+        now = time.time()
+        state = {"Status": "running", "Pid": pid, "ExitCode": 0, "At": now, "StartedAt": now}
+        container.record["State"] = {"FinishedAt": container.state.get("FinishedAt"), **state}
+        self.write(container)
+        self.tell(container, "start")
+        container.changed.notify_all()
+        self._watch(container, lifeline)
+        for call in self.on_start:
+            call(container)
+
+    def _not_started(self, container: Container, error: StartFailed) -> None:
+        """Undo a start that failed and note why. Raises the error."""
+        self._clean(container)
+        for connection, _ in container.clients:
+            connection.close()
+        container.clients.clear()
+        container.record["State"] = {**container.state, "ExitCode": error.code, "Error": str(error)}
+        if container.state["Status"] == "restarting":
+            container.state["Status"] = "exited"
+        self.write(container)
+        container.exits += 1
+        container.changed.notify_all()
+        if container.record["HostConfig"].get("AutoRemove"):
+            self._remove(container, False)
+        raise error
+
+    def _start_shim(self, container: Container) -> tuple[socket.socket, int]:
+        """Make what is needed outside, and have a shim start the process; return its lifeline and pid."""
+        if container.removed:
+            raise Conflict("container is marked for removal and cannot be started")
+        with self.store.lock():
+            claim = self.store.claim(container.id)
+        launch = Launch(self.store, container.record, everywhere=True)
+        ready = None
+        try:
+            ready = launch.outside(self.network.connect)
+            order = self._order(container, launch.cgroup, ready.spec)
+            fds = [("claim", claim.fd), ("rootfs", ready.rootfs_fd)]
+            fds += [("cgroup", ready.cgroup_fd)] if ready.cgroup_fd is not None else []
+            fds += [("netns", ready.netns_fd)] if ready.netns_fd is not None else []
+            fds += [("client", connection.fileno()) for connection, _ in container.clients]
+            lifeline = self.zygote.fork_shim(order, fds)
+        finally:
+            os.close(claim.fd)
+            for fd in ready[1:] if ready else ():
+                if fd is not None:
+                    os.close(fd)
+        word = first_word(lifeline)
+        for connection, _ in container.clients:
+            connection.close()
+        container.clients.clear()
+        return lifeline, word["pid"]
+
+    def _order(self, container: Container, cgroup: Cgroup, spec: dict[str, Any]) -> str:
+        """Write what the shim is to do, and the document, into the container's directory."""
+        directory, config = self.store.directory(container.id), container.record["Config"]
+        replace_file(f"{directory}/config.json", json.dumps(spec).encode())
+        self.store.remove_exit(container.id)
+        order = {
+            "spec": "config.json",
+            "socket": "shim.sock",
+            "exit": "exit.json",
+            "pid": "pid",
+            "terminal": bool(config.get("Tty")),
+            "stdin": bool(config.get("OpenStdin")),
+            "once": bool(config.get("StdinOnce")),
+            "size": container.record["HostConfig"].get("ConsoleSize") or [0, 0],
+            "log": log_options(container.record, directory),
+            "directories": cgroup.directories,
+            "clients": [wanted for _, wanted in container.clients],
+        }
+        replace_file(f"{directory}/order.json", json.dumps(order).encode())
+        return f"{directory}/order.json"
+
+    # --- ending
+
+    def _watch(self, container: Container, lifeline: socket.socket) -> None:
+        self.watch.add(lifeline, lambda: self._ended(container))
+
+    def _clean(self, container: Container) -> None:
+        """Remove what a container that has ended has outside its directory. Repeating it is fine."""
+        cgroup = cgroup_of(container.id)
+        cgroup.kill()
+        cgroup.remove()
+        self.network.disconnect(container.record)
+        self.store.release_claim(container.id)
+
+    def _ended(self, container: Container) -> None:
+        """Note the end of a container's process, and start it again if its policy says so."""
+        with container.lock:
+            if container.removed or not container.alive:
+                return
+            ended = self.store.read_exit(container.id) or {"ExitCode": 137, "At": time.time_ns()}
+            code, at = ended["ExitCode"], ended["At"] / SECOND
+            killed = self._oom_killed(container)
+            self.tell(container, "oom") if killed else None
+            self._clean(container)
+            started = container.state.get("StartedAt", at)
+            container.record["State"] = {
+                "Status": "exited",
+                "Pid": 0,
+                "ExitCode": code,
+                "At": at,
+                "StartedAt": started,
+                "FinishedAt": at,
+                "OOMKilled": killed,
+                "Health": container.state.get("Health"),
+            }
+            self.tell(container, "die", exitCode=str(code))
+            again = wants_restart(container.record, code, container.stopped)
+            if again:
+                container.state["Status"] = "restarting"
+                container.delay = next_delay(container.delay, at - started)
+            self.write(container)
+            container.exits += 1
+            container.changed.notify_all()
+            if again:
+                threading.Timer(
+                    container.delay, self._restart, (container, container.exits)
+                ).start()
+            elif container.record["HostConfig"].get("AutoRemove"):
+                self._remove(container, True)
+
+    @staticmethod
+    def _oom_killed(container: Container) -> bool:
+        try:
+            return cgroup_of(container.id).oom_kills() > 0
+        except OSError:
+            return False
+
+    def _restart(self, container: Container, exits: int) -> None:
+        """Start a container again, unless somebody did something else with it meanwhile."""
+        with container.lock:
+            if container.state["Status"] != "restarting" or container.exits != exits:
+                return
+            container.record["RestartCount"] = container.record.get("RestartCount", 0) + 1
             try:
-                os.rmdir(directory)
-                removed.append(f"control group {directory}")
+                self.launch(container)
+            except StartFailed:
+                pass  # it is in the record
+
+    def resume(self) -> None:
+        """Find the containers that outlived the daemon, note those that ended, obey the policies."""
+        for container_id in self.store.half_made():
+            cgroup = cgroup_of(container_id)
+            cgroup.kill()
+            cgroup.remove()
+            forget(self.store, container_id, None)
+        for container in self.all():
+            with container.lock:
+                self._resume(container)
+
+    def _resume(self, container: Container) -> None:
+        start_again = wants_start(container.record) or container.state["Status"] == "restarting"
+        if container.alive or container.id in self.store.running():
+            try:
+                self._adopt(container, self.ask(container, {"ask": "watch"}))
+                return
             except OSError:
-                continue  # not there, or in use by the containers of another data root
-        return removed
+                pass
+            if not self.store.is_abandoned(container.id):
+                return  # a command without a daemon looks after it
+            container.stopped = True  # no timer: whether to start again is decided below
+            container.state["Status"] = "running"
+            self._ended(container)
+        elif container.state["Status"] == "removing":
+            self._remove(container, False)
+        if container.removed:
+            return
+        if container.state["Status"] == "restarting":
+            container.state["Status"] = "exited"
+        container.stopped = False
+        if start_again:
+            try:
+                self.launch(container)
+            except StartFailed:
+                pass  # it is in the record
+
+    def _adopt(self, container: Container, lifeline: socket.socket) -> None:
+        """Take a living container over from the daemon before, which may have died before it noted it."""
+        if not container.alive:
+            pid = self.store.read_pid(container.id)
+            now = time.time()
+            container.record["State"] = {
+                "Status": "running", "Pid": pid, "ExitCode": 0, "At": now, "StartedAt": now,
+            }  # fmt: skip
+            self.write(container)
+        self._watch(container, lifeline)
+        for call in self.on_start:
+            call(container)
+
+    # --- stopping
+
+    def ask(
+        self, container: Container, request: dict[str, Any], fds: tuple[int, ...] = ()
+    ) -> socket.socket:
+        """Send a request to a container's shim; return the connection. Raises OSError."""
+        return ask_shim(self.store.directory(container.id), "shim.sock", request, fds)
+
+    def signal(self, container: Container, number: int) -> None:
+        """Send a signal to a container's first process; one that has ended is fine."""
+        try:
+            self.ask(container, {"ask": "kill", "signal": number}).close()
+        except OSError:
+            pass
+
+    def kill(self, reference: str, text: str) -> None:
+        """Send a signal. Raises InvalidRequest for an unknown one, Conflict when it does not run."""
+        number = parse_signal(text or "SIGKILL")
+        container = self.find(reference)
+        if not container.alive:
+            raise Conflict(
+                f"Cannot kill container: {reference}: Container {container.id} is not running"
+            )
+        if number == signal.SIGKILL:
+            container.stopped = True
+            self._kill(container)
+        else:
+            self.signal(container, number)
+        self.tell(container, "kill", signal=str(number))
+
+    def _kill(self, container: Container) -> None:
+        """Kill, and wait for the end. A frozen container must be thawed to die."""
+        exits = container.exits
+        self.signal(container, signal.SIGKILL)
+        if container.state["Status"] == "paused":
+            cgroup_of(container.id).thaw()
+        if not self._wait_for_exit(container, exits, KILL_SECONDS):
+            cgroup_of(container.id).kill()
+            if not self._wait_for_exit(container, exits, KILL_SECONDS):
+                raise EngineError(f"Container {container.id} does not end: it may be in the kernel")
+
+    @staticmethod
+    def _wait_for_exit(container: Container, exits: int, seconds: float) -> bool:
+        with container.lock:
+            return container.changed.wait_for(lambda: container.exits > exits, seconds)
+
+    def stop(self, reference: str, seconds: int | None) -> None:
+        """Ask a container to end, and after `seconds` (-1: never) kill it. Raises NotModified."""
+        container = self.find(reference)
+        with container.lock:
+            if container.state["Status"] == "restarting":
+                self._cancel_restart(container)
+                return
+            if not container.alive:
+                raise NotModified
+            exits = container.exits
+            container.stopped = True
+        self._stop(container, exits, seconds)
+        self.tell(container, "stop")
+
+    def _cancel_restart(self, container: Container) -> None:
+        container.stopped = True
+        container.state["Status"] = "exited"
+        container.exits += 1
+        container.changed.notify_all()
+        self.write(container)
+
+    def _stop(self, container: Container, exits: int, seconds: int | None) -> None:
+        config = container.record["Config"]
+        if seconds is None:
+            seconds = config.get("StopTimeout")
+        patience = STOP_SECONDS if seconds is None else seconds
+        number = parse_signal(config.get("StopSignal") or "SIGTERM")
+        self.signal(container, number)
+        self.tell(container, "kill", signal=str(number))
+        if container.state["Status"] == "paused":
+            cgroup_of(container.id).thaw()
+        with container.lock:
+            done = container.changed.wait_for(
+                lambda: container.exits > exits, None if patience < 0 else patience
+            )
+        if not done:
+            self._kill(container)
+            self.tell(container, "kill", signal="9")
+
+    def restart(self, reference: str, seconds: int | None) -> None:
+        """Stop a container that runs, and start it. Raises StartFailed."""
+        container = self.find(reference)
+        kept = container.record["HostConfig"].get("AutoRemove")
+        container.record["HostConfig"]["AutoRemove"] = False
+        try:
+            self.stop(reference, seconds)
+        except NotModified:
+            pass
+        finally:
+            container.record["HostConfig"]["AutoRemove"] = kept
+        try:
+            self.start(reference)
+        except NotModified:
+            pass
+        self.tell(container, "restart")
+
+    def pause(self, reference: str) -> None:
+        """Freeze all processes of a container. Raises Conflict."""
+        container = self.find(reference)
+        with container.lock:
+            if container.state["Status"] == "paused":
+                raise Conflict(f"Container {container.id} is already paused")
+            container.require_alive()
+            cgroup_of(container.id).freeze()
+            container.state["Status"] = "paused"
+            self.write(container)
+        self.tell(container, "pause")
+
+    def unpause(self, reference: str) -> None:
+        """Let a paused container run on. Raises EngineError (Docker answers 500)."""
+        container = self.find(reference)
+        with container.lock:
+            if container.state["Status"] != "paused":
+                raise EngineError(f"Container {container.id} is not paused")
+            cgroup_of(container.id).thaw()
+            container.state["Status"] = "running"
+            self.write(container)
+        self.tell(container, "unpause")
+
+    def rename(self, reference: str, name: str) -> None:
+        """Give a container another name. Raises InvalidRequest, Conflict."""
+        container = self.find(reference)
+        if not name:
+            raise InvalidRequest("Neither old nor new names may be empty")
+        wanted = valid_name(name)
+        with container.lock:
+            old = container.name
+            if wanted == old:
+                raise InvalidRequest("Renaming a container with the same name as its current name")
+            self.store.claim_name(wanted, container.id)
+            container.record["Name"] = wanted
+            self.write(container)
+            self.store.release_name(old, container.id)
+            with self.lock:
+                self.by_name.pop(old, None)
+                self.by_name[wanted] = container
+        self.tell(container, "rename", oldName=f"/{old}")
+
+    # --- removing and waiting
+
+    def remove(self, reference: str, force: bool) -> None:
+        """Remove a container, a running one only by `force`. Raises Conflict."""
+        container = self.find(reference)
+        with container.lock:
+            if container.alive and not force:
+                paused = container.state["Status"] == "paused"
+                raise Conflict(
+                    f"You cannot remove a {'paused' if paused else 'running'} container {container.id}. "
+                    + ("Unpause and then stop the container before attempting removal or force remove"
+                       if paused else "Stop the container before attempting removal or force remove")
+                )  # fmt: skip
+            if container.state["Status"] == "removing":
+                raise Conflict(f"removal of container {reference} is already in progress")
+            container.stopped = True
+        for _ in range(RETRIES):  # somebody else may start it again meanwhile
+            if container.alive:
+                self._kill(container)
+            with container.lock:
+                container.stopped = True
+                if not container.alive:
+                    self._remove(container, True)
+                    return
+        raise Conflict(f"container {reference} is started again and again")
+
+    def _remove(self, container: Container, tell: bool) -> None:
+        """Remove a container that does not run. Call it under its lock; once gone is gone."""
+        if container.removed:
+            return
+        container.state["Status"] = "removing"
+        self.write(container)
+        with self.lock:
+            self.by_id.pop(container.id, None)
+            self.by_name.pop(container.name, None)
+        self._forget(container.id, container.name)
+        container.removed = True
+        container.changed.notify_all()
+        for connection, _ in container.clients:
+            connection.close()
+        if tell:
+            self.tell(container, "destroy")
+
+    def waiter(
+        self, container: Container, condition: str
+    ) -> Callable[[Callable[[], bool]], int | None]:
+        """Return what waits for "not-running" (the default), "next-exit" or "removed", from this moment on.
+
+        Called with `gone`, which is asked regularly, it returns the exit code, or None when nobody waits.
+        """
+        exits = container.exits
+
+        def reached() -> bool:
+            if condition == "next-exit":
+                return container.exits > exits or container.removed
+            if condition == "removed":
+                return container.removed
+            return not container.alive and container.state["Status"] != "restarting"
+
+        def wait(gone: Callable[[], bool]) -> int | None:
+            with container.lock:
+                while not container.changed.wait_for(reached, 1.0):
+                    if gone():
+                        return None
+                return int(container.state["ExitCode"])
+
+        return wait
+
+
+# %% notebooks/14f_states.ipynb#container-helpers
+def first_word(lifeline: socket.socket, what: str = "create failed") -> dict[str, Any]:
+    """Return what a shim says first. Raises StartFailed with Docker's words."""
+    lifeline.settimeout(START_SECONDS)
+    try:
+        data = lifeline.recv(CHUNK)
+    except TimeoutError:
+        data = b""
+    lifeline.settimeout(None)
+    word: dict[str, Any] = json.loads(data or b'{"error": "the shim died in set-up"}')
+    if "pid" in word:
+        return word
+    lifeline.close()
+    about_command = bool(word.get("about_command"))
+    code = (127 if word["errno"] in (2, 20) else 126) if about_command else 128
+    text = f"OCI runtime {what}: runc {what}: unable to start container process"
+    if what == "create failed":
+        text = f"failed to create shim task: {text}"
+    else:
+        text = text.replace("runc ", "")
+    raise StartFailed(f"{text}: {word['error']}: unknown", about_command, code)
+
+
+def ask_shim(
+    directory: str, name: str, request: dict[str, Any], fds: tuple[int, ...] = ()
+) -> socket.socket:
+    """Send a request to the shim that listens at `name` in `directory`; return the connection.
+
+    For all but "watch" the answer has come by then. Raises OSError where no shim listens.
+    """
+    directory_fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            connection.settimeout(KILL_SECONDS)
+            connection.connect(
+                f"/proc/self/fd/{directory_fd}/{name}"
+            )  # a path has 107 bytes at most
+            socket.send_fds(connection, [json.dumps(request).encode()], fds)
+            answer = json.loads(connection.recv(CHUNK) or b'{"error": "the shim has ended"}')
+            if "error" in answer:
+                raise OSError(3, answer["error"])
+            connection.settimeout(None)
+            return connection
+        except BaseException:
+            connection.close()
+            raise
+    finally:
+        os.close(directory_fd)
+
+
+def parse_signal(text: str) -> int:
+    """Return the number of "KILL", "SIGKILL" or "9". Raises InvalidRequest in Docker's words."""
+    if text.isdigit() and 0 < int(text) < signal.NSIG:
+        return int(text)
+    name = text.upper()
+    found = getattr(signal, name if name.startswith("SIG") else f"SIG{name}", None)
+    if not isinstance(found, signal.Signals):
+        raise InvalidRequest(f"Invalid signal: {text}")
+    return int(found)
+
+
+def log_options(record: dict[str, Any], directory: str) -> dict[str, Any] | None:
+    """Return what the shim must know of the log, from HostConfig.LogConfig. Raises InvalidRequest."""
+    wanted = record["HostConfig"].get("LogConfig") or {}
+    driver, options = wanted.get("Type") or "json-file", wanted.get("Config") or {}
+    if driver == "none":
+        return None
+    if driver not in ("json-file", "local"):
+        raise InvalidRequest(f"logger: no log driver named '{driver}' is registered")
+    try:
+        return {
+            "path": log_path(directory, record["Id"]),
+            "max_size": parse_size(options.get("max-size") or "0"),
+            "max_file": max(1, int(options.get("max-file") or 1)),
+        }
+    except ValueError:
+        raise InvalidRequest(f"invalid log options: {options}") from None
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that "10m" or "-1" (no limit: 0) means. Raises ValueError."""
+    number = text.strip().lower().removesuffix("b")
+    unit = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}.get(number[-1:], 1)
+    return max(0, int(float(number.rstrip("kmgt")) * unit))

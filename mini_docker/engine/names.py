@@ -11,6 +11,7 @@ from mini_docker.engine.document import InvalidRequest
 
 # %% notebooks/14b_documents.ipynb#name-words
 ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
+LONGEST_NAME = 250  # a name is also the name of a file
 ADJECTIVES = (
     "bold brave bright calm clever curious eager fair gentle happy honest keen kind lively merry mild "
     "modest neat nimble patient quick quiet ready sharp steady sunny swift tidy warm wise witty zesty"
@@ -33,7 +34,7 @@ def random_name(retry: int = 0) -> str:
 def valid_name(name: str) -> str:
     """Return `name` without a leading slash. Raises InvalidRequest in Docker's words."""
     bare = name.removeprefix("/")
-    if len(bare) < 2 or bare[0] in "_.-" or not ALLOWED.issuperset(bare):
+    if not 2 <= len(bare) <= LONGEST_NAME or bare[0] in "_.-" or not ALLOWED.issuperset(bare):
         raise InvalidRequest(
             f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
         )

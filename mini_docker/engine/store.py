@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import _thread
 import errno
 import fcntl
 import json
 import os
+import time
 
+from mini_docker.engine.names import random_name
 from mini_docker.images.layout import Layout, write_atomically
 from mini_docker.storage.overlay import remove_tree
 
@@ -17,6 +20,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
+
+
+# %% notebooks/14_containers.ipynb#errors
+class Conflict(Exception):
+    """A name or an operation that another container, or this one's state, stands in the way of."""
+
+
+class NoSuchContainer(Exception):
+    """No container of that id or name."""
 
 
 # %% notebooks/14_containers.ipynb#locks
@@ -74,6 +86,7 @@ class Claim:
 # %% notebooks/14_containers.ipynb#store
 DEFAULT_ROOT = "/var/lib/mini_docker"
 RECORD = "container.json"
+EXIT = "exit.json"
 
 
 # DATA ROOT
@@ -85,6 +98,20 @@ RECORD = "container.json"
 #                       means that process is dead, and whatever it made is to be cleaned
 #   network/            leases of addresses
 #   lock                held for the short moments in which names and ids are claimed
+
+
+def replace_file(path: str, data: bytes) -> None:
+    """Write a file whole, for readers that come at any moment, but not for those after a power cut."""
+    temporary = f"{path}.{_thread.get_native_id()}.tmp"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, data)
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    finally:
+        os.close(fd)
 
 
 class Store:
@@ -118,10 +145,28 @@ class Store:
         except (OSError, ValueError):
             return None
 
+    def read_exit(self, container_id: str) -> dict[str, Any] | None:
+        """Return how a container's last run ended, as its shim wrote it down: {"ExitCode": , "At": }."""
+        try:
+            with open(f"{self.directory(container_id)}/{EXIT}", "rb") as file:
+                ended: dict[str, Any] = json.loads(file.read())
+                return ended
+        except (OSError, ValueError):
+            return None
+
+    def remove_exit(self, container_id: str) -> None:
+        """Forget how the last run ended; nothing to forget is fine."""
+        try:
+            os.unlink(f"{self.directory(container_id)}/{EXIT}")
+        except FileNotFoundError:
+            pass
+
     def write(self, record: dict[str, Any]) -> None:
         """Write a container's record, whole or not at all."""
-        path = f"{self.directory(record['Id'])}/{RECORD}"
-        write_atomically(path, json.dumps(record).encode(), 0o600)
+        path, data = f"{self.directory(record['Id'])}/{RECORD}", json.dumps(record).encode()
+        # what goes with its end need not outlive the power; the rest is worth an fsync(2)
+        temporary = record.get("HostConfig", {}).get("AutoRemove")
+        replace_file(path, data) if temporary else write_atomically(path, data, 0o600)
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield all whole records."""
@@ -136,6 +181,63 @@ class Store:
         if not claim.take(os.O_CREAT | os.O_EXCL):
             raise BlockingIOError(errno.EBUSY, f"container {container_id} is being looked after")
         return claim
+
+    def claim_name(self, name: str, container_id: str) -> str:
+        """Make `name` (or a random one) mean this container. Raises Conflict, in Docker's words."""
+        for retry in range(1000):
+            chosen = name or random_name(retry)
+            try:
+                os.symlink(container_id, f"{self.root}/names/{chosen}")
+                return chosen
+            except FileExistsError:
+                if not name:
+                    continue
+                holder = os.readlink(f"{self.root}/names/{name}")
+                raise Conflict(
+                    f'Conflict. The container name "/{name}" is already in use by container "{holder}". '
+                    "You have to remove (or rename) that container to be able to reuse that name."
+                ) from None
+        raise Conflict("no free name was found; give one with --name")
+
+    def release_name(self, name: str, container_id: str) -> None:
+        """Make `name` free, if it means this container."""
+        try:
+            if os.readlink(f"{self.root}/names/{name}") == container_id:
+                os.unlink(f"{self.root}/names/{name}")
+        except FileNotFoundError:
+            pass
+
+    def release_claim(self, container_id: str) -> None:
+        """Say that nothing of a container is left to clean; repeating it is fine."""
+        try:
+            os.unlink(f"{self.root}/running/{container_id}")
+        except FileNotFoundError:
+            pass
+
+    def is_abandoned(self, container_id: str) -> bool:
+        """Return whether the process that looked after a container has died (waits a moment for it)."""
+        deadline = time.monotonic() + 2
+        while container_id in self.running():
+            claim = Claim(f"{self.root}/running/{container_id}")
+            if claim.take():
+                os.close(claim.fd)
+                return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        return True
+
+    def read_pid(self, container_id: str) -> int:
+        """Return the pid that a container's shim wrote down when it had started it, or 0."""
+        try:
+            with open(f"{self.directory(container_id)}/pid") as file:
+                return int(file.read())
+        except (OSError, ValueError):
+            return 0
+
+    def half_made(self) -> list[str]:
+        """Return the ids of containers without a whole record: their maker was killed, or their remover."""
+        return [found for found in self.ids() if self.read(found) is None]
 
     def abandoned(self) -> list[tuple[str, Claim]]:
         """Return (id, claim) of each container whose process died; the claims are now the caller's.

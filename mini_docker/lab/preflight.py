@@ -88,6 +88,11 @@ CHAPTERS = (
     Chapter("15b", "Ports", (*BASE, "net namespace", "veth and bridge", "nftables")),
     Chapter("15c", "Names", (*BASE, "net namespace", "veth and bridge", "nftables")),
     Chapter("16", "Volumes", (*BASE, "overlay")),
+    Chapter("14d", "Shims", ENGINE),
+    Chapter("14e", "Logs", BASE),
+    Chapter("14f", "States", ENGINE),
+    Chapter("18", "The HTTP API", ENGINE),
+    Chapter("18b", "Streams over HTTP", ENGINE),
     Chapter("19", "The command line", ENGINE),
 )
 

@@ -1,4 +1,4 @@
-"""Checks of chapters 14, 14b and 14c."""
+"""Checks of chapters 14 to 14f."""
 
 from __future__ import annotations
 
@@ -94,3 +94,134 @@ def check_bind(answer: Callable[[str], tuple[str, str, bool]]) -> Verdict:
             continue
         return failed(f"'{bad}' is let through: {why}")
     return passed("source, destination, read-only, and six refusals")
+
+
+@check
+def check_demultiplex(answer: Callable[[bytes], tuple[list[tuple[int, bytes]], bytes]]) -> Verdict:
+    """Check the client's side of Docker's frames (chapter 14d)."""
+    out, err = b"\x01\0\0\0\0\0\0\x02hi", b"\x02\0\0\0\0\0\x01\x00" + b"e" * 256
+    if answer(out + err) != ([(1, b"hi"), (2, b"e" * 256)], b""):
+        return failed(
+            "two whole frames, of 2 and of 256 bytes, are not read: the length is big-endian"
+        )
+    if answer(out + err[:5]) != ([(1, b"hi")], err[:5]):
+        return failed(
+            "a header that is cut after 5 bytes is a rest, to be completed by the next read"
+        )
+    if answer(out[:9]) != ([], out[:9]):
+        return failed("a payload that is not whole yet is a rest, with its header")
+    if answer(b"\x01" + b"\0" * 7) != ([(1, b"")], b""):
+        return failed("a frame without payload is a frame")
+    try:
+        answer(b"HTTP/1.1 400 Bad Request\r\n")
+    except ValueError:
+        return passed("frames in, streams out, and other things are refused")
+    return failed("'HTTP/1.1 ...' was read as a frame: its first byte is no stream number")
+
+
+@check
+def check_held_back(answer: Callable[[bytes, bytes, bytes], tuple[bytes, bytes, bool]]) -> Verdict:
+    """Check the search for detach keys that come in pieces (chapter 14d)."""
+    keys = b"\x10\x11"
+    if answer(b"", b"ls\n", keys) != (b"ls\n", b"", False):
+        return failed("'ls' has nothing of the keys: it goes to the container, all of it, now")
+    if answer(b"", b"ls\x10\x11more", keys)[::2] != (b"ls", True):
+        return failed(
+            "both keys in one read: what is before them goes on, the rest does not, and we detach"
+        )
+    if answer(b"", b"a\x10", keys) != (b"a", b"\x10", False):
+        return failed("Ctrl-P at the end of a read must be held back: Ctrl-Q may be next")
+    if answer(b"\x10", b"\x11", keys)[::2] != (b"", True):
+        return failed("Ctrl-P was held back, Ctrl-Q comes now: that is the sequence")
+    if answer(b"\x10", b"x", keys) != (b"\x10x", b"", False):
+        return failed("Ctrl-P was held back, then something else came: the container must get both")
+    if answer(b"\x10", b"\x10", keys) != (b"\x10", b"\x10", False):
+        return failed("Ctrl-P twice: the first goes on, the second is held back")
+    return passed("nothing is lost, nothing is late, and the keys are found in pieces")
+
+
+@check
+def check_parse_tail(answer: Callable[[str], int | None]) -> Verdict:
+    """Check the reading of --tail (chapter 14e)."""
+    for text, wanted in (("10", 10), ("all", None), ("", None), ("ten", None), ("-1", None)):
+        if answer(text) != wanted:
+            return failed(
+                f"tail={text!r} is {wanted if wanted is not None else 'all, so None'}, not {answer(text)!r}"
+            )
+    if answer("0") != 0:
+        return failed("tail=0 shows nothing of the past, which is what `logs -f --tail 0` wants")
+    return passed("a number, or all")
+
+
+@check
+def check_rotate(answer: Callable[[str, str, int], None]) -> Verdict:
+    """Check the moving of log files (chapter 14e)."""
+    for kept, wanted in ((3, {"log.1": "new", "log.2": "old"}), (1, {})):
+        with tempfile.TemporaryDirectory() as directory:
+            for name, text in (
+                ("log", "new"),
+                ("log.1", "old"),
+                ("log.2", "oldest"),
+                ("logbook", "-"),
+            ):
+                with open(f"{directory}/{name}", "w") as file:
+                    file.write(text)
+            answer(directory, "log", kept)
+            found = {}
+            for name in os.listdir(directory):
+                with open(f"{directory}/{name}") as file:
+                    found[name] = file.read()
+        if found.pop("logbook", "") != "-":
+            return failed("'logbook' is no file of this log, and was touched")
+        if kept == 1:
+            found = {name: text for name, text in found.items() if name == "log"}
+        if found != wanted:
+            return failed(
+                f"with {kept} files kept there is {found}, and should be {wanted}: begin with the oldest"
+            )
+    return passed("each file one step older, and the oldest gone")
+
+
+@check
+def check_next_state(answer: Callable[[str, str], str]) -> Verdict:
+    """Check the table of states (chapter 14f)."""
+    allowed = {
+        ("created", "start"): "running", ("exited", "start"): "running", ("running", "end"): "exited",
+        ("running", "pause"): "paused", ("paused", "unpause"): "running", ("paused", "end"): "exited",
+        ("created", "rm"): "gone", ("exited", "rm"): "gone",
+    }  # fmt: skip
+    for (state, what), wanted in allowed.items():
+        try:
+            found = answer(state, what)
+        except ValueError:
+            return failed(f"{what} of a container that is {state} is refused; it becomes {wanted}")
+        if found != wanted:
+            return failed(
+                f"{what} of a container that is {state} gives {found!r}; it becomes {wanted}"
+            )
+    for state in ("created", "running", "paused", "exited"):
+        for what in ("start", "end", "pause", "unpause", "rm"):
+            if (state, what) in allowed:
+                continue
+            try:
+                found = answer(state, what)
+            except ValueError:
+                continue
+            return failed(
+                f"{what} of a container that is {state} gives {found!r}: Docker refuses it"
+            )
+    return passed("eight ways to go, and an honest no to all others")
+
+
+@check
+def check_backoff(answer: Callable[[list[float]], list[float]]) -> Verdict:
+    """Check the delays of a restart policy (chapter 14f)."""
+    if answer([0, 0, 0]) != [0.1, 0.2, 0.4]:
+        return failed(f"three short lives: 0.1, 0.2, 0.4, and not {answer([0, 0, 0])}")
+    if answer([0, 0, 11, 0]) != [0.1, 0.2, 0.1, 0.2]:
+        return failed("a life of more than ten seconds begins anew with 0.1")
+    if max(answer([0.0] * 20), default=0) != 60:
+        return failed("the delay is never more than a minute")
+    if answer([10]) != [0.1]:
+        return failed("the first delay is 0.1, whatever was before")
+    return passed("patient with the stubborn, quick with the unlucky")

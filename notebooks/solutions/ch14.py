@@ -1,11 +1,22 @@
-"""Solutions of chapters 14, 14b and 14c, and the wrong answers that their checks must recognise."""
+"""Solutions of chapters 14 to 14f, and the wrong answers that their checks must recognise."""
 
 from __future__ import annotations
 
 import os
 import posixpath
 
-from exercises.ch14 import check_bind, check_find, check_reclaim, check_split
+from exercises.ch14 import (
+    check_backoff,
+    check_bind,
+    check_demultiplex,
+    check_find,
+    check_held_back,
+    check_next_state,
+    check_parse_tail,
+    check_reclaim,
+    check_rotate,
+    check_split,
+)
 from mini_docker.lab import Exercise
 
 
@@ -137,6 +148,190 @@ def bind_textual(text: str) -> tuple[str, str, bool]:
     return source, destination, read_only
 
 
+def demultiplex_blank(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
+    """The untouched exercise."""
+    return [], data
+
+
+def demultiplex(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
+    """Return the whole frames in `data`, and the rest."""
+    frames = []
+    while len(data) >= 8:
+        if data[0] > 2:
+            raise ValueError(f"{data[0]} is no stream")
+        end = 8 + int.from_bytes(data[4:8], "big")
+        if len(data) < end:
+            break
+        frames.append((data[0], data[8:end]))
+        data = data[end:]
+    return frames, data
+
+
+def demultiplex_little(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
+    """Wrong: the length is read the other way round."""
+    frames = []
+    while len(data) >= 8:
+        end = 8 + int.from_bytes(data[4:8], "little")
+        frames.append((data[0], data[8:end]))
+        data = data[end:]
+    return frames, data
+
+
+def demultiplex_trusting(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
+    """Wrong: any byte is a stream."""
+    frames = []
+    while len(data) >= 8 and len(data) >= 8 + int.from_bytes(data[4:8], "big"):
+        end = 8 + int.from_bytes(data[4:8], "big")
+        frames.append((data[0], data[8:end]))
+        data = data[end:]
+    return frames, data
+
+
+def held_back_blank(held: bytes, data: bytes, keys: bytes) -> tuple[bytes, bytes, bool]:
+    """The untouched exercise."""
+    return held + data, b"", False
+
+
+def held_back(held: bytes, data: bytes, keys: bytes) -> tuple[bytes, bytes, bool]:
+    """Look for `keys` in what was held back and has come now."""
+    data = held + data
+    before, found, _ = data.partition(keys)
+    if found:
+        return before, b"", True
+    for size in range(len(keys) - 1, 0, -1):
+        if data.endswith(keys[:size]):
+            return data[:-size], data[-size:], False
+    return data, b"", False
+
+
+def held_back_at_once(held: bytes, data: bytes, keys: bytes) -> tuple[bytes, bytes, bool]:
+    """Wrong: it knows the keys only when they come together."""
+    before, found, _ = (held + data).partition(keys)
+    return before, b"", bool(found)
+
+
+def held_back_greedy(held: bytes, data: bytes, keys: bytes) -> tuple[bytes, bytes, bool]:
+    """Wrong: what was held back is forgotten when something else comes."""
+    given, rest, found = held_back(held, data, keys)
+    return (given.removeprefix(held) if held and not found and not rest else given), rest, found
+
+
+def parse_tail_blank(text: str) -> int | None:
+    """The untouched exercise."""
+    return 0
+
+
+def parse_tail(text: str) -> int | None:
+    """Return how many lines `text` asks for."""
+    return int(text) if text.isdigit() else None
+
+
+def parse_tail_falsy(text: str) -> int | None:
+    """Wrong: 0 is taken for nothing said."""
+    return (int(text) if text.isdigit() else 0) or None
+
+
+def parse_tail_strict(text: str) -> int | None:
+    """Wrong: -1 is a number to Python."""
+    try:
+        return int(text)
+    except ValueError:
+        return None
+
+
+def rotate_blank(directory: str, name: str, kept: int) -> None:
+    """The untouched exercise."""
+
+
+def rotate(directory: str, name: str, kept: int) -> None:
+    """Make room for a new file called `name`."""
+    if kept == 1:
+        os.unlink(f"{directory}/{name}")
+    for number in range(kept - 1, 0, -1):
+        newer = f"{directory}/{name}.{number - 1}" if number > 1 else f"{directory}/{name}"
+        if os.path.exists(newer):
+            os.rename(newer, f"{directory}/{name}.{number}")
+
+
+def rotate_forwards(directory: str, name: str, kept: int) -> None:
+    """Wrong: the newest first, over the next one."""
+    for number in range(1, kept):
+        newer = f"{directory}/{name}.{number - 1}" if number > 1 else f"{directory}/{name}"
+        if os.path.exists(newer):
+            os.rename(newer, f"{directory}/{name}.{number}")
+
+
+def rotate_everything(directory: str, name: str, kept: int) -> None:
+    """Wrong: whatever begins like the name is taken for an old log."""
+    rotate(directory, name, kept)
+    for other in os.listdir(directory):
+        if other.startswith(name) and "." not in other:
+            os.unlink(f"{directory}/{other}")
+
+
+def next_state_blank(state: str, what: str) -> str:
+    """The untouched exercise."""
+    return state
+
+
+NEXT = {
+    ("created", "start"): "running",
+    ("exited", "start"): "running",
+    ("running", "end"): "exited",
+    ("running", "pause"): "paused",
+    ("paused", "unpause"): "running",
+    ("paused", "end"): "exited",
+    ("created", "rm"): "gone",
+    ("exited", "rm"): "gone",
+}
+
+
+def next_state(state: str, what: str) -> str:
+    """Return the state after `what` happens."""
+    if (state, what) not in NEXT:
+        raise ValueError(f"{what} of a container that is {state}")
+    return NEXT[state, what]
+
+
+def next_state_immortal(state: str, what: str) -> str:
+    """Wrong: it thinks that a frozen container cannot be killed."""
+    if (state, what) == ("paused", "end"):
+        raise ValueError("it is frozen")
+    return next_state(state, what)
+
+
+def next_state_forceful(state: str, what: str) -> str:
+    """Wrong: it removes what runs."""
+    return "gone" if what == "rm" else next_state(state, what)
+
+
+def backoff_blank(lives: list[float]) -> list[float]:
+    """The untouched exercise."""
+    return []
+
+
+def backoff(lives: list[float]) -> list[float]:
+    """Return the delay after each life."""
+    delays: list[float] = []
+    for life in lives:
+        again = not delays or life > 10
+        delays.append(0.1 if again else min(60, delays[-1] * 2))
+    return delays
+
+
+def backoff_endless(lives: list[float]) -> list[float]:
+    """Wrong: there is no longest delay."""
+    delays: list[float] = []
+    for life in lives:
+        delays.append(0.1 if not delays or life > 10 else delays[-1] * 2)
+    return delays
+
+
+def backoff_unforgiving(lives: list[float]) -> list[float]:
+    """Wrong: a long life changes nothing."""
+    return [min(60, 0.1 * 2**number) for number in range(len(lives))]
+
+
 EXERCISES = [
     Exercise(
         "find",
@@ -165,5 +360,50 @@ EXERCISES = [
         blank=bind_blank,
         solution=bind,
         wrong=[(bind_trusting, "a relative path"), (bind_textual, "in other words")],
+    ),
+    Exercise(
+        "demultiplex",
+        check_demultiplex,
+        blank=demultiplex_blank,
+        solution=demultiplex,
+        wrong=[(demultiplex_little, "big-endian"), (demultiplex_trusting, "no stream number")],
+    ),
+    Exercise(
+        "held back",
+        check_held_back,
+        blank=held_back_blank,
+        solution=held_back,
+        wrong=[(held_back_at_once, "held back"), (held_back_greedy, "must get both")],
+    ),
+    Exercise(
+        "tail",
+        check_parse_tail,
+        blank=parse_tail_blank,
+        solution=parse_tail,
+        wrong=[(parse_tail_falsy, "shows nothing of the past"), (parse_tail_strict, "is all")],
+    ),
+    Exercise(
+        "rotate",
+        check_rotate,
+        blank=rotate_blank,
+        solution=rotate,
+        wrong=[
+            (rotate_forwards, "begin with the oldest"),
+            (rotate_everything, "no file of this log"),
+        ],
+    ),
+    Exercise(
+        "next state",
+        check_next_state,
+        blank=next_state_blank,
+        solution=next_state,
+        wrong=[(next_state_immortal, "is refused"), (next_state_forceful, "Docker refuses it")],
+    ),
+    Exercise(
+        "back-off",
+        check_backoff,
+        blank=backoff_blank,
+        solution=backoff,
+        wrong=[(backoff_endless, "more than a minute"), (backoff_unforgiving, "begins anew")],
     ),
 ]

@@ -11,7 +11,7 @@ import subprocess
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RUN_PATH = (
     "import sys; sys.path.insert(0, {root!r}); "
-    "import mini_docker.cli.run, mini_docker.engine.containers, mini_docker.engine.supervise, "
+    "import mini_docker.cli.run, mini_docker.engine.direct, mini_docker.engine.supervise, "
     "mini_docker.engine.bridge; print(*sorted(sys.modules))"
 )
 

@@ -1,0 +1,181 @@
+# Exported from notebooks/18_http_api.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/18_http_api.ipynb#containers-module
+"""The routes of containers."""
+
+from __future__ import annotations
+
+from mini_docker.api.http import HttpError
+from mini_docker.api.routes import Route
+from mini_docker.engine.views import inspect, list_containers, summary
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from mini_docker.api.routes import Call
+    from mini_docker.engine.containers import Container
+
+
+def found(call: Call) -> Container:
+    """Return the container that the path names. Raises NoSuchContainer."""
+    return call.engine.containers.find(call.holes["id"])
+
+
+# %% notebooks/18_http_api.ipynb#container-life
+STRINGS = ("Image", "Hostname", "User", "WorkingDir", "Domainname", "StopSignal")
+LISTS = ("Env",)
+MAPS = ("Labels", "ExposedPorts", "Volumes", "HostConfig", "NetworkingConfig", "Healthcheck")
+FLAGS = ("Tty", "OpenStdin", "StdinOnce", "AttachStdin", "AttachStdout", "AttachStderr")
+HOST_LISTS = (
+    "Binds",
+    "CapAdd",
+    "CapDrop",
+    "Dns",
+    "ExtraHosts",
+    "SecurityOpt",
+    "Mounts",
+    "Devices",
+    "Links",
+)
+HOST_NUMBERS = (
+    "Memory",
+    "MemorySwap",
+    "NanoCpus",
+    "CpuShares",
+    "CpuQuota",
+    "CpuPeriod",
+    "PidsLimit",
+    "ShmSize",
+)
+
+
+def check_types(body: dict[str, Any], kinds: dict[type, tuple[str, ...]], where: str) -> None:
+    """Raise HttpError, in the words of Go's decoder, where a field is of another type than Docker's."""
+    names = {str: "string", list: "[]string", dict: "map[string]string", bool: "bool", int: "int64"}
+    for kind, fields in kinds.items():
+        for field in fields:
+            value = body.get(field)
+            if value is not None and (
+                not isinstance(value, kind) or (kind is int and value is True)
+            ):
+                raise HttpError(
+                    400,
+                    f"json: cannot unmarshal into Go struct field {where}.{field} of type {names[kind]}",
+                )
+
+
+def check_create(body: dict[str, Any]) -> dict[str, Any]:
+    """Return a create request whose fields have the types they must have. Raises HttpError."""
+    check_types(
+        body, {str: STRINGS, list: LISTS, dict: MAPS, bool: FLAGS}, "ContainerConfigWrapper"
+    )
+    for field in ("Cmd", "Entrypoint"):
+        value = body.get(field)
+        if isinstance(value, str):
+            body[field] = [value]
+        elif value is not None and not (
+            isinstance(value, list) and all(isinstance(word, str) for word in value)
+        ):
+            raise HttpError(
+                400, f"json: cannot unmarshal into Go struct field {field} of type []string"
+            )
+    check_types(body.get("HostConfig") or {}, {list: HOST_LISTS, int: HOST_NUMBERS}, "HostConfig")
+    if not body.get("Image"):
+        raise HttpError(400, "no image specified: field Image is empty")
+    return body
+
+
+def create(call: Call) -> None:
+    """POST /containers/create."""
+    body = check_create(call.request.json())
+    container = call.engine.create(body, call.request.query.get("name", ""))
+    call.reply.send_json(
+        201, {"Id": container.id, "Warnings": container.record.get("Warnings", [])}
+    )
+
+
+def start(call: Call) -> None:
+    """POST /containers/{id}/start."""
+    call.engine.containers.start(call.holes["id"])
+    call.reply.empty(204)
+
+
+def stop(call: Call) -> None:
+    """POST /containers/{id}/stop."""
+    call.engine.containers.stop(call.holes["id"], call.request.number("t"))
+    call.reply.empty(204)
+
+
+def restart(call: Call) -> None:
+    """POST /containers/{id}/restart."""
+    call.engine.containers.restart(call.holes["id"], call.request.number("t"))
+    call.reply.empty(204)
+
+
+def kill(call: Call) -> None:
+    """POST /containers/{id}/kill."""
+    call.engine.containers.kill(call.holes["id"], call.request.query.get("signal", ""))
+    call.reply.empty(204)
+
+
+def pause(call: Call) -> None:
+    """POST /containers/{id}/pause."""
+    call.engine.containers.pause(call.holes["id"])
+    call.reply.empty(204)
+
+
+def unpause(call: Call) -> None:
+    """POST /containers/{id}/unpause."""
+    call.engine.containers.unpause(call.holes["id"])
+    call.reply.empty(204)
+
+
+def rename(call: Call) -> None:
+    """POST /containers/{id}/rename."""
+    call.engine.containers.rename(call.holes["id"], call.request.query.get("name", ""))
+    call.reply.empty(204)
+
+
+def remove(call: Call) -> None:
+    """DELETE /containers/{id}."""
+    call.engine.containers.remove(call.holes["id"], call.request.flag("force"))
+    call.reply.empty(204)
+
+
+# %% notebooks/18_http_api.ipynb#container-views
+def listing(call: Call) -> None:
+    """GET /containers/json."""
+    request, containers = call.request, call.engine.containers
+    shown = list_containers(
+        containers,
+        request.filters(),
+        request.flag("all"),
+        request.number("limit") or 0,
+        call.engine.image_ids,
+    )
+    call.reply.send_json(200, [summary(container) for container in shown])
+
+
+def show(call: Call) -> None:
+    """GET /containers/{id}/json."""
+    container = found(call)
+    execs = call.engine.execs.running_in(container)
+    call.reply.send_json(200, inspect(call.engine.containers, container, execs))
+
+
+# %% notebooks/18_http_api.ipynb#container-routes
+CONTAINER = "Container"
+CONTAINER_ROUTES = (
+    Route("POST", "/containers/create", create, CONTAINER),
+    Route("GET", "/containers/json", listing, CONTAINER),
+    Route("GET", "/containers/{id}/json", show, CONTAINER),
+    Route("POST", "/containers/{id}/start", start, CONTAINER),
+    Route("POST", "/containers/{id}/stop", stop, CONTAINER),
+    Route("POST", "/containers/{id}/restart", restart, CONTAINER),
+    Route("POST", "/containers/{id}/kill", kill, CONTAINER),
+    Route("POST", "/containers/{id}/pause", pause, CONTAINER),
+    Route("POST", "/containers/{id}/unpause", unpause, CONTAINER),
+    Route("POST", "/containers/{id}/rename", rename, CONTAINER),
+    Route("DELETE", "/containers/{id}", remove, CONTAINER),
+)

@@ -1,0 +1,225 @@
+# Exported from notebooks/18b_streams.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/18b_streams.ipynb#daemon-module
+"""`mini_docker daemon`: the engine and its server in one process, until a signal ends it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import sys
+import threading
+from collections import namedtuple
+
+from mini_docker.engine.store import DEFAULT_ROOT
+from mini_docker.engine.zygote import start_zygote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NamedTuple
+
+    from mini_docker.api.server import Server
+
+    class Options(NamedTuple):
+        """What the command line of the daemon says."""
+
+        hosts: tuple[str, ...]
+        data_root: str
+        pidfile: str
+        tls: tuple[str, str, str] | None  # authority, certificate, key
+
+else:
+    Options = namedtuple("Options", ("hosts", "data_root", "pidfile", "tls"))
+
+
+# %% notebooks/18b_streams.ipynb#options
+DEFAULT_HOST = "unix:///run/mini_docker.sock"
+USAGE = f"""
+Usage:  mini_docker daemon [OPTIONS]
+
+Run the engine and its HTTP API in the foreground. SIGTERM ends it; its containers run on.
+
+Options:
+  -H, --host list        Where to listen: unix://PATH, tcp://ADDRESS:PORT (with --tlsverify), fd://
+                         (default {DEFAULT_HOST})
+      --data-root path   Where images and containers are kept (default {DEFAULT_ROOT})
+  -p, --pidfile path     Write the process's number to a file
+      --tlsverify        Let in only clients with a certificate of the same authority
+      --tlscacert path   The authority's certificate
+      --tlscert path     The daemon's certificate
+      --tlskey path      The daemon's key
+      --help             Print usage
+"""
+
+
+class Wrong(Exception):
+    """An option that makes no sense; the text names it and the remedy."""
+
+
+def parse(words: Sequence[str]) -> Options | None:
+    """Return what the words of the command line ask for, None for help. Raises Wrong."""
+    values: dict[str, list[str]] = {}
+    names = {"-H": "--host", "-p": "--pidfile"}
+    rest = list(words)
+    while rest:
+        word, equals, value = rest.pop(0).partition("=")
+        name = names.get(word, word)
+        if name == "--help":
+            return None
+        if name == "--tlsverify":
+            values["--tls"] = []
+            continue
+        if name not in (
+            "--host",
+            "--data-root",
+            "--pidfile",
+            "--tlscacert",
+            "--tlscert",
+            "--tlskey",
+        ):
+            raise Wrong(f"unknown option {word}; remedy: mini_docker daemon --help")
+        if not equals and not rest:
+            raise Wrong(f"{word} needs a value")
+        values.setdefault(name, []).append(value if equals else rest.pop(0))
+    hosts = tuple(values.get("--host", (DEFAULT_HOST,)))
+    files = [values.get(name, [""])[-1] for name in ("--tlscacert", "--tlscert", "--tlskey")]
+    if "--tls" in values and not all(files):
+        raise Wrong("--tlsverify needs --tlscacert, --tlscert and --tlskey")
+    if any(host.startswith("tcp://") for host in hosts) and "--tls" not in values:
+        raise Wrong(
+            "whoever reaches a tcp:// address would be root here; remedy: --tlsverify with certificates"
+        )
+    tls = (files[0], files[1], files[2]) if "--tls" in values else None
+    root, pidfile = (values.get(name, [""])[-1] for name in ("--data-root", "--pidfile"))
+    return Options(hosts, root or os.environ.get("MINI_DOCKER_ROOT") or DEFAULT_ROOT, pidfile, tls)
+
+
+# %% notebooks/18b_streams.ipynb#run-daemon
+def main(words: Sequence[str]) -> int:
+    """Run the daemon until SIGTERM or SIGINT; return the exit status."""
+    try:
+        options = parse(words)
+        if options is None:
+            print(USAGE.strip())
+            return 0
+        if os.geteuid() != 0:
+            raise Wrong("the daemon needs root; remedy: sudo mini_docker daemon")
+        return run(options)
+    except Wrong as error:
+        print(f"mini_docker daemon: {error}", file=sys.stderr)
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        print(f"mini_docker daemon: {error.strerror or error}{where}", file=sys.stderr)
+    return 1
+
+
+def run(options: Options) -> int:
+    """Lock the data root, fork the zygote, listen, and wait for the end. Raises OSError, Wrong."""
+    os.umask(0o022)
+    os.makedirs(options.data_root, exist_ok=True)
+    lock_fd = lock(options.data_root)
+    ends = ends_by_signal()
+    zygote = start_zygote()  # before the first thread, see chapter 14d
+    try:
+        from mini_docker.api.server import Server, log
+        from mini_docker.api.table import TABLE
+    except ModuleNotFoundError as error:
+        zygote.close()
+        raise Wrong(f"{error}; remedy: apt-get install python3-{error.name}") from None
+    from mini_docker.engine.engine import Engine
+
+    engine = Engine(options.data_root, zygote)
+    engine.containers.resume()
+    server = Server(engine, TABLE)
+    paths = open_listeners(server, options)
+    if options.pidfile:
+        with open(options.pidfile, "w") as file:
+            file.write(f"{os.getpid()}\n")
+    log(f"ready: {', '.join(options.hosts)}, data root {options.data_root}")
+    notify_ready()
+    ends.wait()
+    engine.stopping = True
+    server.close()
+    for path in [*paths, *([options.pidfile] if options.pidfile else [])]:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+    zygote.close()
+    os.close(lock_fd)
+    log("ended; containers run on")
+    sys.stderr.flush()
+    os._exit(0)  # threads that wait for clients must not keep it
+
+
+def lock(data_root: str) -> int:
+    """Return a descriptor that holds the data root. Raises Wrong where another daemon does."""
+    fd = os.open(f"{data_root}/daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Wrong(f"another daemon serves the data root {data_root}") from None
+    return fd
+
+
+class ends_by_signal:  # noqa: N801 (reads as what it is)
+    """Waits for SIGTERM or SIGINT in a way that works beside threads."""
+
+    def __init__(self) -> None:
+        """Catch the two."""
+        self.event = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.event.set())
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def wait(self) -> None:
+        """Return after the signal."""
+        while not self.event.wait(3600):
+            pass
+
+
+# %% notebooks/18b_streams.ipynb#listeners
+FIRST_PASSED_FD = 3  # sd_listen_fds(3)
+
+
+def open_listeners(server: Server, options: Options) -> list[str]:
+    """Listen where the options say; return the paths to remove at the end. Raises OSError, Wrong."""
+    from mini_docker.api.server import tcp_listener, tls_context, unix_listener
+
+    paths = []
+    for host in options.hosts:
+        scheme, _, rest = host.partition("://")
+        if scheme == "unix" and rest.startswith("/"):
+            server.listen(unix_listener(rest))
+            paths.append(rest)
+        elif scheme == "tcp" and options.tls:
+            address, _, port = rest.rpartition(":")
+            if not port.isdigit():
+                raise Wrong(f"{host}: a port is missing, as in tcp://127.0.0.1:2376")
+            context = tls_context(*options.tls)
+            server.listen(tcp_listener(address.strip("[]") or "0.0.0.0", int(port)), context)
+        elif scheme == "fd":
+            for listener in passed_listeners():
+                server.listen(listener)
+        else:
+            raise Wrong(f"{host} is no unix://PATH, tcp://ADDRESS:PORT or fd://")
+    return paths
+
+
+def passed_listeners() -> list[socket.socket]:
+    """Return the sockets that systemd has opened for us, sd_listen_fds(3). Raises Wrong for none."""
+    count = int(os.environ.get("LISTEN_FDS", "0"))
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or not count:
+        raise Wrong("fd:// is for systemd's socket activation, and no socket was passed")
+    return [socket.socket(fileno=FIRST_PASSED_FD + number) for number in range(count)]
+
+
+def notify_ready() -> None:
+    """Tell systemd, if it asked for it, that the daemon answers now, sd_notify(3)."""
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if path:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notes:
+            notes.sendto(b"READY=1", path.replace("@", "\0", 1))

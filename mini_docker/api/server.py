@@ -1,0 +1,223 @@
+# Exported from notebooks/18_http_api.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/18_http_api.ipynb#server-module
+"""The server: sockets to listen at, a thread for each connection, an answer for every error."""
+
+from __future__ import annotations
+
+import grp
+import os
+import socket
+import ssl
+import sys
+import threading
+
+import h11
+
+from mini_docker import __version__
+from mini_docker.api.http import Connection, Gone, HttpError, Request
+from mini_docker.api.routes import NEWEST, Call, Table, split_version, text
+from mini_docker.engine.containers import EngineError, NotModified, StartFailed
+from mini_docker.engine.document import InvalidRequest
+from mini_docker.engine.execs import NoSuchExec
+from mini_docker.engine.store import Conflict, NoSuchContainer
+from mini_docker.images.layout import ImageError, NoSuchImage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from mini_docker.engine.engine import Engine
+
+
+# %% notebooks/18_http_api.ipynb#errors
+COMMON = [
+    ("Api-Version", text(NEWEST)),
+    ("Docker-Experimental", "false"),
+    ("Ostype", "linux"),
+    ("Server", f"Docker/{__version__} (linux)"),
+]
+STATUS: list[tuple[type[Exception], int]] = [
+    (NotModified, 304),
+    (NoSuchContainer, 404),
+    (NoSuchExec, 404),
+    (NoSuchImage, 404),
+    (Conflict, 409),
+    (InvalidRequest, 400),
+    (EngineError, 500),
+    (ImageError, 500),
+    (OSError, 500),
+]
+
+
+def status_of(error: Exception) -> int:
+    """Return the HTTP status of an engine's error: the one place that knows both."""
+    if isinstance(error, HttpError):
+        return error.status
+    if isinstance(error, StartFailed):
+        return 400 if error.about_command else 500
+    return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
+
+
+def log(words: str) -> None:
+    """Write one line to standard error."""
+    print(words.replace("\n", " "), file=sys.stderr, flush=True)
+
+
+# %% notebooks/18_http_api.ipynb#serve
+class Server:
+    """Answers requests with an engine and a table of routes."""
+
+    def __init__(self, engine: Engine, table: Table) -> None:
+        """Listen nowhere yet."""
+        self.engine, self.table = engine, table
+        self.listeners: list[socket.socket] = []
+
+    def listen(self, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+        """Accept connections on a listening socket, in a thread."""
+        self.listeners.append(listener)
+        threading.Thread(
+            target=self._accept, args=(listener, tls), name="accept", daemon=True
+        ).start()
+
+    def _accept(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
+        while True:
+            try:
+                stream = listener.accept()[0]
+            except OSError:
+                return  # closed: the daemon ends
+            try:
+                threading.Thread(target=self._connection, args=(stream, tls), daemon=True).start()
+            except RuntimeError as error:  # no more threads
+                log(f"a connection was refused: {error}")
+                stream.close()
+
+    def _connection(self, stream: socket.socket, tls: ssl.SSLContext | None) -> None:
+        """Serve one connection to its end. Whatever it brings, the daemon lives."""
+        connection = Connection(stream, COMMON)
+        try:
+            if tls is not None:
+                stream.settimeout(10)
+                connection.stream = stream = tls.wrap_socket(stream, server_side=True)
+            while not connection.hijacked and (request := connection.next_request()):
+                self.answer(connection, request)
+        except (Gone, ssl.SSLError, OSError):
+            pass
+        except h11.ProtocolError as error:
+            self._refuse(connection, error)
+        finally:
+            if not connection.hijacked:
+                stream.close()
+
+    def _refuse(self, connection: Connection, error: h11.ProtocolError) -> None:
+        """Answer what is no HTTP, if there is still a way to."""
+        log(f"a request was no HTTP: {error}")
+        status = getattr(error, "error_status_hint", 400)
+        try:
+            if not connection.answered:
+                connection.send_json(status, {"message": str(error)})
+                drain(connection.stream)
+        except (Gone, h11.ProtocolError, OSError):
+            pass
+
+    def answer(self, connection: Connection, request: Request) -> None:
+        """Find the route and call it; every exception becomes an answer, and a line in the log."""
+        try:
+            request.version, request.path = split_version(request.path)
+            route, holes = self.table.find(request.method, request.path)
+            route.handler(Call(self.engine, request, connection, holes))
+        except (Gone, h11.ProtocolError):
+            raise
+        except Exception as error:
+            if status_of(error) >= 500:
+                log(f"{request.method} {request.path}: {type(error).__name__}: {error}")
+            if connection.hijacked:
+                connection.stream.close()
+            elif connection.answered:
+                raise Gone(str(error)) from None
+            else:
+                send_error(connection, error, request.method == "HEAD")
+
+    def close(self) -> None:
+        """Stop listening."""
+        for listener in self.listeners:
+            listener.close()
+
+
+def drain(stream: socket.socket) -> None:
+    """Read on for a moment: a close with unread data would take the answer away from the client."""
+    stream.shutdown(socket.SHUT_WR)
+    stream.settimeout(0.5)
+    for _ in range(64):
+        if not stream.recv(1 << 16):
+            break
+
+
+def send_error(connection: Connection, error: Exception, head_only: bool = False) -> None:
+    """Answer with Docker's error body: {"message": ...}, or plain text for a client that is too old."""
+    status = status_of(error)
+    if status == 304 or head_only:
+        connection.empty(status)
+    elif isinstance(error, HttpError) and error.plain:
+        connection.send_bytes(status, "text/plain; charset=utf-8", f"{error}\n".encode())
+    else:
+        words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        connection.send_json(status, {"message": words or type(error).__name__})
+
+
+# %% notebooks/18_http_api.ipynb#sockets
+GROUPS = ("mini_docker", "docker")
+
+
+def unix_listener(path: str) -> socket.socket:
+    """Return a socket that listens at `path`, for root and the group (if there is one) alone.
+
+    Raises OSError(EADDRINUSE) where somebody answers there; what a dead daemon left is replaced.
+    """
+    listener = socket.socket(socket.AF_UNIX)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            pass
+        else:
+            raise OSError(98, f"a daemon is already listening at {path}")
+    if os.path.exists(path):
+        os.unlink(path)
+    mask = os.umask(0o117)
+    try:
+        listener.bind(path)
+    finally:
+        os.umask(mask)
+    os.chown(path, 0, group_id())
+    listener.listen(512)
+    return listener
+
+
+def group_id() -> int:
+    """Return the group that may use the socket: mini_docker or docker, or root's where neither exists."""
+    for name in GROUPS:
+        try:
+            return grp.getgrnam(name).gr_gid
+        except KeyError:
+            continue
+    return 0
+
+
+def tcp_listener(host: str, port: int) -> socket.socket:
+    """Return a socket that listens at an address. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    listener.listen(512)
+    return listener
+
+
+def tls_context(authority: str, certificate: str, key: str) -> ssl.SSLContext:
+    """Return what lets in only clients with a certificate of the same authority. Raises OSError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certificate, key)
+    context.load_verify_locations(authority)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context

@@ -1,0 +1,202 @@
+# Exported from notebooks/18_http_api.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/18_http_api.ipynb#system-module
+"""The routes about the engine itself: who are you, how much do you hold, what happens."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from mini_docker import __version__
+from mini_docker.api.http import HttpError
+from mini_docker.api.routes import NEWEST, OLDEST, Route, text
+from mini_docker.api.streams import moment_of
+from mini_docker.cgroups.tree import hierarchies
+from mini_docker.engine.logs import SECOND, moment
+from mini_docker.engine.views import matches_labels
+from mini_docker.images.layout import ARCHITECTURE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from mini_docker.api.routes import Call
+
+
+# %% notebooks/18_http_api.ipynb#ping
+NO_CACHE = [("Cache-Control", "no-cache, no-store, must-revalidate"), ("Pragma", "no-cache")]
+PLAIN = "text/plain; charset=utf-8"
+
+
+def ping(call: Call) -> None:
+    """GET /_ping."""
+    call.reply.send_bytes(200, PLAIN, b"OK", NO_CACHE)
+
+
+def ping_head(call: Call) -> None:
+    """HEAD /_ping: the first request of every docker command."""
+    call.reply.empty(200, [("Content-Type", PLAIN), *NO_CACHE])
+
+
+def version(call: Call) -> None:
+    """GET /version."""
+    machine = os.uname()
+    about = {
+        "Version": __version__,
+        "ApiVersion": text(NEWEST),
+        "MinAPIVersion": text(OLDEST),
+        "GitCommit": "",
+        "GoVersion": "",
+        "Os": "linux",
+        "Arch": ARCHITECTURE.get(machine.machine, machine.machine),
+        "KernelVersion": machine.release,
+        "BuildTime": "",
+    }
+    details = {key: about[key] for key in ("ApiVersion", "Arch", "KernelVersion", "Os")}
+    engine = {
+        "Name": "Engine",
+        "Version": __version__,
+        "Details": {**details, "MinAPIVersion": about["MinAPIVersion"], "Experimental": "false"},
+    }
+    call.reply.send_json(
+        200, {"Platform": {"Name": "mini_docker"}, "Components": [engine], **about}
+    )
+
+
+# %% notebooks/18_http_api.ipynb#info
+ABLE = (
+    "MemoryLimit", "SwapLimit", "CpuCfsPeriod", "CpuCfsQuota", "CPUShares", "CPUSet", "PidsLimit",
+    "IPv4Forwarding", "LiveRestoreEnabled",
+)  # fmt: skip
+CONSTANT: dict[str, Any] = {
+    "Driver": "overlay",
+    "DriverStatus": [],
+    "Plugins": {"Volume": ["local"], "Network": ["bridge", "host", "null"], "Log": ["json-file"]},
+    "LoggingDriver": "json-file",
+    "CgroupDriver": "cgroupfs",
+    "NEventsListener": 0,
+    "OSType": "linux",
+    "IndexServerAddress": "https://index.docker.io/v1/",
+    "RegistryConfig": {
+        "InsecureRegistryCIDRs": ["127.0.0.0/8"],
+        "IndexConfigs": {},
+        "Mirrors": [],
+    },
+    "Labels": [],
+    "ExperimentalBuild": False,
+    "ServerVersion": __version__,
+    "Runtimes": {"mini_runc": {"path": "mini_runc"}},
+    "DefaultRuntime": "mini_runc",
+    "Swarm": {"NodeID": "", "LocalNodeState": "inactive", "ControlAvailable": False, "Error": ""},
+    "InitBinary": "docker-init",
+    "SecurityOptions": ["name=seccomp,profile=default"],
+    "Warnings": None,
+    "HttpProxy": "",
+    "HttpsProxy": "",
+    "NoProxy": "",
+    "OomKillDisable": False,
+    "Debug": False,
+}
+
+
+def info(call: Call) -> None:
+    """GET /info."""
+    engine, machine = call.engine, os.uname()
+    states = [container.state["Status"] for container in engine.containers.all()]
+    found: dict[str, Any] = {
+        "ID": engine.identity,
+        "Containers": len(states),
+        "ContainersRunning": states.count("running"),
+        "ContainersPaused": states.count("paused"),
+        "ContainersStopped": len(states) - states.count("running") - states.count("paused"),
+        "Images": len(engine.store.layout.names()),
+        "SystemTime": moment(engine.now()),
+        "CgroupVersion": "2" if hierarchies().version == "v2" else "1",
+        "KernelVersion": machine.release,
+        "OperatingSystem": pretty_name(),
+        "Architecture": machine.machine,
+        "NCPU": os.cpu_count() or 1,
+        "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "DockerRootDir": engine.store.root,
+        "Name": machine.nodename,
+    }
+    call.reply.send_json(200, {**CONSTANT, **dict.fromkeys(ABLE, True), **found})
+
+
+def pretty_name() -> str:
+    """Return the operating system's name, os-release(5)."""
+    try:
+        with open("/etc/os-release") as file:
+            for line in file:
+                if line.startswith("PRETTY_NAME="):
+                    return line.partition("=")[2].strip().strip('"')
+    except OSError:
+        pass
+    return "Linux"
+
+
+# %% notebooks/18_http_api.ipynb#events
+EVENT_FILTERS = frozenset(
+    "config container daemon event image label network node plugin scope secret service type volume".split()
+)
+
+
+def events(call: Call) -> None:
+    """GET /events: the past from `since` on, then what happens, until `until` or for ever."""
+    request = call.request
+    filters = request.filters()
+    for name in filters:
+        if name not in EVENT_FILTERS:
+            raise HttpError(400, f"Invalid filter '{name}'")
+    since, until = (moment_of(request.query.get(name, "")) or None for name in ("since", "until"))
+    if since and until and since > until:
+        raise HttpError(
+            400,
+            f"`since` time ({since // SECOND}) cannot be after `until` time ({until // SECOND})",
+        )
+    piece = call.reply.stream_out("application/json")
+    for event in call.engine.events.follow(since, until, lambda: call.engine.stopping):
+        if event is None:
+            if call.reply.gone():
+                return
+        elif event_matches(event, filters):
+            piece(json.dumps(event, separators=(",", ":")).encode() + b"\n")
+    call.reply.end()
+
+
+def event_matches(event: dict[str, Any], filters: dict[str, list[str]]) -> bool:
+    """Return whether an event passes: values of one filter are alternatives, but for labels."""
+    kind, actor = event["Type"], event["Actor"]
+    attributes = actor["Attributes"]
+    for name, values in filters.items():
+        if name == "type":
+            passes = kind in values
+        elif name == "event":
+            passes = event["Action"].partition(":")[0] in values or event["Action"] in values
+        elif name == "label":
+            passes = matches_labels(attributes, values)
+        elif name == "scope":
+            passes = event["scope"] in values
+        elif name == "image":
+            names = {attributes.get("image", ""), attributes.get("name", "")} | {actor["ID"]}
+            passes = any(value in names or f"{value}:latest" in names for value in values)
+        else:
+            own = kind == name and any(
+                actor["ID"].startswith(value) or attributes.get("name") == value for value in values
+            )
+            passes = own or any(attributes.get(name) == value for value in values if value)
+        if not passes:
+            return False
+    return True
+
+
+# %% notebooks/18_http_api.ipynb#system-routes
+SYSTEM = "System"
+SYSTEM_ROUTES = (
+    Route("GET", "/_ping", ping, SYSTEM),
+    Route("HEAD", "/_ping", ping_head, SYSTEM),
+    Route("GET", "/version", version, SYSTEM),
+    Route("GET", "/info", info, SYSTEM),
+    Route("GET", "/events", events, SYSTEM),
+)

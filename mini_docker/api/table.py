@@ -1,0 +1,15 @@
+# Exported from notebooks/18b_streams.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/18b_streams.ipynb#table-module
+"""All routes."""
+
+from __future__ import annotations
+
+from mini_docker.api.containers import CONTAINER_ROUTES
+from mini_docker.api.execs import EXEC_ROUTES
+from mini_docker.api.routes import Table
+from mini_docker.api.streams import STREAM_ROUTES
+from mini_docker.api.system import SYSTEM_ROUTES
+
+# %% notebooks/18b_streams.ipynb#table
+TABLE = Table([*SYSTEM_ROUTES, *CONTAINER_ROUTES, *STREAM_ROUTES, *EXEC_ROUTES])

@@ -1,0 +1,269 @@
+# Exported from notebooks/14f_states.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/14f_states.ipynb#execs-module
+"""Exec: more processes in a container that runs, each with a shim of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+
+from mini_docker.engine.containers import Container, StartFailed, ask_shim, first_word
+from mini_docker.engine.document import InvalidRequest
+from mini_docker.engine.launch import cgroup_of, look_up_user
+from mini_docker.engine.shim import CHUNK, STDOUT, frame
+from mini_docker.engine.store import Conflict, replace_file
+from mini_docker.security.capabilities import NAMES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from typing import Any
+
+    from mini_docker.engine.containers import Containers
+
+
+# %% notebooks/14f_states.ipynb#execs
+class NoSuchExec(Exception):
+    """No exec of that id."""
+
+
+class Exec:
+    """A process that was added to a container, or is going to be."""
+
+    def __init__(self, container: Container, request: dict[str, Any]) -> None:
+        """Take a request, the body of Docker's POST /containers/ID/exec."""
+        self.id = os.urandom(32).hex()
+        self.container = container
+        self.request = request
+        self.running = self.started = False
+        self.exit_code: int | None = None
+        self.pid = 0
+        self.changed = threading.Condition()
+
+    @property
+    def terminal(self) -> bool:
+        """Whether it has a terminal."""
+        return bool(self.request.get("Tty"))
+
+    @property
+    def words(self) -> str:
+        """The command, as events show it."""
+        return " ".join(self.request["Cmd"])
+
+    def view(self) -> dict[str, Any]:
+        """Return what GET /exec/ID/json answers."""
+        program, *arguments = self.request["Cmd"]
+        process: dict[str, Any] = {
+            "tty": self.terminal,
+            "entrypoint": program,
+            "arguments": arguments,
+            "privileged": bool(self.request.get("Privileged")),
+        }
+        if self.request.get("User"):
+            process["user"] = self.request["User"]
+        return {
+            "ID": self.id,
+            "Running": self.running,
+            "ExitCode": self.exit_code,
+            "ProcessConfig": process,
+            "OpenStdin": bool(self.request.get("AttachStdin")),
+            "OpenStderr": bool(self.request.get("AttachStderr")),
+            "OpenStdout": bool(self.request.get("AttachStdout")),
+            "CanRemove": False,
+            "ContainerID": self.container.id,
+            "DetachKeys": self.request.get("DetachKeys") or "",
+            "Pid": self.pid,
+        }
+
+
+class Execs:
+    """All execs of the containers; they are forgotten with their container, or with the daemon."""
+
+    def __init__(self, containers: Containers) -> None:
+        """Begin with none."""
+        self.containers = containers
+        self.by_id: dict[str, Exec] = {}
+
+    def create(self, container: Container, request: dict[str, Any]) -> Exec:
+        """Note a process that is going to be started. Raises Conflict, InvalidRequest."""
+        words = request.get("Cmd") or []
+        if not words or not isinstance(words, list) or not all(isinstance(w, str) for w in words):
+            raise InvalidRequest("No exec command specified")
+        container.require_alive()
+        if container.state["Status"] == "paused":
+            raise Conflict(
+                f"Container {container.name} is paused, unpause the container before exec"
+            )
+        new = Exec(container, request)
+        self.forget()
+        self.by_id[new.id] = new
+        self.containers.tell(container, f"exec_create: {new.words}", execID=new.id)
+        return new
+
+    def forget(self) -> None:
+        """Forget the execs of containers that are gone."""
+        gone = [found.id for found in list(self.by_id.values()) if found.container.removed]
+        for exec_id in gone:
+            self.by_id.pop(exec_id, None)
+
+    def find(self, exec_id: str) -> Exec:
+        """Return an exec. Raises NoSuchExec."""
+        if exec_id not in self.by_id:
+            raise NoSuchExec(f"No such exec instance: {exec_id}")
+        one = self.by_id[exec_id]
+        directory = self.containers.store.directory(one.container.id)
+        if one.running and os.path.exists(f"{directory}/exec-{one.id}.exit"):
+            with one.changed:  # its stream has ended already: whoever asks now wants to know how
+                one.changed.wait_for(lambda: not one.running, 2)
+        return one
+
+    def running_in(self, container: Container) -> list[str]:
+        """Return the ids of the execs that run in a container."""
+        found = list(self.by_id.values())
+        return sorted(one.id for one in found if one.container is container and one.running)
+
+    # --- starting
+
+    def check_start(self, one: Exec) -> None:
+        """Raise Conflict where an exec cannot be started: it was before, or its container stands still."""
+        if one.started:
+            raise Conflict(f"Error: Exec command {one.id} has already run")
+        if not one.container.alive:
+            raise Conflict(f"Container {one.container.id} is not running")
+        if one.container.state["Status"] == "paused":
+            raise Conflict(
+                f"Container {one.container.name} is paused, unpause the container before exec"
+            )
+
+    def start(
+        self, one: Exec, connection: socket.socket | None, wanted: dict[str, Any], size: list[int]
+    ) -> None:
+        """Start an exec, with a client attached from its first moment. Raises Conflict, StartFailed.
+
+        The connection stays the caller's: the shim has a descriptor of its own.
+        """
+        self.check_start(one)
+        one.started = True
+        self.containers.tell(one.container, f"exec_start: {one.words}", execID=one.id)
+        try:
+            lifeline = self._start_shim(one, connection, wanted, size)
+            one.pid = first_word(lifeline, "exec failed")["pid"]
+        except (StartFailed, OSError, ValueError) as error:
+            self._remove_files(one)
+            one.exit_code = 126
+            if isinstance(error, StartFailed):
+                raise
+            raise StartFailed(f"OCI runtime exec failed: {error}: unknown", False, 126) from None
+        one.running = True
+        self.containers.watch.add(lifeline, lambda: self._ended(one))
+
+    def _start_shim(
+        self, one: Exec, connection: socket.socket | None, wanted: dict[str, Any], size: list[int]
+    ) -> socket.socket:
+        directory = self.containers.store.directory(one.container.id)
+        with open(f"{directory}/config.json", "rb") as file:
+            spec = json.loads(file.read())
+        with open(f"{directory}/order.json", "rb") as file:
+            directories = json.loads(file.read())["directories"]
+        process = self._process(one, spec["process"])
+        replace_file(f"{directory}/exec-{one.id}.json", json.dumps(process).encode())
+        order = {
+            "spec": "config.json",
+            "process": f"exec-{one.id}.json",
+            "enter": one.container.state["Pid"],
+            "socket": f"exec-{one.id}.sock",
+            "exit": f"exec-{one.id}.exit",
+            "pid": f"exec-{one.id}.pid",
+            "terminal": one.terminal,
+            "stdin": bool(one.request.get("AttachStdin")),
+            "once": True,
+            "size": size,
+            "directories": directories,
+            "clients": [wanted] if connection else [],
+        }
+        path = f"{directory}/exec-{one.id}.order"
+        replace_file(path, json.dumps(order).encode())
+        cgroup = cgroup_of(one.container.id)
+        cgroup.directories = directories
+        cgroup_fd = cgroup.open_unified()
+        fds = [("client", connection.fileno())] if connection else []
+        try:
+            fds += [("cgroup", cgroup_fd)] if cgroup_fd is not None else []
+            return self.containers.zygote.fork_shim(path, fds)
+        finally:
+            if cgroup_fd is not None:
+                os.close(cgroup_fd)
+
+    def _process(self, one: Exec, first: dict[str, Any]) -> dict[str, Any]:
+        """Return the OCI process object: the container's own, with what the request changes."""
+        request = one.request
+        process = {
+            **first,
+            "terminal": one.terminal,
+            "args": request["Cmd"],
+            "env": [*first["env"], *(entry for entry in request.get("Env") or () if "=" in entry)],
+            "cwd": request.get("WorkingDir") or first["cwd"],
+        }
+        if one.terminal and not any(entry.startswith("TERM=") for entry in process["env"]):
+            process["env"].append("TERM=xterm")
+        if request.get("User"):
+            root_fd = os.open(f"/proc/{one.container.state['Pid']}/root", os.O_PATH | os.O_CLOEXEC)
+            try:
+                user = look_up_user(root_fd, request["User"])
+            finally:
+                os.close(root_fd)
+            groups = list(user.additional_gids)
+            process["user"] = {"uid": user.uid, "gid": user.gid, "additionalGids": groups}
+        if request.get("Privileged"):
+            process["capabilities"] = dict.fromkeys(
+                ("bounding", "effective", "permitted"), list(NAMES)
+            )
+            process.pop("apparmorProfile", None)
+        elif request.get("User"):
+            bounding = first["capabilities"]["bounding"]
+            held = bounding if process["user"]["uid"] == 0 else []
+            process["capabilities"] = {"bounding": bounding, "effective": held, "permitted": held}
+        return process
+
+    def _ended(self, one: Exec) -> None:
+        """Note the end of an exec."""
+        directory = self.containers.store.directory(one.container.id)
+        try:
+            with open(f"{directory}/exec-{one.id}.exit", "rb") as file:
+                code = json.loads(file.read())["ExitCode"]
+        except (OSError, ValueError, KeyError):
+            code = 137
+        self._remove_files(one)
+        with one.changed:
+            one.running, one.exit_code = False, code
+            one.changed.notify_all()
+        self.containers.tell(one.container, "exec_die", execID=one.id, exitCode=str(code))
+
+    def _remove_files(self, one: Exec) -> None:
+        directory = self.containers.store.directory(one.container.id)
+        for ending in ("json", "order", "exit", "pid", "sock"):
+            try:
+                os.unlink(f"{directory}/exec-{one.id}.{ending}")
+            except FileNotFoundError:
+                pass
+
+    def resize(self, one: Exec, rows: int, columns: int) -> None:
+        """Set the size of a running exec's terminal. Raises Conflict."""
+        if not one.running:
+            raise Conflict(f"Exec {one.id} is not running")
+        directory = self.containers.store.directory(one.container.id)
+        request = {"ask": "resize", "rows": rows, "columns": columns}
+        try:
+            ask_shim(directory, f"exec-{one.id}.sock", request).close()
+        except OSError:
+            raise Conflict(f"Exec {one.id} is not running") from None
+
+    def attach_error(self, one: Exec, connection: socket.socket, error: Exception) -> None:
+        """Tell a client in its stream, as Docker does, why there is none."""
+        data = f"{error}\r\n".encode()
+        try:
+            connection.sendall(data if one.terminal else frame(STDOUT, data[:CHUNK]))
+        except OSError:
+            pass

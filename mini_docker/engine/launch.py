@@ -1,0 +1,259 @@
+# Exported from notebooks/14_containers.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/14_containers.ipynb#launch-module
+"""All that is done outside before a container's first process is cloned, in one order for everybody."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import zlib
+from collections import namedtuple
+
+from mini_docker.cgroups.tree import Cgroup, hierarchies
+from mini_docker.engine.document import command, document
+from mini_docker.engine.store import DEFAULT_ROOT, Store
+from mini_docker.images.layout import full_name
+from mini_docker.linux.mount import RESOLVE_IN_ROOT, openat2
+from mini_docker.linux.step import Step
+from mini_docker.namespaces.user import resolve_user
+from mini_docker.runtime.plan import Planned
+from mini_docker.storage.overlay import open_overlay, plan_overlay
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NamedTuple, TypeVar
+
+    from mini_docker.engine.bridge import BridgeNetwork
+    from mini_docker.images.layout import Image
+    from mini_docker.namespaces.user import User
+
+    T = TypeVar("T")
+
+    class Done(NamedTuple):
+        """One line of --explain: where ("outside" or "init"), what was planned by whom, nanoseconds."""
+
+        where: str
+        planned: Planned
+        nanoseconds: int
+
+    class Ready(NamedTuple):
+        """What init needs from outside: its document, and descriptors (None for what it does not use)."""
+
+        spec: dict[str, Any]
+        rootfs_fd: int
+        cgroup_fd: int | None
+        netns_fd: int | None
+
+else:
+    Done = namedtuple("Done", ("where", "planned", "nanoseconds"))
+    Ready = namedtuple("Ready", ("spec", "rootfs_fd", "cgroup_fd", "netns_fd"))
+
+
+# %% notebooks/14_containers.ipynb#helpers
+CREATED, RUNNING, EXITED = "created", "running", "exited"
+
+
+class shielded:  # noqa: N801 (reads as a statement)
+    """Hold back every signal that can be held back, for a clean-up that must not stop half way."""
+
+    def __enter__(self) -> None:
+        """Block the signals."""
+        self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+    def __exit__(self, *_: object) -> None:
+        """Let them come."""
+        signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
+
+
+def bridge_network(store: Store) -> BridgeNetwork:
+    """Return the default network of a store: another data root has another bridge, table and subnet."""
+    from mini_docker.engine.bridge import BridgeNetwork
+
+    if store.root == DEFAULT_ROOT:
+        return BridgeNetwork()
+    number = f"{zlib.crc32(store.root.encode()):08x}"
+    return BridgeNetwork(f"md-{number}", None, f"mini_docker_{number}")
+
+
+def cgroup_of(container_id: str) -> Cgroup:
+    """Return the control group of a container, whether it is there or not."""
+    return Cgroup(hierarchies(), f"/mini_docker/{container_id}")
+
+
+def clean(store: Store, container_id: str, cgroup: Cgroup) -> None:
+    """Remove what a container has outside its own directory: members, control group, network."""
+    cgroup.kill()
+    cgroup.remove()
+    if os.path.isdir(f"{store.root}/network/leases"):
+        # its cable went with its network namespace
+        bridge_network(store).release(container_id, f"{store.root}/network")
+
+
+def forget(store: Store, container_id: str, name: str | None) -> None:
+    """Remove a container's files and its name."""
+    names = f"{store.root}/names"
+    for entry in [name] if name else os.listdir(names):
+        try:
+            if os.readlink(f"{names}/{entry}") == container_id:
+                os.unlink(f"{names}/{entry}")
+        except FileNotFoundError:
+            continue
+    store.remove(container_id)
+
+
+# %% notebooks/14_containers.ipynb#record
+def new_record(request: dict[str, Any], image: Image, container_id: str) -> dict[str, Any]:
+    """Return the record of a new container, from the body of Docker's POST /containers/create.
+
+    Raises InvalidRequest. The name comes later: it must be claimed.
+    """
+    host = {"NetworkMode": "bridge", "AutoRemove": False, **(request.get("HostConfig") or {})}
+    if host["NetworkMode"] in ("", "default"):
+        host["NetworkMode"] = "bridge"
+    config = {
+        key: value
+        for key, value in request.items()
+        if key not in ("HostConfig", "NetworkingConfig", "Name")
+    }
+    config["Hostname"] = request.get("Hostname") or _hostname(host, container_id)
+    return {
+        "Id": container_id,
+        "Name": "",
+        "Image": full_name(request["Image"]),
+        "ImageConfig": image.config.get("config") or {},
+        "Layers": [diff_id.rpartition(":")[2] for diff_id in image.config["rootfs"]["diff_ids"]],
+        "Command": command(request, image.config.get("config") or {}),
+        "Created": time.time(),
+        "Config": config,
+        "HostConfig": host,
+        "State": {"Status": CREATED, "Pid": 0, "ExitCode": 0},
+    }
+
+
+def _hostname(host: dict[str, Any], container_id: str) -> str:
+    """Docker's choice: the short id, or the host's own name with the host's network."""
+    return os.uname().nodename if host["NetworkMode"] == "host" else container_id[:12]
+
+
+def unpack_layers(store: Store, image: Image) -> None:
+    """Have each layer of an image as a directory; those that are there already cost nothing.
+
+    Raises ImageError, OSError.
+    """
+    for layer, diff_id in zip(image.layers, image.config["rootfs"]["diff_ids"], strict=True):
+        if not os.path.isdir(f"{store.root}/layers/{diff_id.rpartition(':')[2]}"):
+            from mini_docker.images.unpack import unpack_layer
+
+            unpack_layer(store.layout, layer, diff_id, f"{store.root}/layers")
+
+
+# %% notebooks/14_containers.ipynb#files
+def read_in(root_fd: int, path: str) -> str:
+    """Return the text of a file of the image, resolved inside its root; "" where there is none."""
+    try:
+        fd = openat2(root_fd, path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, RESOLVE_IN_ROOT)
+    except OSError:
+        return ""
+    with open(fd, errors="surrogateescape") as file:
+        return file.read(1 << 20)
+
+
+def look_up_user(root_fd: int, text: str) -> User:
+    """Return the user that `text` means in the root file system behind `root_fd`. Raises ValueError."""
+    passwd, group = (read_in(root_fd, f"etc/{name}") for name in ("passwd", "group"))
+    return resolve_user(text, passwd, group)
+
+
+def _host_file(path: str) -> str:
+    try:
+        with open(path) as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+# %% notebooks/14_containers.ipynb#launch
+class Launch:
+    """The start of one container, outside: each thing that is made is a line of `done`."""
+
+    def __init__(self, store: Store, record: dict[str, Any], everywhere: bool = False) -> None:
+        """Hold what is known; nothing is made yet.
+
+        `everywhere` wants the control group in all trees: for who measures and freezes.
+        """
+        self.store = store
+        self.record = record
+        self.directory = store.directory(record["Id"])
+        self.cgroup = cgroup_of(record["Id"])
+        self.everywhere = everywhere
+        self.done: list[Done] = []
+
+    def outside(self, connect: Callable[[Launch, dict[str, Any]], int | None]) -> Ready:
+        """Make all that init needs from outside. Raises ImageError, OSError, ValueError.
+
+        `connect(self, spec)` gives the container its network and returns the network namespace, if it
+        made one. The caller closes the descriptors.
+        """
+        rootfs_fd = self.step("stack the layers", open_overlay, self._overlay())
+        cgroup_fd: int | None = None
+        try:
+            spec = self._document(rootfs_fd)
+            limits = spec["linux"]["resources"]
+            self.step("make the control group", self.cgroup.create, limits, self.everywhere)
+            cgroup_fd = self.cgroup.open_unified()
+            netns_fd = connect(self, spec)
+            self._write_files(spec)
+        except BaseException:
+            os.close(rootfs_fd)
+            if cgroup_fd is not None:
+                os.close(cgroup_fd)
+            raise
+        return Ready(spec, rootfs_fd, cgroup_fd, netns_fd)
+
+    def step(self, name: str, call: Callable[..., T], *arguments: Any) -> T:
+        """Do one thing in the parent, and note it as a step with its time."""
+        began = time.perf_counter_ns()
+        result = call(*arguments)
+        planned = Planned(call.__module__, Step(name, call, arguments))
+        self.done.append(Done("outside", planned, time.perf_counter_ns() - began))
+        return result
+
+    def _overlay(self) -> Any:
+        layers = [f"{self.store.root}/layers/{name}" for name in self.record["Layers"]]
+        for name in ("upper", "work", "rootfs"):
+            os.makedirs(f"{self.directory}/{name}", exist_ok=True)
+        return plan_overlay(layers, self.directory, self.record["HostConfig"]["AutoRemove"])
+
+    def _document(self, rootfs_fd: int) -> dict[str, Any]:
+        """Return the OCI document; the user is looked up in the image's own /etc/passwd."""
+        image_config = self.record["ImageConfig"]
+        name = self.record["Config"].get("User") or image_config.get("User") or ""
+        user = look_up_user(rootfs_fd, name)
+        request = {**self.record["Config"], "HostConfig": self.record["HostConfig"]}
+        for bind in request["HostConfig"].get("Binds") or ():
+            source = bind.partition(":")[0]
+            if source.startswith("/") and not os.path.exists(source):
+                os.makedirs(source, exist_ok=True)  # as Docker's -v does
+        return document(request, image_config, self.record["Id"], self.directory, user)
+
+    def _write_files(self, spec: dict[str, Any]) -> None:
+        """Write the files that Docker binds over the image's: hostname, hosts, resolv.conf."""
+        from mini_docker.engine.bridge import hosts_file, resolv_conf
+
+        address = self.record.get("NetworkSettings", {}).get("IPAddress")
+        host_network = self.record["HostConfig"]["NetworkMode"] == "host"
+        texts = {
+            "hostname": spec["hostname"] + "\n",
+            "hosts": _host_file("/etc/hosts")
+            if host_network
+            else hosts_file(spec["hostname"], address),
+            "resolv.conf": _host_file("/etc/resolv.conf")
+            if host_network
+            else resolv_conf(_host_file("/etc/resolv.conf")),
+        }
+        for name, content in texts.items():
+            with open(f"{self.directory}/{name}", "w") as file:
+                file.write(content)

@@ -1,0 +1,576 @@
+# Exported from notebooks/14d_shims.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/14d_shims.ipynb#shim-module
+"""The shim: one small process for each container, which keeps its streams, its log and its exit code."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import select
+import socket
+import struct
+import time
+from collections import namedtuple
+
+from mini_docker.cgroups.tree import Cgroup, hierarchies
+from mini_docker.engine.logs import LogWriter, read_log
+from mini_docker.engine.store import replace_file
+from mini_docker.linux.process import exit_code, pidfd_send_signal, set_process_name
+from mini_docker.runtime.console import Console, receive_console, resize
+from mini_docker.runtime.enter import enter
+from mini_docker.runtime.init import StartError, start
+from mini_docker.runtime.plan import Resources, plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NamedTuple, NoReturn
+
+    from mini_docker.runtime.init import Process
+
+    class Streams(NamedTuple):
+        """The shim's ends of a process's streams; None for what it does not have.
+
+        With a terminal `stdin` and `stdout` are both its master, and `stderr` is None.
+        """
+
+        stdin: int | None
+        stdout: int | None
+        stderr: int | None
+        terminal: bool
+
+else:
+    Streams = namedtuple("Streams", ("stdin", "stdout", "stderr", "terminal"))
+
+
+# %% notebooks/14d_shims.ipynb#frames
+STDOUT, STDERR = "stdout", "stderr"
+NUMBER = {STDOUT: 1, STDERR: 2}
+CHUNK = 1 << 16
+# As in Docker a client that does not read stops the container's output once so much waits for it.
+MOST_WAITING = 1 << 20
+PATIENCE = 10.0  # seconds that a client has, after the end, to read what it was sent
+
+
+def frame(stream: str, data: bytes) -> bytes:
+    """Return `data` as Docker multiplexes it: the stream's number, three zeros, the length, the bytes."""
+    return struct.pack(">BxxxL", NUMBER[stream], len(data)) + data
+
+
+# %% notebooks/14d_shims.ipynb#loop
+class Loop:
+    """poll(2) with a function for each descriptor."""
+
+    def __init__(self) -> None:
+        """Watch nothing yet."""
+        self.poll = select.poll()
+        self.handlers: dict[int, Callable[[int], None]] = {}
+
+    def watch(self, fd: int, events: int, handler: Callable[[int], None]) -> None:
+        """Call `handler(what happened)` whenever one of `events` does; again changes the events."""
+        self.poll.register(fd, events)
+        self.handlers[fd] = handler
+
+    def forget(self, fd: int) -> None:
+        """Stop watching; one that is not watched is fine."""
+        if self.handlers.pop(fd, None):
+            self.poll.unregister(fd)
+
+    def turn(self, seconds: float | None = None) -> bool:
+        """Wait for something to happen and deal with all that has; False when nothing has."""
+        happened = self.poll.poll(None if seconds is None else seconds * 1000)
+        for fd, events in happened:
+            if fd in self.handlers:
+                self.handlers[fd](events)
+        return bool(happened)
+
+
+# %% notebooks/14d_shims.ipynb#client
+class Client:
+    """Somebody attached: bytes that wait for it, and what it types."""
+
+    def __init__(self, shim: Shim, connection: socket.socket, wanted: dict[str, Any]) -> None:
+        """Take over a connection; `wanted` says which streams, and which keys detach."""
+        self.shim = shim
+        self.connection = connection
+        connection.setblocking(False)
+        self.streams = [name for name in (STDOUT, STDERR) if wanted.get(name)]
+        self.typing = bool(wanted.get("stdin"))
+        self.keys = bytes(wanted.get("keys") or ()) if shim.streams.terminal else b""
+        self.typed = b""  # the start of the detach keys, held back
+        self.waiting = bytearray()
+        self.listening = True
+        self.rewatch()
+
+    def rewatch(self) -> None:
+        """Wait for what can be done now."""
+        reading = self.listening and not (self.typing and self.shim.typed)
+        events = select.POLLIN * reading | select.POLLOUT * bool(self.waiting)
+        self.shim.loop.watch(self.connection.fileno(), events, self._happened)
+
+    def send(self, stream: str, data: bytes) -> None:
+        """Send output of the process, framed unless there is a terminal."""
+        if stream in self.streams or self.shim.streams.terminal:
+            self.waiting += data if self.shim.streams.terminal else frame(stream, data)
+            self._flush()
+
+    def _happened(self, events: int) -> None:
+        if events & select.POLLOUT:
+            self._flush()
+        if events & select.POLLIN and self.listening:
+            self._read()
+        elif events & (select.POLLHUP | select.POLLERR | select.POLLNVAL):
+            self.close()
+
+    def _flush(self) -> None:
+        try:
+            while self.waiting:
+                del self.waiting[: self.connection.send(self.waiting[:CHUNK])]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.close()
+            return
+        self.rewatch()
+        self.shim.rewatch_outputs()
+
+    def _read(self) -> None:
+        """Take what the client typed; its end is the end of the process's input, if that was asked for."""
+        try:
+            data = self.connection.recv(CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+            return
+        if not data:
+            self.listening = False
+            if self.typing:
+                self.shim.input_ended()
+            self.rewatch()
+        elif self.typing:
+            self._type(data)
+
+    def _type(self, data: bytes) -> None:
+        """Pass on what was typed, up to the detach keys. They may come one by one."""
+        if not self.keys:
+            self.shim.type(data)
+            return
+        data = self.typed + data
+        before, found, _ = data.partition(self.keys)
+        held = 0 if found else _held_back(data, self.keys)
+        self.typed = data[len(data) - held :] if held else b""
+        self.shim.type(before[: len(before) - held])
+        if found:
+            self.close()
+
+    def close(self) -> None:
+        """Let the client go."""
+        self.shim.loop.forget(self.connection.fileno())
+        self.connection.close()
+        if self in self.shim.clients:
+            self.shim.clients.remove(self)
+        self.shim.rewatch_outputs()
+
+
+def _held_back(data: bytes, keys: bytes) -> int:
+    """Return how many bytes at the end of `data` may be the start of `keys`."""
+    return next((size for size in range(len(keys) - 1, 0, -1) if data.endswith(keys[:size])), 0)
+
+
+# %% notebooks/14d_shims.ipynb#shim
+class Shim:
+    """What a shim has in hand: the process, its streams, its log, and those who are connected."""
+
+    def __init__(self, order: dict[str, Any], process: Process, streams: Streams) -> None:
+        """Begin to look after a process that has just been started."""
+        self.order, self.process, self.streams = order, process, streams
+        self.loop = Loop()
+        self.clients: list[Client] = []
+        self.watchers: list[socket.socket] = []
+        self.typed = b""
+        self.input_open = streams.stdin is not None
+        self.ended = self.closing = False
+        self.log = _open_log(order.get("log"))
+        self.outputs = {STDOUT: streams.stdout, STDERR: streams.stderr}
+        for fd in streams[:3]:
+            if fd is not None:
+                os.set_blocking(fd, False)
+        self.loop.watch(process.pidfd, select.POLLIN, self._process_ended)
+        self.rewatch_outputs()
+
+    # --- output
+
+    def rewatch_outputs(self) -> None:
+        """Read the process's output, unless a client has too much to read already; write its input."""
+        full = any(len(client.waiting) > MOST_WAITING for client in self.clients)
+        for stream, fd in self.outputs.items():
+            if fd is None:
+                continue
+            events = 0 if full else select.POLLIN
+            if fd == self.streams.stdin and self.typed:
+                events |= select.POLLOUT
+            if events:
+                self.loop.watch(fd, events, functools.partial(self._output, stream))
+            else:
+                self.loop.forget(fd)
+
+    def _output(self, stream: str, happened: int) -> None:
+        if happened & select.POLLOUT:
+            self._write_input()
+        if happened & ~select.POLLOUT:
+            self._copy(stream)
+
+    def _copy(self, stream: str) -> bool:
+        """Copy a piece of output to the log and to all who are attached; False when there is none now."""
+        fd = self.outputs[stream]
+        assert fd is not None
+        try:
+            data = os.read(fd, CHUNK)
+        except BlockingIOError:
+            return False
+        except OSError:  # EIO: the last process has closed the terminal
+            data = b""
+        if not data:
+            self._output_ended(stream)
+            return False
+        if self.log:
+            self._keep(stream, data)
+        for client in list(self.clients):
+            client.send(stream, data)
+        return True
+
+    def _keep(self, stream: str, data: bytes) -> None:
+        """Write to the log. A full disk loses lines, not the container."""
+        try:
+            assert self.log is not None
+            self.log.write(stream, data, time.time_ns())
+        except OSError:
+            pass
+        for watcher in list(self.watchers):
+            self._wake(watcher)
+
+    def _wake(self, watcher: socket.socket) -> None:
+        """Tell a reader of the log that there is more; one that has not read the last news knows it."""
+        try:
+            watcher.send(b"+")
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._drop_watcher(watcher)
+
+    def _output_ended(self, stream: str) -> None:
+        fd = self.outputs[stream]
+        self.outputs[stream] = None
+        if fd is not None:
+            self.loop.forget(fd)
+            if fd != self.streams.stdin:
+                os.close(fd)
+
+    # --- input
+
+    def type(self, data: bytes) -> None:
+        """Write to the process's input, as much as it takes now; the rest waits."""
+        if self.input_open:
+            self.typed += data
+            self._write_input()
+
+    def _write_input(self) -> None:
+        fd = self.streams.stdin
+        assert fd is not None
+        try:
+            self.typed = self.typed[os.write(fd, self.typed) :] if self.typed else b""
+        except BlockingIOError:
+            pass
+        except OSError:  # EPIPE: it has closed its input
+            self.typed = b""
+        if not self.typed and self.closing:
+            self._close_input()
+        elif fd not in self.outputs.values():
+            events = select.POLLOUT if self.typed else 0
+            self.loop.watch(fd, events, self._input_writable)
+        else:
+            self.rewatch_outputs()
+        for client in self.clients:
+            client.rewatch()
+
+    def _input_writable(self, happened: int) -> None:
+        if happened & (select.POLLERR | select.POLLHUP) and not happened & select.POLLOUT:
+            self.typed = b""
+            self.loop.forget(self.streams.stdin or 0)
+            return
+        self._write_input()
+
+    def input_ended(self) -> None:
+        """End the process's input with its client's, if it was made for one client (StdinOnce)."""
+        if self.input_open and self.order.get("once") and not self.streams.terminal:
+            self.closing = True
+            self._write_input()
+
+    def _close_input(self) -> None:
+        if self.input_open and self.streams.stdin is not None:
+            self.input_open = False
+            self.loop.forget(self.streams.stdin)
+            os.close(self.streams.stdin)
+
+    # --- the end
+
+    def _process_ended(self, happened: int) -> None:
+        self.ended = True
+        self.loop.forget(self.process.pidfd)
+
+    def run(self, lifeline: socket.socket, claim_fd: int) -> None:
+        """Look after the process to its end; write down how it ended, and only then let go of it."""
+        while not self.ended:
+            self.loop.turn()
+        code = exit_code(os.waitpid(self.process.pid, 0)[1])
+        for stream, fd in list(self.outputs.items()):
+            while fd is not None and self._copy(stream):
+                self._make_room()
+        if self.log:
+            self._close_log()
+        write_exit(self.order["exit"], code, time.time_ns())
+        if claim_fd >= 0:
+            os.close(claim_fd)
+        for watcher in list(self.watchers):
+            self._drop_watcher(watcher)
+        self._say_goodbye()
+        lifeline.close()
+
+    def _close_log(self) -> None:
+        try:
+            assert self.log is not None
+            self.log.close(time.time_ns())
+        except OSError:
+            pass
+
+    def _make_room(self) -> None:
+        """Wait for the slowest client, so that the last output of a container is not held in memory."""
+        self._wait_for_clients(MOST_WAITING)
+
+    def _say_goodbye(self) -> None:
+        """Give the clients time to read what they were sent, then close their connections."""
+        for client in self.clients:
+            client.listening = False
+            client.rewatch()
+        self._wait_for_clients(0)
+        for client in list(self.clients):
+            client.close()
+
+    def _wait_for_clients(self, most: int) -> None:
+        """Write to the clients until none has more than `most` waiting; drop those who do not read."""
+        while slow := [client for client in self.clients if len(client.waiting) > most]:
+            if not self.loop.turn(PATIENCE):
+                for client in slow:
+                    client.close()
+
+    # --- requests
+
+    def listen(self, listener: socket.socket) -> None:
+        """Answer requests on a socket: one message, one answer."""
+        listener.setblocking(False)
+        self.loop.watch(listener.fileno(), select.POLLIN, lambda happened: self._accept(listener))
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            connection = listener.accept()[0]
+        except OSError:
+            return
+        connection.setblocking(False)
+        fd = connection.fileno()
+        self.loop.watch(fd, select.POLLIN, lambda happened: self._request(connection))
+
+    def _request(self, connection: socket.socket) -> None:
+        """Read a request and do it; a connection that asks nothing, or nonsense, is closed."""
+        self.loop.forget(connection.fileno())
+        fds: list[int] = []
+        try:
+            data, fds, _, _ = socket.recv_fds(connection, CHUNK, 1)
+            request = json.loads(data)
+            answer = getattr(self, f"ask_{request['ask']}")(connection, request, fds)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            answer = {"error": str(error)}
+            for fd in fds:
+                os.close(fd)
+        try:
+            connection.send(json.dumps(answer or {}).encode())
+        except OSError:
+            pass
+        if connection not in self.watchers:
+            connection.close()
+
+    def ask_attach(
+        self, connection: socket.socket, request: dict[str, Any], fds: list[int]
+    ) -> None:
+        """Attach the connection whose descriptor came with the request; first what the log has, if asked."""
+        client = self.attach(socket.socket(fileno=fds[0]), request)
+        if request.get("logs") and self.log:
+            for entry in read_log(self.log.path):
+                client.send(entry.stream, entry.data)
+        if not request.get("stream", True):
+            self.clients.remove(client)
+            self.leaving(client)
+
+    def leaving(self, client: Client) -> None:
+        """Write what waits, then close: for a client that wants the past alone."""
+        client.connection.setblocking(True)
+        client.connection.settimeout(PATIENCE)
+        try:
+            client.connection.sendall(client.waiting)
+        except OSError:
+            pass
+        client.waiting.clear()
+        client.close()
+
+    def attach(self, connection: socket.socket, wanted: dict[str, Any]) -> Client:
+        """Give the output from now on to a connection, and take its input."""
+        client = Client(self, connection, wanted)
+        self.clients.append(client)
+        if typed := wanted.get("typed"):  # what came with the request's head
+            self.type(typed.encode("latin-1"))
+        return client
+
+    def ask_watch(self, connection: socket.socket, request: dict[str, Any], fds: list[int]) -> None:
+        """Keep the connection: a byte whenever the log has grown, its end when all is over."""
+        self.watchers.append(connection)
+        self.loop.watch(connection.fileno(), 0, lambda happened: self._drop_watcher(connection))
+
+    def _drop_watcher(self, watcher: socket.socket) -> None:
+        self.watchers.remove(watcher)
+        self.loop.forget(watcher.fileno())
+        watcher.close()
+
+    def ask_kill(self, connection: socket.socket, request: dict[str, Any], fds: list[int]) -> None:
+        """Send a signal to the process, which this shim has not reaped: it is nobody else's number."""
+        pidfd_send_signal(self.process.pidfd, request["signal"])
+
+    def ask_resize(
+        self, connection: socket.socket, request: dict[str, Any], fds: list[int]
+    ) -> None:
+        """Set the size of the terminal."""
+        if self.streams.terminal and self.streams.stdout is not None:
+            resize(self.streams.stdout, request["rows"], request["columns"])
+
+
+def write_exit(path: str, code: int, at: int) -> None:
+    """Write down how a process ended, whole or not at all."""
+    replace_file(path, json.dumps({"ExitCode": code, "At": at}).encode())
+
+
+def _open_log(options: dict[str, Any] | None) -> LogWriter | None:
+    return LogWriter(options["path"], options["max_size"], options["max_file"]) if options else None
+
+
+# %% notebooks/14d_shims.ipynb#start
+def shim(order_path: str, names: list[str], fds: list[int]) -> NoReturn:
+    """Be a shim: obey the order in a file, with descriptors that have `names`. Never returns.
+
+    The first word to the lifeline is {"pid": ...} or {"error": ..., "step": ..., "errno": ...}.
+    """
+    given = list(zip(names, fds, strict=True))
+    lifeline = socket.socket(fileno=dict(given)["lifeline"])
+    try:
+        set_process_name(b"md-shim")
+        os.setsid()
+        os.dup2(0, 2)  # the daemon's standard error is not ours to keep open
+        with open(order_path, "rb") as file:
+            order = json.loads(file.read())
+        os.chdir(os.path.dirname(order_path))
+        _run(order, lifeline, given)
+    except StartError as error:
+        word = {"error": str(error), "step": error.step, "errno": error.errno}
+        _say(lifeline, {**word, "about_command": error.about_command})
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        number = error.errno if isinstance(error, OSError) else 0
+        _say(lifeline, {"error": str(error), "step": "shim", "errno": number})
+    finally:
+        os._exit(0)
+
+
+def _run(order: dict[str, Any], lifeline: socket.socket, given: list[tuple[str, int]]) -> None:
+    """Start the process on new streams, with the clients that wait for it, and look after it."""
+    fds = dict(given)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    _remove(order["socket"])
+    listener.bind(order["socket"])
+    listener.listen(128)
+    process, streams = start_on_streams(order, fds)
+    one = Shim(order, process, streams)
+    one.listen(listener)
+    clients = [fd for name, fd in given if name == "client"]
+    for fd, wanted in zip(clients, order["clients"], strict=True):
+        one.attach(socket.socket(fileno=fd), wanted)
+    for name in ("rootfs", "cgroup", "netns"):
+        if name in fds:
+            os.close(fds[name])
+    replace_file(order["pid"], str(process.pid).encode())
+    _say(lifeline, {"pid": process.pid, "times": process.times})
+    one.run(lifeline, fds.get("claim", -1))
+    _remove(order["socket"])
+
+
+def _say(lifeline: socket.socket, word: dict[str, Any]) -> None:
+    """Tell the daemon; one that has died meanwhile will ask the files."""
+    try:
+        lifeline.send(json.dumps(word).encode())
+    except OSError:
+        pass
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+# %% notebooks/14d_shims.ipynb#streams
+def start_on_streams(order: dict[str, Any], fds: dict[str, int]) -> tuple[Process, Streams]:
+    """Start the process of an order on pipes or a terminal; return it and our ends. Raises StartError."""
+    if not order["terminal"]:
+        return _start_on_pipes(order, fds)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        console = Console(theirs.fileno(), *order["size"])
+        process = start_process(order, fds, None, console)
+        master = receive_console(ours.fileno())
+    return process, Streams(master, master, None, True)
+
+
+def _start_on_pipes(order: dict[str, Any], fds: dict[str, int]) -> tuple[Process, Streams]:
+    to_stdin: int | None = None
+    if order["stdin"]:
+        child_in, to_stdin = os.pipe2(os.O_CLOEXEC)
+    else:
+        child_in = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    from_stdout, child_out = os.pipe2(os.O_CLOEXEC)
+    from_stderr, child_err = os.pipe2(os.O_CLOEXEC)
+    process = start_process(order, fds, (child_in, child_out, child_err), None)
+    for fd in (child_in, child_out, child_err):
+        os.close(fd)
+    return process, Streams(to_stdin, from_stdout, from_stderr, False)
+
+
+def start_process(
+    order: dict[str, Any],
+    fds: dict[str, int],
+    stdio: tuple[int, int, int] | None,
+    console: Console | None,
+) -> Process:
+    """Start what the order is about: a container's first process, or one more in a running container."""
+    with open(order["spec"], "rb") as file:
+        spec = json.loads(file.read())
+    cgroup = Cgroup(hierarchies(), spec["linux"]["cgroupsPath"])
+    cgroup.directories = order["directories"]
+    enter_cgroup = cgroup.plan_enter(born_inside="cgroup" in fds)
+    for namespace in spec["linux"]["namespaces"]:
+        if namespace["type"] == "network" and "netns" in fds:
+            namespace["path"] = f"/proc/self/fd/{fds['netns']}"
+    resources = Resources(enter_cgroup, fds.get("rootfs"), stdio, console)
+    if "enter" in order:
+        with open(order["process"], "rb") as file:
+            one_more = json.loads(file.read())
+        return enter(order["enter"], spec, one_more, resources, fds.get("cgroup"))
+    return start(spec, [item.step for item in plan(spec, resources)], fds.get("cgroup"))

@@ -1,0 +1,139 @@
+# Exported from notebooks/18b_streams.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/18b_streams.ipynb#streams-module
+"""A container's streams for clients: attach, resize, and logs in pieces as Docker sends them."""
+
+from __future__ import annotations
+
+import time
+from collections import namedtuple
+
+from mini_docker.engine.logs import follow_log, log_path, moment, read_log
+from mini_docker.engine.shim import CHUNK, frame
+from mini_docker.engine.store import Conflict
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterator
+    from typing import Any, NamedTuple
+
+    from mini_docker.engine.containers import Container, Containers
+    from mini_docker.engine.logs import Entry
+
+    class LogsWanted(NamedTuple):
+        """What a reader of logs asks for; times in nanoseconds since 1970, `tail` None for all."""
+
+        stdout: bool
+        stderr: bool
+        follow: bool
+        timestamps: bool
+        since: int
+        until: int
+        tail: int | None
+
+else:
+    LogsWanted = namedtuple(
+        "LogsWanted", ("stdout", "stderr", "follow", "timestamps", "since", "until", "tail")
+    )
+
+
+# %% notebooks/18b_streams.ipynb#attach
+def attach(
+    containers: Containers, container: Container, connection: socket.socket, wanted: dict[str, Any]
+) -> None:
+    """Hand a connection to the container's shim; before the start it waits for it here.
+
+    The connection is the caller's no longer. `wanted`: stdin, stdout, stderr, stream, logs, keys.
+    """
+    containers.tell(container, "attach")
+    with container.lock:
+        if container.alive:
+            try:
+                with connection:
+                    containers.ask(
+                        container, {"ask": "attach", **wanted}, (connection.fileno(),)
+                    ).close()
+            except OSError:
+                pass  # it ended at this moment: the connection is closed, as it would be now
+            return
+        if wanted.get("logs"):
+            _send_logs(containers, container, connection, wanted)
+        if wanted.get("stream") and not container.removed:
+            container.clients.append((connection, wanted))
+            return
+    connection.close()
+
+
+def _send_logs(
+    containers: Containers, container: Container, connection: socket.socket, wanted: dict[str, Any]
+) -> None:
+    both = LogsWanted(
+        bool(wanted.get("stdout")), bool(wanted.get("stderr")), False, False, 0, 0, None
+    )
+    for piece in logs(containers, container, both, lambda: False):
+        connection.sendall(piece)
+
+
+def resize(containers: Containers, container: Container, rows: int, columns: int) -> None:
+    """Set the size of a running container's terminal. Raises Conflict."""
+    container.require_alive()
+    try:
+        containers.ask(container, {"ask": "resize", "rows": rows, "columns": columns}).close()
+    except OSError:
+        raise Conflict(f"Container {container.id} is not running") from None
+    containers.tell(container, "resize", height=str(rows), width=str(columns))
+
+
+# %% notebooks/18b_streams.ipynb#logs
+def logs(
+    containers: Containers, container: Container, wanted: LogsWanted, gone: Callable[[], bool]
+) -> Iterator[bytes]:
+    """Yield a container's log in pieces as Docker sends them, and follow it if that is wanted."""
+    path = log_path(containers.store.directory(container.id), container.id)
+    framed = not container.record["Config"].get("Tty")
+    if wanted.follow and container.alive:
+        entries = _follow(containers, container, path, wanted, gone)
+    else:
+        entries = read_log(path, wanted.tail)
+    for entry in entries:
+        if wanted.until and entry.at > wanted.until:
+            return
+        if entry.at >= wanted.since and getattr(wanted, entry.stream):
+            yield log_piece(entry, wanted.timestamps, framed)
+
+
+def _follow(
+    containers: Containers,
+    container: Container,
+    path: str,
+    wanted: LogsWanted,
+    gone: Callable[[], bool],
+) -> Iterator[Entry]:
+    """Follow a log with the help of the shim, which says when there is more."""
+    try:
+        news = containers.ask(container, {"ask": "watch"})
+    except OSError:
+        yield from read_log(path, wanted.tail)
+        return
+    with news:
+        news.settimeout(1.0)
+        yield from follow_log(path, wanted.tail, lambda: _news(news, wanted.until, gone))
+
+
+def _news(news: socket.socket, until: int, gone: Callable[[], bool]) -> bool:
+    while True:
+        if gone() or (until and time.time_ns() > until):
+            return False
+        try:
+            return bool(news.recv(CHUNK))
+        except TimeoutError:
+            continue
+        except OSError:
+            return False
+
+
+def log_piece(entry: Entry, timestamps: bool, framed: bool) -> bytes:
+    """Return a log entry as Docker sends it: framed unless there was a terminal."""
+    data = f"{moment(entry.at)} ".encode() + entry.data if timestamps else entry.data
+    return frame(entry.stream, data) if framed else data

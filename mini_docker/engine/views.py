@@ -1,0 +1,356 @@
+# Exported from notebooks/14f_states.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/14f_states.ipynb#views-module
+"""A container as Docker shows it: its inspect document, its line in a list, and the list's filters."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from mini_docker.engine.document import InvalidRequest
+from mini_docker.engine.logs import SECOND, log_path, moment
+from mini_docker.engine.states import STATES, status_words
+from mini_docker.engine.store import NoSuchContainer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from mini_docker.engine.containers import Container, Containers
+
+    Filters = dict[str, list[str]]
+
+
+# %% notebooks/14f_states.ipynb#inspect
+NEVER = "0001-01-01T00:00:00Z"
+# What a HostConfig says where its request said nothing. Source: Docker's own answers.
+HOST_DEFAULTS: dict[str, Any] = {
+    "Binds": None, "ContainerIDFile": "", "LogConfig": {"Type": "json-file", "Config": {}},
+    "NetworkMode": "default", "PortBindings": {}, "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+    "AutoRemove": False, "VolumeDriver": "", "VolumesFrom": None, "CapAdd": None, "CapDrop": None,
+    "CgroupnsMode": "private", "Dns": [], "DnsOptions": [], "DnsSearch": [], "ExtraHosts": None,
+    "GroupAdd": None, "IpcMode": "private", "Cgroup": "", "Links": None, "OomScoreAdj": 0, "PidMode": "",
+    "Privileged": False, "PublishAllPorts": False, "ReadonlyRootfs": False, "SecurityOpt": None,
+    "UTSMode": "", "UsernsMode": "", "ShmSize": 67108864, "Runtime": "mini_runc", "ConsoleSize": [0, 0],
+    "Isolation": "", "CpuShares": 0, "Memory": 0, "NanoCpus": 0, "CgroupParent": "", "BlkioWeight": 0,
+    "BlkioWeightDevice": [], "BlkioDeviceReadBps": None, "BlkioDeviceWriteBps": None,
+    "BlkioDeviceReadIOps": None, "BlkioDeviceWriteIOps": None, "CpuPeriod": 0, "CpuQuota": 0,
+    "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0, "CpusetCpus": "", "CpusetMems": "", "Devices": [],
+    "DeviceCgroupRules": None, "DeviceRequests": None, "KernelMemory": 0, "KernelMemoryTCP": 0,
+    "MemoryReservation": 0, "MemorySwap": 0, "MemorySwappiness": None, "OomKillDisable": False,
+    "PidsLimit": None, "Ulimits": None, "CpuCount": 0, "CpuPercent": 0, "IOMaximumIOps": 0,
+    "IOMaximumBandwidth": 0,
+}  # fmt: skip
+CONFIG_DEFAULTS: dict[str, Any] = {
+    "Hostname": "", "Domainname": "", "User": "", "AttachStdin": False, "AttachStdout": False,
+    "AttachStderr": False, "Tty": False, "OpenStdin": False, "StdinOnce": False, "Env": [], "Cmd": None,
+    "Image": "", "Volumes": None, "WorkingDir": "", "Entrypoint": None, "OnBuild": None, "Labels": {},
+}  # fmt: skip
+
+
+def with_defaults(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Return `given` with what it leaves out, or says null to where the default is no null."""
+    kept = {
+        key: value for key, value in given.items() if value is not None or defaults.get(key) is None
+    }
+    return {**defaults, **kept}
+
+
+def seconds_text(seconds: float | None) -> str:
+    """Return a time (seconds since 1970) as Docker writes it; None is Go's year 1."""
+    return NEVER if seconds is None else moment(int(seconds * SECOND))
+
+
+def state_view(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the State object of an inspect document."""
+    state = record["State"]
+    status = state["Status"]
+    health = {"Health": state["Health"]} if state.get("Health") else {}
+    return {
+        "Status": status,
+        "Running": status in ("running", "paused", "restarting"),
+        "Paused": status == "paused",
+        "Restarting": status == "restarting",
+        "OOMKilled": bool(state.get("OOMKilled")),
+        "Dead": status == "dead",
+        "Pid": state["Pid"],
+        "ExitCode": state["ExitCode"],
+        "Error": state.get("Error", ""),
+        "StartedAt": seconds_text(state.get("StartedAt")),
+        "FinishedAt": seconds_text(state.get("FinishedAt")),
+        **health,
+    }
+
+
+def inspect(containers: Containers, container: Container, execs: list[str]) -> dict[str, Any]:
+    """Return what `docker inspect` shows of a container."""
+    record = container.record
+    directory = containers.store.directory(container.id)
+    return {
+        "Id": container.id,
+        "Created": seconds_text(record["Created"]),
+        "Path": record["Command"][0],
+        "Args": record["Command"][1:],
+        "State": state_view(record),
+        "Image": record.get("ImageID", ""),
+        "ResolvConfPath": f"{directory}/resolv.conf",
+        "HostnamePath": f"{directory}/hostname",
+        "HostsPath": f"{directory}/hosts",
+        "LogPath": log_path(directory, container.id),
+        "Name": f"/{container.name}",
+        "RestartCount": record.get("RestartCount", 0),
+        "Driver": record.get("Driver", "overlay"),
+        "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": execs or None,
+        "HostConfig": with_defaults(HOST_DEFAULTS, record["HostConfig"]),
+        "GraphDriver": {
+            "Name": record.get("Driver", "overlay"),
+            "Data": {"UpperDir": f"{directory}/upper", "WorkDir": f"{directory}/work"},
+        },
+        "Mounts": record.get("Mounts", []),
+        "Config": with_defaults(CONFIG_DEFAULTS, record["Config"]),
+        "NetworkSettings": network_view(record),
+    }
+
+
+# %% notebooks/14f_states.ipynb#network-view
+EMPTY_ENDPOINT: dict[str, Any] = {
+    "IPAMConfig": None, "Links": None, "Aliases": None, "NetworkID": "", "EndpointID": "", "Gateway": "",
+    "IPAddress": "", "IPPrefixLen": 0, "IPv6Gateway": "", "GlobalIPv6Address": "",
+    "GlobalIPv6PrefixLen": 0, "MacAddress": "", "DriverOpts": None,
+}  # fmt: skip
+OF_BRIDGE = (
+    "EndpointID", "Gateway", "GlobalIPv6Address", "GlobalIPv6PrefixLen", "IPAddress", "IPPrefixLen",
+    "IPv6Gateway", "MacAddress",
+)  # fmt: skip
+
+
+def endpoints(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the endpoints of a container by network; before its start, the one it is going to have."""
+    settings = record.get("NetworkSettings") or {}
+    networks: dict[str, dict[str, Any]] = settings.get("Networks") or {}
+    mode = record["HostConfig"]["NetworkMode"]
+    if not networks and not mode.startswith("container:"):
+        networks = {mode: {}}
+    return {name: {**EMPTY_ENDPOINT, **endpoint} for name, endpoint in networks.items()}
+
+
+def network_view(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the NetworkSettings object of an inspect document."""
+    settings = record.get("NetworkSettings") or {}
+    networks = endpoints(record)
+    bridge = networks.get("bridge", EMPTY_ENDPOINT)
+    return {
+        "Bridge": "",
+        "SandboxID": settings.get("SandboxID", ""),
+        "HairpinMode": False,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "Ports": settings.get("Ports") or {},
+        "SandboxKey": settings.get("SandboxKey", ""),
+        "SecondaryIPAddresses": None,
+        "SecondaryIPv6Addresses": None,
+        **{key: bridge[key] for key in OF_BRIDGE},
+        "Networks": networks,
+    }
+
+
+def ports_view(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the Ports of a line of the list."""
+    found = []
+    for port, bindings in ((record.get("NetworkSettings") or {}).get("Ports") or {}).items():
+        number, _, protocol = port.partition("/")
+        if not bindings:
+            found.append({"PrivatePort": int(number), "Type": protocol})
+        for binding in bindings or ():
+            public = int(binding["HostPort"])
+            found.append(
+                {
+                    "IP": binding["HostIp"],
+                    "PrivatePort": int(number),
+                    "PublicPort": public,
+                    "Type": protocol,
+                }
+            )
+    return found
+
+
+# %% notebooks/14f_states.ipynb#summary
+def summary(container: Container) -> dict[str, Any]:
+    """Return a container's entry in the list."""
+    record = container.record
+    return {
+        "Id": container.id,
+        "Names": [f"/{container.name}"],
+        "Image": record["Config"]["Image"],
+        "ImageID": record.get("ImageID", ""),
+        "Command": " ".join(map(_quoted, record["Command"])),
+        "Created": int(record["Created"]),
+        "Ports": ports_view(record),
+        "Labels": record["Config"].get("Labels") or {},
+        "State": record["State"]["Status"],
+        "Status": status_words(record),
+        "HostConfig": {
+            "NetworkMode": record["HostConfig"]["NetworkMode"].replace("bridge", "default")
+        },
+        "NetworkSettings": {"Networks": endpoints(record)},
+        "Mounts": record.get("Mounts", []),
+    }
+
+
+def _quoted(word: str) -> str:
+    return f"'{word}'" if " " in word else word
+
+
+# %% notebooks/14f_states.ipynb#filters
+KNOWN = frozenset(
+    "ancestor before exited expose health id isolation is-task label name network publish since "
+    "status volume".split()
+)
+
+
+def check_filters(filters: Filters, known: frozenset[str]) -> None:
+    """Raise InvalidRequest for a filter that is not known."""
+    for name in filters:
+        if name not in known:
+            raise InvalidRequest(f"Invalid filter '{name}'")
+
+
+def matches_labels(labels: dict[str, str], wanted: Sequence[str]) -> bool:
+    """Return whether all of `wanted` ("key" or "key=value") are among `labels`."""
+    for text in wanted:
+        key, equals, value = text.partition("=")
+        if key not in labels or (equals and labels[key] != value):
+            return False
+    return True
+
+
+def matches_name(name: str, patterns: Sequence[str]) -> bool:
+    """Return whether a name, with or without its slash, has one of the regular expressions in it."""
+    try:
+        return any(
+            re.search(pattern, name) or re.search(pattern, f"/{name}") for pattern in patterns
+        )
+    except re.error as error:
+        raise InvalidRequest(f"invalid regular expression: {error}") from None
+
+
+def list_containers(
+    containers: Containers,
+    filters: Filters,
+    everything: bool,
+    limit: int,
+    image_ids: Callable[[str], set[str]],
+) -> list[Container]:
+    """Return the containers that the list shows, newest first: the running ones, or `everything`.
+
+    `limit` above 0 shows the newest so many; `image_ids(name)` are the images for `ancestor`. Raises
+    InvalidRequest.
+    """
+    check_filters(filters, KNOWN)
+    for status in filters.get("status", ()):
+        if status not in STATES:
+            raise InvalidRequest(f"Invalid filter 'status={status}'")
+    everything = everything or limit > 0 or bool(filters.keys() & {"status", "exited"})
+    everything = everything or bool(filters.keys() & {"before", "since"})
+    tests = _tests(containers, filters, image_ids)
+    found = []
+    for container in containers.all():
+        if (everything or container.alive or container.state["Status"] == "restarting") and all(
+            test(container) for test in tests
+        ):
+            found.append(container)
+        if 0 < limit <= len(found):
+            break
+    return found
+
+
+def _tests(
+    containers: Containers, filters: Filters, image_ids: Callable[[str], set[str]]
+) -> list[Callable[[Container], bool]]:
+    """Return one function for each filter: values of one filter are alternatives, labels are not."""
+    makers: dict[str, Callable[[list[str]], Callable[[Container], bool]]] = {
+        "label": lambda values: (
+            lambda c: matches_labels(c.record["Config"].get("Labels") or {}, values)
+        ),
+        "name": lambda values: lambda c: matches_name(c.name, values),
+        "id": lambda values: lambda c: any(c.id.startswith(value) for value in values),
+        "status": lambda values: lambda c: c.state["Status"] in values,
+        "exited": lambda values: (
+            lambda c: str(c.state["ExitCode"]) in values and c.state["Status"] == "exited"
+        ),
+        "health": lambda values: (
+            lambda c: (c.state.get("Health") or {}).get("Status", "none") in values
+        ),
+        "network": lambda values: lambda c: _in_networks(c, values),
+        "volume": lambda values: (
+            lambda c: any(
+                mount.get("Name") in values or mount["Destination"] in values
+                for mount in c.record.get("Mounts", ())
+            )
+        ),
+        "before": lambda values: _created_before(containers, values, True),
+        "since": lambda values: _created_before(containers, values, False),
+        "ancestor": lambda values: _descends_from(set().union(*map(image_ids, values))),
+        "publish": lambda values: lambda c: _has_port(c, values, "PublicPort"),
+        "expose": lambda values: lambda c: _has_port(c, values, "PrivatePort"),
+        "isolation": lambda values: lambda c: True,
+        "is-task": lambda values: lambda c: "true" not in values and "1" not in values,
+    }
+    return [makers[name](values) for name, values in filters.items()]
+
+
+def _in_networks(container: Container, wanted: list[str]) -> bool:
+    for name, endpoint in endpoints(container.record).items():
+        if name in wanted or endpoint["NetworkID"] in wanted:
+            return True
+    return False
+
+
+def _created_before(
+    containers: Containers, values: list[str], before: bool
+) -> Callable[[Container], bool]:
+    try:
+        moments = [float(containers.find(value).record["Created"]) for value in values]
+    except NoSuchContainer as error:
+        raise InvalidRequest(str(error)) from None
+    if before:
+        return lambda container: float(container.record["Created"]) < min(moments)
+    return lambda container: float(container.record["Created"]) > max(moments)
+
+
+def _descends_from(image_ids: set[str]) -> Callable[[Container], bool]:
+    return lambda container: container.record.get("ImageID") in image_ids
+
+
+def _has_port(container: Container, wanted: list[str], key: str) -> bool:
+    for port in ports_view(container.record):
+        for text in wanted:
+            number, _, protocol = text.partition("/")
+            first, _, last = number.partition("-")
+            if not first.isdigit() or (last and not last.isdigit()):
+                raise InvalidRequest(f"invalid port '{text}'")
+            if protocol in ("", port["Type"]) and int(first) <= port.get(key, -1) <= int(
+                last or first
+            ):
+                return True
+    return False
+
+
+def older_than(seconds_text_or_duration: str) -> float:
+    """Return the moment (seconds since 1970) that `until` means: a time, or a duration back from now."""
+    from mini_docker.engine.logs import parse_moment
+
+    units = {"s": 1, "m": 60, "h": 3600, "ms": 0.001, "us": 1e-6, "ns": 1e-9}
+    pieces = re.findall(r"(\d+(?:\.\d+)?)(ms|us|ns|h|m|s)", seconds_text_or_duration)
+    if pieces and "".join(number + unit for number, unit in pieces) == seconds_text_or_duration:
+        return time.time() - sum(float(number) * units[unit] for number, unit in pieces)
+    try:
+        return parse_moment(seconds_text_or_duration) / SECOND
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from None

@@ -1,0 +1,61 @@
+# Exported from notebooks/14d_shims.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/14d_shims.ipynb#watch-module
+"""One thread that waits for the ends of all shims."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+
+# %% notebooks/14d_shims.ipynb#watch
+class Watch:
+    """Calls a function when a lifeline ends, each in a thread of its own."""
+
+    def __init__(self) -> None:
+        """Start the waiting thread."""
+        self.poll = select.poll()
+        self.lines: dict[int, tuple[socket.socket, Callable[[], None]]] = {}
+        self.wake_fd, self.waker_fd = os.pipe2(os.O_CLOEXEC)
+        self.poll.register(self.wake_fd, select.POLLIN)
+        self.lock = threading.Lock()
+        threading.Thread(target=self._run, name="watch", daemon=True).start()
+
+    def add(self, line: socket.socket, call: Callable[[], None]) -> None:
+        """Call `call` once `line`, which is the watch's from now on, has ended."""
+        line.setblocking(False)
+        with self.lock:
+            self.lines[line.fileno()] = line, call
+            self.poll.register(line.fileno(), select.POLLIN)
+        os.write(self.waker_fd, b"+")  # poll(2) looks at the descriptors it was given when it began
+
+    def _run(self) -> None:
+        while True:
+            for fd, _ in self.poll.poll():
+                if fd == self.wake_fd:
+                    os.read(fd, 4096)
+                else:
+                    self._look(fd)
+
+    def _look(self, fd: int) -> None:
+        """Read a lifeline: news of the log is nothing to us, its end is."""
+        line, call = self.lines[fd]
+        try:
+            if line.recv(1 << 16):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        with self.lock:
+            self.poll.unregister(fd)
+            del self.lines[fd]
+            line.close()
+        threading.Thread(target=call, name="ended", daemon=True).start()

@@ -1,0 +1,410 @@
+"""The daemon under a client of the tests' own: lives, deaths, bad requests, and what is left."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from mini_docker.engine.store import Store
+from mini_docker.images.busybox import install_busybox
+from mini_docker.linux.process import CLONE_NEWNET, unshare
+from tests.system import COMMAND
+
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leak_free")]
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a socket that is a file."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("d", timeout=30)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+class Daemon:
+    """A daemon on a data root; `kill` and `start` again as often as you like."""
+
+    def __init__(self, root: pathlib.Path) -> None:
+        self.root = root
+        self.path = str(root / "d.sock")
+        install_busybox(Store(str(root)).layout)
+        self.start()
+
+    def start(self) -> None:
+        words = [COMMAND, "daemon", "--data-root", str(self.root), "-H", f"unix://{self.path}"]
+        self.log = open(self.root / "daemon.log", "ab")
+        self.process = subprocess.Popen(
+            words, stderr=self.log, preexec_fn=lambda: unshare(CLONE_NEWNET)
+        )
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                assert self.ask("GET", "/_ping")[0] == 200
+                return
+            except OSError:
+                assert self.process.poll() is None and time.monotonic() < deadline, self.words()
+                time.sleep(0.02)
+
+    def words(self) -> str:
+        return (self.root / "daemon.log").read_text()
+
+    def kill(self, number: int = signal.SIGKILL) -> int:
+        self.process.send_signal(number)
+        self.log.close()
+        return self.process.wait(30)
+
+    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """Return the status and the JSON (or text) of an answer."""
+        connection = UnixConnection(self.path)
+        try:
+            headers = {"Content-Type": "application/json"} if body is not None else {}
+            data = body if isinstance(body, (bytes, type(None))) else json.dumps(body)
+            connection.request(method, path, data, headers)
+            answer = connection.getresponse()
+            text = answer.read().decode(errors="replace")
+        finally:
+            connection.close()
+        try:
+            return answer.status, json.loads(text)
+        except ValueError:
+            return answer.status, text
+
+    def create(self, name: str, *words: str, **more: Any) -> str:
+        host = {"NetworkMode": "none", **more.pop("HostConfig", {})}
+        body = {"Image": "busybox", "Cmd": list(words), "HostConfig": host, **more}
+        status, answer = self.ask("POST", f"/containers/create?name={name}", body)
+        assert status == 201, answer
+        return str(answer["Id"])
+
+    def run(self, name: str, *words: str, **more: Any) -> str:
+        container_id = self.create(name, *words, **more)
+        assert self.ask("POST", f"/containers/{name}/start") == (204, "")
+        return container_id
+
+    def state(self, name: str) -> dict[str, Any]:
+        status, answer = self.ask("GET", f"/containers/{name}/json")
+        assert status == 200, answer
+        state: dict[str, Any] = answer["State"]
+        return state
+
+    def logs(self, name: str, query: str = "stdout=1&stderr=1") -> bytes:
+        connection = UnixConnection(self.path)
+        connection.request("GET", f"/containers/{name}/logs?{query}")
+        data = connection.getresponse().read()
+        connection.close()
+        return data
+
+    def raw(self, data: bytes, seconds: float = 5) -> bytes:
+        """Send bytes as they are; return what comes back until the end, or a pause."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(seconds)
+            client.connect(self.path)
+            got = b""
+            try:
+                client.sendall(data)
+                while piece := client.recv(65536):
+                    got += piece
+            except OSError:
+                pass
+            return got
+
+    def upgrade(self, path: str, body: bytes = b"") -> socket.socket:
+        """Return a connection that has become a stream."""
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(20)
+        client.connect(self.path)
+        head = f"POST {path} HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        client.sendall(head.encode() + body)
+        answer = b""
+        while not answer.endswith(b"\r\n\r\n"):
+            answer += client.recv(1)
+        assert answer.startswith(b"HTTP/1.1 101 UPGRADED"), answer
+        return client
+
+    def close(self) -> None:
+        """Remove all containers, end, and prove that nothing is left."""
+        if self.process.poll() is not None:
+            self.start()
+        for found in self.ask("GET", "/containers/json?all=1")[1]:
+            assert self.ask("DELETE", f"/containers/{found['Id']}?force=1")[0] == 204
+        assert self.kill(signal.SIGTERM) == 0
+        assert os.listdir(self.root / "containers") == os.listdir(self.root / "running") == []
+        subprocess.run(
+            [COMMAND, "--data-root", str(self.root), "reset"], check=True, capture_output=True
+        )
+
+
+def all_of(connection: socket.socket) -> bytes:
+    with connection:
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+@pytest.fixture
+def daemon(tmp_path: pathlib.Path) -> Iterator[Daemon]:
+    daemon = Daemon(tmp_path)
+    try:
+        yield daemon
+    finally:
+        daemon.close()
+
+
+def test_a_life(daemon: Daemon) -> None:
+    container_id = daemon.create("web", "sh", "-c", "echo out; echo err >&2; exit 3")
+    assert daemon.state("web")["Status"] == "created"
+    assert daemon.ask("POST", "/containers/web/start") == (204, "")
+    assert daemon.ask("POST", "/containers/web/wait")[1] == {"Error": None, "StatusCode": 3}
+    assert daemon.ask("POST", "/containers/web/stop") == (304, "")
+    frames = [b"\1\0\0\0\0\0\0\4out\n", b"\2\0\0\0\0\0\0\4err\n"]
+    assert sorted([daemon.logs("web")[:12], daemon.logs("web")[12:]]) == frames
+    assert daemon.logs("web", "stderr=1") == frames[1]
+    listed = daemon.ask("GET", '/containers/json?all=1&filters={"name":["^/web$"]}')[1]
+    assert [found["Id"] for found in listed] == [container_id]
+    assert listed[0]["Status"].startswith("Exited (3) ")
+    assert daemon.ask("POST", f"/containers/{container_id[:12]}/rename?name=other")[0] == 204
+    assert daemon.ask("DELETE", "/containers/other") == (204, "")
+    assert daemon.ask("DELETE", "/containers/other")[0] == 404
+
+
+def test_containers_and_exit_codes_outlive_the_daemon(daemon: Daemon) -> None:
+    daemon.run(
+        "long",
+        "sh",
+        "-c",
+        "i=0; while [ $i -lt 20 ]; do echo $i; i=$((i+1)); sleep 0.1; done; exit 7",
+    )
+    daemon.run("short", "sh", "-c", "sleep 0.3; exit 5")
+    daemon.run("gone", "sh", "-c", "sleep 0.3", HostConfig={"AutoRemove": True})
+    pid = daemon.state("long")["Pid"]
+    daemon.kill()
+    time.sleep(0.6)
+    daemon.start()
+    assert daemon.state("long")["Pid"] == pid and daemon.state("long")["Running"]
+    assert (daemon.state("short")["Status"], daemon.state("short")["ExitCode"]) == ("exited", 5)
+    assert daemon.ask("GET", "/containers/gone/json")[0] == 404
+    text = daemon.logs("long", "stdout=1&follow=1&tail=3")
+    assert text.count(b"\n") >= 3 and text.endswith(b"19\n")
+    assert daemon.ask("POST", "/containers/long/wait")[1]["StatusCode"] == 7
+    assert daemon.logs("long").count(b"\n") == 20
+
+
+def test_an_attached_client_does_not_notice_the_daemons_death(daemon: Daemon) -> None:
+    daemon.create("cat", "cat", OpenStdin=True, StdinOnce=True)
+    stream = daemon.upgrade("/containers/cat/attach?stream=1&stdin=1&stdout=1&stderr=1")
+    assert daemon.ask("POST", "/containers/cat/start")[0] == 204
+    daemon.kill()
+    stream.sendall(b"hello\n")
+    assert stream.recv(100) == b"\1\0\0\0\0\0\0\6hello\n"
+    stream.shutdown(socket.SHUT_WR)
+    assert all_of(stream) == b""
+    daemon.start()
+    assert daemon.state("cat")["ExitCode"] == 0
+
+
+def test_policies_start_again_and_stop_ends_it(daemon: Daemon) -> None:
+    always = {"RestartPolicy": {"Name": "always"}}
+    daemon.run("again", "sh", "-c", "sleep 0.1; exit 1", HostConfig=always)
+    daemon.run(
+        "thrice",
+        "false",
+        HostConfig={"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 2}},
+    )
+    daemon.run("fine", "true", HostConfig={"RestartPolicy": {"Name": "on-failure"}})
+    deadline = time.monotonic() + 20
+    while daemon.ask("GET", "/containers/again/json")[1]["RestartCount"] < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    while daemon.state("thrice")["Status"] != "exited":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert daemon.ask("GET", "/containers/thrice/json")[1]["RestartCount"] == 2
+    assert daemon.ask("GET", "/containers/fine/json")[1]["RestartCount"] == 0
+    assert daemon.ask("POST", "/containers/again/stop?t=1")[0] in (204, 304)
+    time.sleep(0.5)
+    assert daemon.state("again")["Status"] == "exited"
+
+
+def test_pause_kill_stop_and_their_refusals(daemon: Daemon) -> None:
+    daemon.run("one", "sleep", "60")
+    assert daemon.ask("POST", "/containers/one/start") == (304, "")
+    assert daemon.ask("POST", "/containers/one/pause")[0] == 204
+    assert daemon.ask("POST", "/containers/one/pause")[0] == 409
+    assert daemon.ask("POST", "/containers/one/exec", {"Cmd": ["true"]})[0] == 409
+    assert daemon.ask("POST", "/containers/one/unpause")[0] == 204
+    assert daemon.ask("POST", "/containers/one/unpause")[0] == 500
+    assert daemon.ask("POST", "/containers/one/kill?signal=BAD") == (
+        400,
+        {"message": "Invalid signal: BAD"},
+    )
+    assert daemon.ask("DELETE", "/containers/one")[0] == 409
+    assert daemon.ask("POST", "/containers/one/pause")[0] == 204
+    assert daemon.ask("POST", "/containers/one/kill")[0] == 204, "a frozen container can be killed"
+    assert daemon.state("one")["ExitCode"] == 137
+    assert daemon.ask("POST", "/containers/one/kill")[0] == 409
+
+
+def test_exec_streams_codes_and_missing_commands(daemon: Daemon) -> None:
+    daemon.run("host", "sleep", "60")
+    both = {"AttachStdout": True, "AttachStderr": True}
+
+    def run(*words: str, **more: Any) -> tuple[bytes, int]:
+        body = {"Cmd": list(words), **both, **more}
+        exec_id = daemon.ask("POST", "/containers/host/exec", body)[1]["Id"]
+        data = all_of(daemon.upgrade(f"/exec/{exec_id}/start", b"{}"))
+        return data, daemon.ask("GET", f"/exec/{exec_id}/json")[1]["ExitCode"]
+
+    assert run("sh", "-c", "echo hi; exit 9") == (b"\1\0\0\0\0\0\0\3hi\n", 9)
+    assert run("id", "-u", User="daemon") == (b"\1\0\0\0\0\0\0\2" + b"1\n", 0)
+    data, code = run("nosuch")
+    assert code == 126 and b'exec: "nosuch": executable file not found in $PATH' in data
+    assert run("sh", "-c", "tty >/dev/null && echo t", Tty=True) == (b"t\r\n", 0)
+    assert daemon.ask("POST", "/containers/host/exec", {"Cmd": []})[0] == 400
+
+
+def test_a_command_that_is_not_there_leaves_it_created_with_127(daemon: Daemon) -> None:
+    daemon.create("bad", "nosuch")
+    status, answer = daemon.ask("POST", "/containers/bad/start")
+    assert status == 400 and "executable file not found in $PATH" in answer["message"]
+    assert (daemon.state("bad")["Status"], daemon.state("bad")["ExitCode"]) == ("created", 127)
+
+
+def test_a_slow_client_stops_the_container_not_the_memory(daemon: Daemon) -> None:
+    daemon.create(
+        "yes", "sh", "-c", "head -c 30000000 /dev/zero", HostConfig={"LogConfig": {"Type": "none"}}
+    )
+    stream = daemon.upgrade("/containers/yes/attach?stream=1&stdout=1")
+    daemon.ask("POST", "/containers/yes/start")
+    time.sleep(1)
+    assert daemon.state("yes")["Running"], "its output waits for the client"
+    assert len(all_of(stream)) >= 30000000
+    assert daemon.ask("POST", "/containers/yes/wait")[1]["StatusCode"] == 0
+
+
+JSON_HEAD = b"Host: d\r\nContent-Type: application/json\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "first"),
+    [
+        (
+            b"POST /containers/create HTTP/1.1\r\n" + JSON_HEAD + b"Content-Length: 2\r\n\r\n{[",
+            b"500",
+        ),
+        (
+            b"POST /containers/create HTTP/1.1\r\n" + JSON_HEAD + b"Content-Length: 2\r\n\r\n[]",
+            b"400",
+        ),
+        (
+            b"POST /containers/create HTTP/1.1\r\n" + JSON_HEAD + b"Content-Length: 0\r\n\r\n",
+            b"500",
+        ),
+        (b"GET /containers/../../etc/passwd/json HTTP/1.1\r\nHost: d\r\n\r\n", b"404"),
+        (b"GET /v1.99/info HTTP/1.1\r\nHost: d\r\n\r\n", b"400"),
+        (b"GET /v1.11/info HTTP/1.1\r\nHost: d\r\n\r\n", b"400"),
+        (b"GET /containers/json?filters=x HTTP/1.1\r\nHost: d\r\n\r\n", b"500"),
+        (b'GET /containers/json?filters={"no":["x"]} HTTP/1.1\r\nHost: d\r\n\r\n', b"400"),
+        (b"GET /_ping HTTP/1.1\r\nHost: d\r\nX: " + b"x" * (2 << 20), b"431"),
+        (b"\x16\x03\x01 hello\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\n\r\n", b"400"),
+    ],
+)
+def test_bad_requests_get_their_answer_and_the_daemon_lives(
+    daemon: Daemon, data: bytes, first: bytes
+) -> None:
+    got = daemon.raw(data, 1)
+    assert got.split(b" ")[1] == first, got[:200]
+    assert daemon.ask("GET", "/_ping") == (200, "OK")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"Image": 7},
+        {"Image": "busybox", "Cmd": {"a": 1}},
+        {"Image": "busybox", "Cmd": ["true", 1]},
+        {"Image": "busybox", "Env": "A=b"},
+        {"Image": "busybox", "HostConfig": []},
+        {"Image": "busybox", "HostConfig": {"Memory": "lots"}},
+        {"Image": "busybox", "HostConfig": {"Binds": "/a:/b"}},
+        {
+            "Image": "busybox",
+            "Cmd": ["true"],
+            "HostConfig": {"RestartPolicy": {"Name": "sometimes"}},
+        },
+        {"Image": ""},
+        {},
+    ],
+)
+def test_wrong_types_are_refused_and_leave_nothing(daemon: Daemon, body: dict[str, Any]) -> None:
+    status, answer = daemon.ask("POST", "/containers/create", body)
+    assert status == 400 and answer["message"], answer
+    assert daemon.ask("GET", "/containers/json?all=1") == (200, [])
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", "", ".", "-x", "a b", "%00x", "x" * 300])
+def test_hostile_names(daemon: Daemon, name: str) -> None:
+    quoted = name.replace(" ", "%20").replace("/", "%2F")
+    status, answer = daemon.ask("POST", f"/containers/create?name={quoted}", {"Image": "busybox"})
+    assert status == (201 if name == "" else 400), answer
+    assert os.listdir(daemon.root / "names") == ([] if name else os.listdir(daemon.root / "names"))
+
+
+def test_kills_at_random_moments_leave_nothing(daemon: Daemon) -> None:
+    """The short form; tests/bench/faults.py does it a hundred times."""
+    for delay in (0.0, 0.01, 0.03, 0.06, 0.1):
+        client = subprocess.Popen(
+            ["curl", "-s", "--unix-socket", daemon.path, "-XPOST", "-HContent-Type: application/json",
+             "-d", '{"Image":"busybox","Cmd":["sleep","60"],"HostConfig":{"NetworkMode":"none"}}',
+             "http://d/containers/create?name=x", "--next", "-s", "--unix-socket", daemon.path,
+             "-XPOST", "http://d/containers/x/start"],
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        time.sleep(delay)
+        daemon.kill()
+        client.wait()
+        daemon.start()
+        found = daemon.ask("GET", "/containers/json?all=1")[1]
+        assert len(found) <= 1
+        for one in found:
+            assert daemon.ask("DELETE", f"/containers/{one['Id']}?force=1")[0] == 204
+        assert os.listdir(daemon.root / "names") == []
+
+
+def test_a_second_daemon_on_the_same_data_root_is_refused(daemon: Daemon) -> None:
+    words = [COMMAND, "daemon", "--data-root", str(daemon.root), "-H", "unix:///run/other.sock"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert "another daemon serves the data root" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-H", "tcp://127.0.0.1:1"], "--tlsverify"),
+        (["-H", "nonsense"], "is no unix://PATH"),
+        (["--what"], "unknown option --what"),
+        (["-H"], "needs a value"),
+        (["--tlsverify"], "--tlscacert"),
+    ],
+)
+def test_options_that_make_no_sense(tmp_path: pathlib.Path, words: list[str], said: str) -> None:
+    done = subprocess.run(
+        [COMMAND, "daemon", "--data-root", str(tmp_path), *words],
+        capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr
