@@ -87,9 +87,7 @@ def test_old_kernel(kernel: str, ok: bool) -> None:
 
 def test_no_cgroups() -> None:
     facts = replace(GOOD, cgroup_version="", controllers=frozenset())
-    assert {"8", "11", "11b", "11c", "11d", "11e", "14", "14d", "14f", "18", "18b", "19"} <= set(
-        stopped(facts)
-    )
+    assert {"8", "11", "14", "19"} <= set(stopped(facts))
     assert not {"0", "1", "4", "7", "10", "12"} & set(stopped(facts))
     assert "no cgroup file system" in stopped(facts)["8"][0]
 
@@ -107,7 +105,7 @@ def test_inside_a_container_is_a_warning_with_a_remedy() -> None:
 
 def test_no_overlay() -> None:
     facts = replace(GOOD, overlay="OSError: [Errno 22] mount: Invalid argument")
-    assert {"10", "10b", "14", "14d", "14f", "18", "18b", "19"} <= set(stopped(facts))
+    assert {"10", "10b", "14", "19"} <= set(stopped(facts))
     assert not {"0", "1", "4", "8", "11", "12"} & set(stopped(facts))
     assert "MINI_DOCKER_ROOT" in stopped(facts)["10"][1]
 
