@@ -192,7 +192,7 @@ def test_a_positive_option_clears() -> None:
         (["private", "rshared"], "'private' and 'rshared' contradict each other"),
         (["bind", "size=1m"], "'size': a bind mount has no options of its own"),
         (["x" + "=" + "y" * 256], "'x' has 256 bytes; 255 is the limit"),
-        (["idmap"], "'idmap' is not supported"),
+        (["remount"], "'remount' is not supported"),
     ],
 )
 def test_options_that_cannot_be(options: list[str], words: str) -> None:

@@ -29,6 +29,8 @@ NUMBERS: dict[str, tuple[int, int]] = {
     "capset": (126, 91),
     "unshare": (272, 97),
     "setns": (308, 268),
+    "sched_setattr": (314, 274),
+    "ioprio_set": (251, 30),
     "seccomp": (317, 277),
     "bpf": (321, 280),
     "keyctl": (250, 219),

@@ -19,6 +19,7 @@ from mini_docker.linux.mount import (
     MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY,
     MS_BIND,
+    MS_MOVE,
     MS_NOATIME,
     MS_NODIRATIME,
     MS_NOSYMFOLLOW,
@@ -47,7 +48,7 @@ from mini_docker.linux.step import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any, NamedTuple
 
     class MountOptions(NamedTuple):
@@ -170,7 +171,9 @@ TREE_ATTRIBUTES = {f"r{option}": bits for option, bits in ATTRIBUTES.items()}
 BINDS = {"bind": False, "rbind": True}
 IGNORED = ("defaults", "loud", "silent", "iversion", "noiversion")
 OF_THE_SUPERBLOCK = ("sync", "async", "dirsync", "lazytime", "nolazytime", "mand", "nomand")
-UNSUPPORTED = ("remount", "idmap", "ridmap", "tmpcopyup")
+UNSUPPORTED = ("remount",)
+# obeyed by others than the kernel's mount: see runtime/idmap, and mount_in_root
+OURS = ("idmap", "ridmap", "tmpcopyup")
 LONGEST_OPTION = 255  # bytes, fsconfig(2)
 
 
@@ -186,7 +189,7 @@ def parse_options(options: Sequence[str]) -> MountOptions:
     attr_set, attr_clr = _attributes(ATTRIBUTES, options)
     tree_set, tree_clr = _attributes(TREE_ATTRIBUTES, options)
     binds = [BINDS[option] for option in options if option in BINDS]
-    known = (ATTRIBUTES, TREE_ATTRIBUTES, PROPAGATION, BINDS, IGNORED)
+    known = (ATTRIBUTES, TREE_ATTRIBUTES, PROPAGATION, BINDS, IGNORED, OURS)
     data = [_data(option) for option in options if not any(option in table for table in known)]
     if binds:
         data = [(key, value) for key, value in data if key not in OF_THE_SUPERBLOCK]
@@ -431,17 +434,25 @@ def mount_in_root(
     source: str | None,
     options: Sequence[str],
     subpath: str = "",
+    prepared_fd: int | None = None,
 ) -> None:
     """Mount a new file system, or bind `source`, on `destination` inside `root`, move_mount(2).
 
     The mount is made detached, gets its attributes, and only then a place, which is a descriptor opened
     inside `root`: a symlink in the image leads nowhere else (CVE-2021-30465). A missing place is made.
     proc and sysfs take no symlink at all: what masks parts of them relies on where they are
-    (CVE-2019-19921). Raises OSError. Source: OCI config.md "mounts".
+    (CVE-2019-19921). The mount may be `prepared_fd`, made detached before. Raises OSError. Source: OCI
+    config.md "mounts".
     """
     wanted = parse_options(("bind", *options) if fstype == "bind" else options)
     resolve = RESOLVE_NO_SYMLINKS if fstype in ("proc", "sysfs") else 0
-    with open_mount(fstype, source, wanted, subpath) as mount_fd:
+    if prepared_fd is None:
+        made = open_mount(fstype, source, wanted, subpath)
+    else:
+        made = Fd(prepared_fd)
+    with made as mount_fd:
+        if "tmpcopyup" in options:
+            copy_up(root, destination, mount_fd)
         late = wanted.bind and not set_bind_attributes(mount_fd, wanted)
         attach_in_root(mount_fd, root, destination, resolve)
         place = f"/proc/self/fd/{mount_fd}"
@@ -449,6 +460,54 @@ def mount_in_root(
             remount(place, wanted.attr_set, wanted.attr_clr)
         if wanted.propagation:
             mount(None, place, None, wanted.propagation)
+
+
+def copy_up(root: str, destination: str, mount_fd: int) -> None:
+    """Copy what lies at `destination` inside `root` to a new, still detached tmpfs: option tmpcopyup.
+
+    Directories, files and symlinks with their owners and modes; device files are left out. Raises OSError.
+    """
+    with Fd(os.open(root, os.O_PATH | os.O_CLOEXEC)) as root_fd:
+        try:
+            source_fd = openat2(root_fd, destination, os.O_RDONLY | os.O_DIRECTORY, RESOLVE_IN_ROOT)
+        except FileNotFoundError:
+            return
+    with Fd(source_fd), Fd(os.open(".", os.O_RDONLY | os.O_CLOEXEC, dir_fd=mount_fd)) as target_fd:
+        _copy_tree(source_fd, target_fd)
+
+
+def _copy_tree(source_fd: int, target_fd: int) -> None:
+    status = os.fstat(source_fd)
+    os.fchown(target_fd, status.st_uid, status.st_gid)
+    os.fchmod(target_fd, stat.S_IMODE(status.st_mode))
+    for name in os.listdir(source_fd):
+        status = os.stat(name, dir_fd=source_fd, follow_symlinks=False)
+        if stat.S_ISLNK(status.st_mode):
+            os.symlink(os.readlink(name, dir_fd=source_fd), name, dir_fd=target_fd)
+            os.chown(name, status.st_uid, status.st_gid, dir_fd=target_fd, follow_symlinks=False)
+        elif stat.S_ISDIR(status.st_mode):
+            os.mkdir(name, 0o700, dir_fd=target_fd)
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            with (
+                Fd(os.open(name, flags, dir_fd=source_fd)) as below_fd,
+                Fd(os.open(name, flags, dir_fd=target_fd)) as copy_fd,
+            ):
+                _copy_tree(below_fd, copy_fd)
+        elif stat.S_ISREG(status.st_mode):
+            _copy_file(source_fd, target_fd, name)
+
+
+def _copy_file(source_fd: int, target_fd: int, name: str) -> None:
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+    with (
+        Fd(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source_fd)) as file_fd,
+        Fd(os.open(name, flags, 0o600, dir_fd=target_fd)) as copy_fd,
+    ):
+        status = os.fstat(file_fd)
+        while os.sendfile(copy_fd, file_fd, None, 1 << 20):
+            pass
+        os.fchown(copy_fd, status.st_uid, status.st_gid)
+        os.fchmod(copy_fd, stat.S_IMODE(status.st_mode))
 
 
 # %% notebooks/04_mnt.ipynb#plan-mounts
@@ -503,17 +562,19 @@ DEFAULT_MOUNTS: tuple[dict[str, Any], ...] = tuple(
 )
 
 
-def plan_mounts(spec: dict[str, Any]) -> list[Step]:
+def plan_mounts(spec: dict[str, Any], prepared: Mapping[int, int] = {}) -> list[Step]:  # noqa: B006
     """Plan one step for each entry of mounts, in the document's order.
 
-    Raises ValueError with the JSON path of a wrong option. Source: OCI config.md, mounts.
+    `prepared` are detached mounts made before, by the entry's index. Raises ValueError with the JSON path
+    of a wrong option. Source: OCI config.md, mounts.
     """
     if not has_own_mounts(spec):
         return []
-    return [_plan_mount(spec, index) for index in range(len(spec.get("mounts", ())))]
+    count = len(spec.get("mounts") or ())
+    return [_plan_mount(spec, index, prepared.get(index)) for index in range(count)]
 
 
-def _plan_mount(spec: dict[str, Any], index: int) -> Step:
+def _plan_mount(spec: dict[str, Any], index: int, prepared_fd: int | None) -> Step:
     root, entry = spec["root"]["path"], spec["mounts"][index]
     options = tuple(entry.get("options") or ())
     destination, source = entry["destination"], entry.get("source")
@@ -521,16 +582,24 @@ def _plan_mount(spec: dict[str, Any], index: int) -> Step:
         wanted = parse_options(options)
     except ValueError as error:
         raise ValueError(f"mounts[{index}].options: {error}") from None
-    if entry.get("uidMappings") or entry.get("gidMappings"):
-        raise ValueError(f"mounts[{index}].uidMappings: idmapped mounts are not supported")
+    if is_idmapped(entry) and prepared_fd is None:
+        raise ValueError(f"mounts[{index}].uidMappings: the mount was not prepared by the parent")
     fstype = "bind" if wanted.bind else entry.get("type", "none")
     if fstype == "cgroup":
         return Step(f"mount cgroup on {destination}", mount_cgroups, (root, destination, options))
     name = f"bind {source}" if fstype == "bind" else f"mount {fstype}"
     arguments: tuple[Any, ...] = (root, destination, fstype, source, options)
-    if entry.get("subpath"):  # ours, of a volume; no other engine writes it
-        arguments += (entry["subpath"],)
+    if entry.get("subpath") or prepared_fd is not None:
+        arguments += (entry.get("subpath", ""),)  # ours, of a volume; no other engine writes it
+    if prepared_fd is not None:
+        arguments += (prepared_fd,)
     return Step(f"{name} on {destination}", mount_in_root, arguments)
+
+
+def is_idmapped(entry: dict[str, Any]) -> bool:
+    """Return whether an entry of mounts wants its owners translated. Source: OCI config.md."""
+    asked = {"idmap", "ridmap"}.intersection(entry.get("options") or ())
+    return bool(asked or entry.get("uidMappings") or entry.get("gidMappings"))
 
 
 # %% notebooks/04_mnt.ipynb#devices
@@ -663,20 +732,28 @@ def plan_root(spec: dict[str, Any], rootfs_fd: int | None = None) -> list[Step]:
     return [Step("attach the root", move_mount, (rootfs_fd, path))]
 
 
-def plan_pivot(spec: dict[str, Any]) -> list[Step]:
+def plan_pivot(spec: dict[str, Any], pivot: bool = True) -> list[Step]:
     """Plan the change of root: enter it, swap it with the host's, let go of that one.
 
     Both "." are the same directory: the old root lands on top of the new one, is unmounted from there,
-    and no directory for it is needed. Source: pivot_root(2), OCI config.md root.readonly.
+    and no directory for it is needed. Without `pivot` the root is moved over the host's and entered by
+    chroot(2): weaker, and the only way where the host's root is a ramfs. Source: pivot_root(2),
+    OCI config.md root.readonly.
     """
     if not has_own_mounts(spec):
         return []
-    steps = [
-        Step("enter the root", os.chdir, (spec["root"]["path"],)),
-        Step("swap it with the host's root", pivot_root, (".", ".")),
-        Step("let go of the host's root", umount2, (".", MNT_DETACH)),
-        Step("change directory to /", os.chdir, ("/",)),
-    ]
+    steps = [Step("enter the root", os.chdir, (spec["root"]["path"],))]
+    if pivot:
+        steps += [
+            Step("swap it with the host's root", pivot_root, (".", ".")),
+            Step("let go of the host's root", umount2, (".", MNT_DETACH)),
+        ]
+    else:
+        steps += [
+            Step("move it over the host's root", mount, (".", "/", None, MS_MOVE)),
+            Step("take it for the root", os.chroot, (".",)),
+        ]
+    steps.append(Step("change directory to /", os.chdir, ("/",)))
     propagation = root_propagation(spec)
     if propagation & (MS_SHARED | MS_UNBINDABLE):
         steps.append(Step("set the root's propagation", mount, (None, "/", None, propagation)))

@@ -12,6 +12,7 @@ from mini_docker.namespaces.mnt import (
     ATTRIBUTES,
     BINDS,
     DEFAULT_MOUNTS,
+    OURS,
     PROPAGATION,
     TREE_ATTRIBUTES,
 )
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 # %% notebooks/11e_mini_runc.ipynb#features
 def features() -> dict[str, Any]:
     """Return the features structure. Source: OCI features.md, features-linux.md."""
-    options = {*ATTRIBUTES, *TREE_ATTRIBUTES, *PROPAGATION, *BINDS, "defaults", "tmpcopyup"}
+    options = {*ATTRIBUTES, *TREE_ATTRIBUTES, *PROPAGATION, *BINDS, *OURS, "defaults"}
     has_apparmor = os.path.isdir("/sys/kernel/security/apparmor")
     return {
         "ociVersionMin": "1.0.0",
@@ -45,7 +46,7 @@ def features() -> dict[str, Any]:
         "linux": {
             "namespaces": sorted(FLAGS),
             "capabilities": list(NAMES),
-            "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False},
+            "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": False},
             "seccomp": {"enabled": True},
             "apparmor": {"enabled": has_apparmor},
             "selinux": {"enabled": os.path.isdir("/sys/fs/selinux")},

@@ -58,7 +58,15 @@ def read_document(bundle: str) -> dict[str, Any]:
 def request_of(words: Words) -> Request:
     """Return what create and run are asked beside the document."""
     bundle = os.path.abspath(words.one("bundle", "."))
-    return Request(bundle, words.one("console-socket"), words.one("pid-file"), preserved(words))
+    return Request(
+        bundle,
+        words.one("console-socket"),
+        words.one("pid-file"),
+        preserved(words),
+        not words.on("no-pivot"),
+        not words.on("no-new-keyring"),
+        words.outer is not None and words.outer.on("systemd-cgroup"),
+    )
 
 
 def preserved(words: Words) -> int:
@@ -419,7 +427,7 @@ def dispatch(flags: Words) -> int:
     command, description, _ = COMMANDS[name]
     store = Store(flags.one("root") or default_root())
     try:
-        return command(store, Words(name, description, rest))
+        return command(store, Words(name, description, rest, flags))
     except (RuntimeFailure, OSError, ValueError) as error:
         raise RuntimeFailure(_sentence(error), 255 if name == "exec" else 1) from error
 
@@ -451,7 +459,7 @@ def _open_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free: this one
 
 
 def _fail(flags: Words | None, text: str) -> None:

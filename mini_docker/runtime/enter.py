@@ -22,9 +22,11 @@ from mini_docker.runtime.plan import (
     plan_last,
     plan_life,
     plan_program,
+    plan_session,
     plan_streams,
     plan_working_directory,
 )
+from mini_docker.runtime.priority import plan_affinity, plan_priority
 from mini_docker.security.capabilities import plan_bounding_set, plan_capabilities
 from mini_docker.security.labels import plan_labels
 from mini_docker.security.limits import plan_limits, plan_oom_score
@@ -68,7 +70,9 @@ def plan_before(
     (CVE-2019-5736): a process that is not dumpable is closed to them.
     """
     return (
+        *plan_affinity(spec, "initial"),
         *resources.enter_cgroup,
+        *plan_affinity(spec, "final"),
         *plan_oom_score(spec),
         *plan_labels(spec),
         Step("drop the host's groups", set_groups, ((),)),
@@ -87,9 +91,11 @@ def plan_enter(spec: dict[str, Any], resources: Resources) -> list[Planned]:
     sections: list[tuple[Callable[..., object], Sequence[Step]]] = [
         (plan_life, [] if resources.detached else plan_life()),
         (plan_user_namespace, plan_user_namespace(spec)),
+        (plan_session, plan_session(resources)),
         (plan_streams, plan_streams("/", resources)),
         (plan_signals, plan_signals(spec)),
         (plan_limits, plan_limits(spec)),
+        (plan_priority, plan_priority(spec)),
         (plan_working_directory, plan_working_directory(spec, make=False)),
         (plan_program, plan_program(spec)),
         (plan_seccomp, early),

@@ -13,8 +13,10 @@ from collections import namedtuple
 
 from mini_docker.cgroups.tree import Cgroup, hierarchies
 from mini_docker.linux.process import pidfd_open, pidfd_send_signal
+from mini_docker.linux.step import Step
 from mini_docker.runtime.console import Console
 from mini_docker.runtime.hooks import run_hooks
+from mini_docker.runtime.idmap import open_idmapped
 from mini_docker.runtime.init import Process, release, start
 from mini_docker.runtime.plan import Resources, plan
 from mini_docker.runtime.state import (
@@ -41,19 +43,23 @@ if TYPE_CHECKING:
         """What create is asked beside the document: where the bundle is, and who waits for what.
 
         `console_socket` is the path of a Unix socket for the terminal's master, `pid_file` of a file for
-        init's pid, "" for none; `preserve_fds` descriptors after 2 are passed on.
+        init's pid, "" for none; `preserve_fds` descriptors after 2 are passed on; see Resources for
+        `pivot` and `keyring`.
         """
 
         bundle: str
         console_socket: str = ""
         pid_file: str = ""
         preserve_fds: int = 0
+        pivot: bool = True
+        keyring: bool = True
+        systemd: bool = False
 
 else:
     Request = namedtuple(
         "Request",
-        ("bundle", "console_socket", "pid_file", "preserve_fds"),
-        defaults=("", "", 0),
+        ("bundle", "console_socket", "pid_file", "preserve_fds", "pivot", "keyring", "systemd"),
+        defaults=("", "", 0, True, True, False),
     )
 
 VERSION = "1.2.0"  # of the runtime specification
@@ -95,12 +101,23 @@ def status_of(store: Store, record: Record, locked: bool = False) -> str:
 
 def cgroup_of(record: Record) -> Cgroup | None:
     """Return the control group of a container, or None if it has none of its own, or not any more."""
-    if not record.get("cgroup"):
-        return None
     try:
-        return Cgroup.find(hierarchies(), record["cgroup"])
+        if record.get("unit"):
+            from mini_docker.cgroups.systemd import Scope
+
+            return Scope.find(hierarchies(), record["unit"])
+        return Cgroup.find(hierarchies(), record["cgroup"]) if record.get("cgroup") else None
     except FileNotFoundError:
         return None
+
+
+def new_cgroup(record: Record) -> Cgroup:
+    """Return the control group that a container is to have; nothing is made yet. Raises ValueError."""
+    if record["unit"]:
+        from mini_docker.cgroups.systemd import Scope
+
+        return Scope(hierarchies(), record["unit"])
+    return Cgroup(hierarchies(), record["cgroup"])
 
 
 # %% notebooks/11d_state.ipynb#create
@@ -127,7 +144,8 @@ def create(
         "made": False,
         "bundle": request.bundle,
         "annotations": spec.get("annotations") or {},
-        "cgroup": cgroup_path(container_id, spec),
+        "unit": unit_path(container_id, spec) if request.systemd else "",
+        "cgroup": "" if request.systemd else cgroup_path(container_id, spec),
         "owner": os.geteuid(),
         "created": time.time(),
     }
@@ -153,9 +171,15 @@ def _create(
     """Make the control group and the gate, and bear init."""
     cgroup_fd: int | None = None
     gate = make_gate(store.directory(record["id"]))
+    mounts: dict[int, int] = {}
+    cgroup = new_cgroup(record)
     try:
-        enter, cgroup_fd = _create_cgroup(record, spec)
-        resources = Resources(enter, None, None, console, gate, True, request.preserve_fds)
+        mounts = open_idmapped(spec)
+        enter, cgroup_fd = _create_cgroup(cgroup, record, spec)
+        resources = Resources(
+            enter, None, None, console, gate, True, request.preserve_fds, None,
+            mounts, request.pivot, request.keyring,
+        )  # fmt: skip
         steps = [planned.step for planned in plan(spec, resources)]
 
         def watch(pid: int) -> bytes:
@@ -170,9 +194,17 @@ def _create(
 
         return start(spec, steps, cgroup_fd, watch)
     finally:
-        for fd in (*gate, cgroup_fd, console.socket_fd if console else None):
+        settle(cgroup)
+        for fd in (*gate, *mounts.values(), cgroup_fd, console.socket_fd if console else None):
             if fd is not None:
                 os.close(fd)
+
+
+def settle(cgroup: Cgroup) -> None:
+    """Let the process go that keeps a scope of systemd's alive until somebody else is in it."""
+    let_go = getattr(cgroup, "settle", None)
+    if let_go is not None:
+        let_go()
 
 
 def make_gate(directory: str) -> Talk:
@@ -184,19 +216,20 @@ def make_gate(directory: str) -> Talk:
     return Talk(*fds)
 
 
-def _create_cgroup(record: Record, spec: dict[str, Any]) -> tuple[list[Any], int | None]:
+def _create_cgroup(
+    cgroup: Cgroup, record: Record, spec: dict[str, Any]
+) -> tuple[list[Step], int | None]:
     """Make the control group; return the steps into it and a descriptor to be born by.
 
     Without root, and with nothing to limit, a container does without one.
     """
-    cgroup = Cgroup(hierarchies(), record["cgroup"])
     limits = (spec.get("linux") or {}).get("resources") or {}
     try:
         cgroup.create(limits, everywhere=True)  # engines read numbers of trees that limit nothing
     except PermissionError:
         if os.geteuid() == 0:
             raise
-        record["cgroup"] = None
+        record["cgroup"] = ""
         return [], None
     cgroup_fd = cgroup.open_unified()
     return cgroup.plan_enter(born_inside=cgroup_fd is not None), cgroup_fd
@@ -223,6 +256,11 @@ def cgroup_path(container_id: str, spec: dict[str, Any]) -> str:
     if ".." in path.split("/"):
         raise ValueError(f"linux.cgroupsPath: '{path}' climbs with '..'")
     return "/" + path.strip("/") if path.startswith("/") else f"/mini_runc/{path.strip('/')}"
+
+
+def unit_path(container_id: str, spec: dict[str, Any]) -> str:
+    """Return `slice:prefix:name` of the scope: linux.cgroupsPath, or one of our own choice."""
+    return (spec.get("linux") or {}).get("cgroupsPath") or f"system.slice:mini_runc:{container_id}"
 
 
 def open_console_socket(spec: dict[str, Any], path: str) -> Console | None:

@@ -10,7 +10,12 @@ import fcntl
 import os
 from collections import namedtuple
 
-from mini_docker.linux.process import PR_SET_DUMPABLE, PR_SET_PDEATHSIG, prctl
+from mini_docker.linux.process import (
+    PR_SET_DUMPABLE,
+    PR_SET_PDEATHSIG,
+    join_session_keyring,
+    prctl,
+)
 from mini_docker.linux.step import Step
 from mini_docker.namespaces.cgroup import plan_cgroup_namespace
 from mini_docker.namespaces.ipc import plan_sysctls
@@ -31,6 +36,7 @@ from mini_docker.namespaces.user import plan_user, plan_user_namespace
 from mini_docker.namespaces.uts import plan_uts
 from mini_docker.runtime.console import Console, open_console
 from mini_docker.runtime.init import close_others, find_program
+from mini_docker.runtime.priority import plan_priority
 from mini_docker.runtime.program import DEFAULT_PATH, refuse_host_program
 from mini_docker.runtime.talk import Talk, pause
 from mini_docker.security.capabilities import plan_bounding_set, plan_capabilities
@@ -41,7 +47,7 @@ from mini_docker.security.seccomp import plan_seccomp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any, NamedTuple
 
     class Resources(NamedTuple):
@@ -52,6 +58,9 @@ if TYPE_CHECKING:
         With a `gate` init waits there until `release`: that is what parts create from start. `detached`
         says that init may outlive the process that made it; `preserve_fds` that so many descriptors
         after 2 stay open. `seccomp` is the program for linux.seccomp where somebody has it compiled.
+        `mounts` are detached mounts that the parent made for entries of mounts, by their index. Without
+        `pivot` the root is moved and entered by chroot(2), for a host whose own root is a ramfs; with
+        `keyring` the container gets a session keyring of its own.
         """
 
         enter_cgroup: Sequence[Step]
@@ -62,6 +71,9 @@ if TYPE_CHECKING:
         detached: bool = False
         preserve_fds: int = 0
         seccomp: bytes | None = None
+        mounts: Mapping[int, int] = {}
+        pivot: bool = True
+        keyring: bool = True
 
     class Planned(NamedTuple):
         """A step and the module that planned it, from which `--explain` knows the chapter."""
@@ -81,8 +93,11 @@ else:
             "detached",
             "preserve_fds",
             "seccomp",
+            "mounts",
+            "pivot",
+            "keyring",
         ),
-        defaults=(None, False, 0, None),
+        defaults=(None, False, 0, None, {}, True, True),
     )
     Planned = namedtuple("Planned", ("module", "step"))
 
@@ -109,17 +124,19 @@ def plan(spec: dict[str, Any], resources: Resources) -> list[Planned]:
         (plan_user_namespace, plan_user_namespace(spec)),
         (plan_private, plan_private(spec)),
         (plan_root, plan_root(spec, resources.rootfs_fd)),
-        (plan_mounts, plan_mounts(spec)),
+        (plan_mounts, plan_mounts(spec, resources.mounts)),
         (plan_devices, plan_devices(spec)),
         (plan_net, plan_net(spec)),
         (plan_hooks, plan_hooks(spec)),
         (plan_uts, plan_uts(spec)),
         (plan_sysctls, plan_sysctls(spec)),
+        (plan_session, plan_session(resources)),
         (plan_streams, plan_streams(spec["root"]["path"], resources)),
-        (plan_pivot, plan_pivot(spec)),
+        (plan_pivot, plan_pivot(spec, resources.pivot)),
         (plan_paths, plan_paths(spec)),
         (plan_signals, plan_signals(spec)),
         (plan_limits, plan_limits(spec)),
+        (plan_priority, plan_priority(spec)),
         (plan_working_directory, plan_working_directory(spec)),
         (plan_program, plan_program(spec)),
         (plan_seccomp, early),
@@ -200,6 +217,20 @@ def plan_last(resources: Resources) -> list[Step]:
         Step("close what else is open", close_others, (3 + resources.preserve_fds,)),
         Step("hide from ptrace until exec", prctl, (PR_SET_DUMPABLE, 0)),
     ]
+
+
+def plan_session(resources: Resources) -> list[Step]:
+    """Plan that no key of the caller's session keyring is the container's, session-keyring(7)."""
+    return [Step("a session keyring of its own", new_keyring, ())] if resources.keyring else []
+
+
+def new_keyring() -> None:
+    """Join a new session keyring, keyctl(2); a kernel without keys has none to protect. Raises OSError."""
+    try:
+        join_session_keyring()
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
 
 
 def plan_streams(root: str, resources: Resources) -> list[Step]:

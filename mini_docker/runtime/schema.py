@@ -273,6 +273,8 @@ def check_document(document: Any) -> None:
 
     Relative paths of mount destinations and namespaces are refused as the specification has it.
     """
+    if document is None:
+        raise ValueError("document: null is none")
     check(document, DOCUMENT, "")
     version = document["ociVersion"].split("-")[0].split("+")[0].split(".")
     if len(version) != 3 or not all(part.isdigit() for part in version):

@@ -16,13 +16,17 @@ if TYPE_CHECKING:
 class Words:
     """What stood on a command line: flags with their values, and the other words."""
 
-    def __init__(self, command: str, flags: str, words: Sequence[str]) -> None:
+    def __init__(
+        self, command: str, flags: str, words: Sequence[str], outer: Words | None = None
+    ) -> None:
         """Read `words` up to the first that is no flag, then by `flags`: "bundle,b= detach,d env,e*".
 
         `=` marks a flag with a value, `*` one that may come several times; the others are switches. One
-        dash or two is the same, as in every Go program. Raises RuntimeFailure.
+        dash or two is the same, as in every Go program. `outer` are the words before the command. Raises
+        RuntimeFailure.
         """
         self.command = command
+        self.outer = outer
         self.values: dict[str, list[str]] = {}
         kinds = _table(flags)
         rest = list(words)

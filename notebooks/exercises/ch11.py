@@ -1,4 +1,4 @@
-"""Checks of chapters 11 to 11e: they look at the state of a process, and say what is wrong."""
+"""Checks of chapters 11 to 11f: they look at the state of a process, and say what is wrong."""
 
 from __future__ import annotations
 
@@ -362,3 +362,24 @@ def check_form(form: dict[str, Any], holds: Callable[[Any, Any, str], None]) -> 
             continue
         return failed(f"a value {words} is let through")
     return passed("good values pass, bad ones have a path")
+
+
+# ---- 11f --------------------------------------------------------------------------------------------
+
+
+@check
+def check_translate(answer: Callable[[int, list[dict[str, int]]], int | None]) -> Verdict:
+    """Check a translation of ids: several ranges, their ends, and numbers outside."""
+    mappings = [
+        {"containerID": 0, "hostID": 1000, "size": 1},
+        {"containerID": 1, "hostID": 100_000, "size": 10},
+    ]
+    for number, expected in ((0, 1000), (1, 100_000), (5, 100_004), (10, 100_009)):
+        if (given := answer(number, mappings)) != expected:
+            return failed(
+                f"{number} is {expected} on the host, not {given}: look for its range first"
+            )
+    for number in (11, 100_000):
+        if (given := answer(number, mappings)) is not None:
+            return failed(f"{number} is in no range and has no number out there; you say {given}")
+    return passed("each id by its own range, and none where there is none")

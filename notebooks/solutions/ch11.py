@@ -17,6 +17,7 @@ from exercises.ch11 import (
     check_same_process,
     check_status_for,
     check_status_of,
+    check_translate,
     check_verdict_of,
     check_where,
     check_write_whole,
@@ -288,6 +289,37 @@ def check_memory_policy(form: dict[str, Any]) -> Any:
     return check_form(form, holds)
 
 
+# ---- 11f ----
+Mappings = list[dict[str, int]]
+
+
+def translate_blank(number: int, mappings: Mappings) -> int | None:
+    """The untouched exercise."""
+    return None
+
+
+def translate(number: int, mappings: Mappings) -> int | None:
+    """Return the host's number of `number`, or None."""
+    for mapping in mappings:
+        offset = number - mapping["containerID"]
+        if 0 <= offset < mapping["size"]:
+            return mapping["hostID"] + offset
+    return None
+
+
+def translate_first(number: int, mappings: Mappings) -> int | None:
+    """Wrong: it knows the first range only."""
+    return mappings[0]["hostID"] + number - mappings[0]["containerID"]
+
+
+def translate_endless(number: int, mappings: Mappings) -> int | None:
+    """Wrong: ranges have an end."""
+    for mapping in reversed(mappings):
+        if number >= mapping["containerID"]:
+            return mapping["hostID"] + number - mapping["containerID"]
+    return None
+
+
 EXERCISES = [
     Exercise(
         "plan_umask",
@@ -365,5 +397,12 @@ EXERCISES = [
             ({**MEMORY_POLICY, "flags": "string"}, "a good value is refused"),
             ({"mode": ("MPOL_DEFAULT", "MPOL_BIND")}, "without a mode"),
         ],
+    ),
+    Exercise(
+        "translate",
+        check_translate,
+        blank=translate_blank,
+        solution=translate,
+        wrong=[(translate_first, "look for its range"), (translate_endless, "in no range")],
     ),
 ]
