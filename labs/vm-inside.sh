@@ -41,8 +41,10 @@ everything() {
 }
 
 part() {
-    step "tests of run" pytest_here tests/test_run.py
-    step "two notebooks" pytest_here "${NBVAL[@]}" notebooks/08_control_groups.ipynb notebooks/14_containers.ipynb
+    step "tests of run, groups, runtime, storage" pytest_here tests/test_run.py tests/test_cgroups.py \
+        tests/test_cgroup_devices.py tests/test_runtime.py tests/test_storage.py
+    step "four notebooks" pytest_here "${NBVAL[@]}" notebooks/07_user_cgroup_time.ipynb \
+        notebooks/08_control_groups.ipynb notebooks/10b_drivers.ipynb notebooks/14_containers.ipynb
 }
 
 printf '%s, %s\n' "$(uname -sr)" "$(stat -fc %T /sys/fs/cgroup)"

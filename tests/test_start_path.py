@@ -277,7 +277,7 @@ def ci(tmp_path: Path) -> Path:
 def run_ci(ci: Path, settings: str = "") -> tuple[int, list[str]]:
     """Run .ci/run with the fake make; return its status and its lines."""
     script = ci / ".ci" / "run"
-    script.write_text(re.sub(r"^(LIMIT=.*)$", rf"\1\n{settings}", script.read_text(), flags=re.M))
+    script.write_text(re.sub(r"^(LIMIT=.*)$", rf"{settings}\n\1", script.read_text(), flags=re.M))
     done = bash(f"PATH={ci}/fake:$PATH .ci/run", cwd=ci)
     return done.returncode, [line.strip() for line in done.stdout.splitlines() if line]
 
@@ -287,16 +287,16 @@ def test_ci_runs_both_and_ends_with_the_sum(ci: Path) -> None:
     assert (status, lines[0], lines[2], lines[3]) == (
         0,
         "make test",
-        "make vm-test PART=",
+        "make vm-test PART=--part",
         "12 passed, 0 failed, 1 skipped",
     )
+    assert lines[1].startswith("In the virtual machine: a part (everything: make vm-test)")
+
+
+def test_ci_runs_everything_in_the_machine_when_asked_and_says_so(ci: Path) -> None:
+    status, lines = run_ci(ci, "MINI_DOCKER_VM_EVERYTHING=1")
     assert re.fullmatch(r"In the virtual machine: everything \(\d+ s are left\)", lines[1])
-
-
-def test_ci_runs_a_part_in_the_machine_when_time_is_short_and_says_so(ci: Path) -> None:
-    status, lines = run_ci(ci, "LIMIT=1000")
-    assert lines[1].startswith("In the virtual machine: a part, because ")
-    assert lines[2] == "make vm-test PART=--part"
+    assert lines[2] == "make vm-test PART="
 
 
 def test_ci_stops_at_a_failure_and_counts_it(ci: Path) -> None:
