@@ -159,11 +159,10 @@ def _index_entry(layout: Layout, image: Image, tag: str) -> dict[str, Any]:
         data = blob.read()
     media_type = json.loads(data).get("mediaType", MEDIA_TYPE_MANIFEST)
     entry = as_json(Descriptor(media_type, image.digest, len(data)))
-    return (
-        {**entry, "annotations": {REF_NAME: tag, CONTAINERD_NAME: parse_reference(tag).canonical()}}
-        if tag
-        else entry
-    )
+    if tag:
+        name = parse_reference(tag).canonical()  # podman would take a short one for its own
+        entry["annotations"] = {REF_NAME: name, CONTAINERD_NAME: name}
+    return entry
 
 
 # %% notebooks/12c_the_store.ipynb#load

@@ -265,6 +265,8 @@ def _whiteout(member: Member, parent_fd: int, name: str) -> None:
     mode = _mode(parent_fd, name)
     if mode is None:
         os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=parent_fd)
+        times = (member.mtime_ns, member.mtime_ns)
+        os.utime(name, ns=times, dir_fd=parent_fd, follow_symlinks=False)
     elif stat.S_ISDIR(mode):
         make_opaque(f"/proc/self/fd/{parent_fd}/{name}")
 
