@@ -19,6 +19,7 @@ from mini_docker.engine.privileges import (
     check_privileges,
     devices,
     harden,
+    kept_program,
     labels,
     parse_rule,
     rlimits,
@@ -29,7 +30,7 @@ from mini_docker.engine.privileges import (
 )
 from mini_docker.lab import run_in_child
 from mini_docker.linux.mount import MS_BIND, mount
-from mini_docker.namespaces.user import User
+from mini_docker.namespaces.user import User, resolve_groups
 from mini_docker.runtime.init import start
 from mini_docker.runtime.plan import Resources, plan
 from mini_docker.security import labels as security_labels
@@ -242,6 +243,20 @@ RULES = [
 @pytest.mark.parametrize(("text", "wanted"), RULES)
 def test_device_rules(text: str, wanted: dict[str, Any]) -> None:
     assert parse_rule(text) == {"allow": True, **wanted}
+
+
+def test_added_groups_are_looked_up_in_the_image() -> None:
+    assert resolve_groups(["video", "77"], "video:x:44:\n") == (44, 77)
+    with pytest.raises(ValueError, match="Unable to find group fly: no matching entries in group"):
+        resolve_groups(["fly"], "video:x:44:\n")
+
+
+def test_a_program_is_kept_in_the_data_root(tmp_path: Path) -> None:
+    spec = spec_of()
+    kept = kept_program(str(tmp_path), spec)
+    assert kept and len(os.listdir(tmp_path / "seccomp")) == 1
+    assert kept == kept_program(str(tmp_path), spec)
+    assert kept_program(str(tmp_path), spec_of(Privileged=True)) is None
 
 
 # --- labels -------------------------------------------------------------------------------------

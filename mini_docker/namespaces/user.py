@@ -157,6 +157,18 @@ def resolve_user(text: str, passwd: str, group: str) -> User:
     return User(uid, gid, tuple(dict.fromkeys((gid, *groups))), home)
 
 
+def resolve_groups(names: Sequence[str], group: str) -> tuple[int, ...]:
+    """Return the numbers of docker's --group-add, by name or number, from the text of the image's file.
+
+    Raises ValueError in Docker's words.
+    """
+    try:
+        return tuple(_find_group(name, group) for name in names)
+    except ValueError as error:
+        text = str(error)
+        raise ValueError(text[:1].upper() + text[1:]) from None
+
+
 def _find_user(wanted: str, passwd: str) -> tuple[int, int, str, str]:
     """Return (uid, gid, name, home) of the first line that fits, or of a number alone."""
     uid = _number(wanted)
