@@ -38,6 +38,7 @@ from mini_docker.security.capabilities import DEFAULT, available
 from mini_docker.security.labels import open_attribute, plan_labels
 from mini_docker.security.policy import cut_profile, default_policy
 from tests.conftest import cannot_run_here
+from tests.test_daemon import Daemon, daemon  # noqa: F401 (a fixture)
 
 CAPABILITIES: list[tuple[dict[str, Any], set[str]]] = [
     ({}, set(DEFAULT)),
@@ -436,3 +437,26 @@ def test_a_policy_of_the_user_s_own(rootfs: Path, more: list[str]) -> None:
     options = [f"seccomp={json.dumps(PROFILE_OF_ONE)}", *more]
     found = output_of(rootfs, "mkdir /tmp 2>&1", SecurityOpt=options)
     assert found == "mkdir: can't create directory '/tmp': No space left on device\n"
+
+
+# --- through the daemon -------------------------------------------------------------------------
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("leak_free")
+def test_the_daemon_refuses_and_obeys_the_same_words(daemon: Daemon) -> None:
+    for host, words in (
+        ({"CapAdd": ["FLY"]}, 'invalid CapAdd: unknown capability: "CAP_FLY"'),
+        ({"SecurityOpt": ["fly=1"]}, 'invalid --security-opt 2: "fly=1"'),
+        ({"OomScoreAdj": 2000}, "Invalid value 2000, range for oom score adj is [-1000, 1000]"),
+    ):
+        body = {"Image": "busybox", "Cmd": ["true"], "HostConfig": host}
+        assert daemon.ask("POST", "/containers/create", body) == (400, {"message": words})
+    host = {"CapDrop": ["ALL"], "GroupAdd": ["77"], "SecurityOpt": ["no-new-privileges"]}
+    script = "grep -E '^(CapBnd|NoNewPrivs|Seccomp|Groups):' /proc/self/status"
+    daemon.run("plain", "sh", "-c", script, HostConfig=host)
+    daemon.ask("POST", "/containers/plain/wait")
+    said = daemon.logs("plain").decode()
+    assert "CapBnd:\t0000000000000000" in said and "NoNewPrivs:\t1" in said
+    assert "Seccomp:\t2" in said and "77" in said.partition("Groups:")[2].split("\n")[0].split()
+    assert os.listdir(daemon.root / "seccomp")

@@ -24,6 +24,7 @@ from mini_docker.engine.launch import (
     unpack_layers,
 )
 from mini_docker.engine.names import valid_name
+from mini_docker.engine.privileges import kept_program
 from mini_docker.engine.store import Claim, Conflict, NoSuchContainer, Store
 from mini_docker.runtime.console import Console
 from mini_docker.runtime.init import start
@@ -67,7 +68,9 @@ class Container:
         try:
             stdio = streams[:3] if streams.console is None else None
             enter = self.cgroup.plan_enter(born_inside=ready.cgroup_fd is not None)
-            planned = plan(ready.spec, Resources(enter, ready.rootfs_fd, stdio, streams.console))
+            program = kept_program(self.store.root, ready.spec)
+            resources = Resources(enter, ready.rootfs_fd, stdio, streams.console, seccomp=program)
+            planned = plan(ready.spec, resources)
             process = start(ready.spec, [item.step for item in planned], ready.cgroup_fd)
         finally:
             for fd in ready[1:]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import posixpath
 
-from mini_docker.engine.privileges import harden
+from mini_docker.engine.privileges import check_privileges, harden
 from mini_docker.namespaces.mnt import DEFAULT_MOUNTS
 
 TYPE_CHECKING = False
@@ -197,6 +197,14 @@ def mounts(host: dict[str, Any], directory: str) -> list[dict[str, Any]]:
 
 
 # %% notebooks/14b_documents.ipynb#document
+def check_host_config(host: dict[str, Any]) -> None:
+    """Refuse at create what Docker refuses then. Raises InvalidRequest."""
+    try:
+        check_privileges(host)
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from None
+
+
 def document(
     request: dict[str, Any], image: dict[str, Any], container_id: str, directory: str, user: User
 ) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.launch import cgroup_of, look_up_user
 from mini_docker.engine.shim import CHUNK, STDOUT, frame
 from mini_docker.engine.store import Conflict, replace_file
-from mini_docker.security.capabilities import NAMES
+from mini_docker.security.capabilities import available
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -217,8 +217,9 @@ class Execs:
             groups = list(user.additional_gids)
             process["user"] = {"uid": user.uid, "gid": user.gid, "additionalGids": groups}
         if request.get("Privileged"):
+            all_of_ours = available()
             process["capabilities"] = dict.fromkeys(
-                ("bounding", "effective", "permitted"), list(NAMES)
+                ("bounding", "effective", "permitted"), all_of_ours
             )
             process.pop("apparmorProfile", None)
         elif request.get("User"):

@@ -12,18 +12,18 @@ import zlib
 from collections import namedtuple
 
 from mini_docker.cgroups.tree import Cgroup, hierarchies
-from mini_docker.engine.document import command, document
+from mini_docker.engine.document import check_host_config, command, document
 from mini_docker.engine.store import DEFAULT_ROOT, Store
 from mini_docker.images.layout import full_name
 from mini_docker.linux.mount import RESOLVE_IN_ROOT, openat2
 from mini_docker.linux.step import Step
-from mini_docker.namespaces.user import resolve_user
+from mini_docker.namespaces.user import resolve_groups, resolve_user
 from mini_docker.runtime.plan import Planned
 from mini_docker.storage.overlay import open_overlay, plan_overlay
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any, NamedTuple, TypeVar
 
     from mini_docker.engine.bridge import BridgeNetwork
@@ -113,6 +113,7 @@ def new_record(request: dict[str, Any], image: Image, container_id: str) -> dict
     host = {"NetworkMode": "bridge", "AutoRemove": False, **(request.get("HostConfig") or {})}
     if host["NetworkMode"] in ("", "default"):
         host["NetworkMode"] = "bridge"
+    check_host_config(host)
     config = {
         key: value
         for key, value in request.items()
@@ -161,10 +162,15 @@ def read_in(root_fd: int, path: str) -> str:
         return file.read(1 << 20)
 
 
-def look_up_user(root_fd: int, text: str) -> User:
-    """Return the user that `text` means in the root file system behind `root_fd`. Raises ValueError."""
+def look_up_user(root_fd: int, text: str, more_groups: Sequence[str] = ()) -> User:
+    """Return the user that `text` means in the root file system behind `root_fd`, and in more groups.
+
+    Raises ValueError.
+    """
     passwd, group = (read_in(root_fd, f"etc/{name}") for name in ("passwd", "group"))
-    return resolve_user(text, passwd, group)
+    user = resolve_user(text, passwd, group)
+    groups = (*user.additional_gids, *resolve_groups(more_groups, group))
+    return user._replace(additional_gids=tuple(dict.fromkeys(groups)))
 
 
 def _host_file(path: str) -> str:
@@ -231,7 +237,8 @@ class Launch:
         """Return the OCI document; the user is looked up in the image's own /etc/passwd."""
         image_config = self.record["ImageConfig"]
         name = self.record["Config"].get("User") or image_config.get("User") or ""
-        user = look_up_user(rootfs_fd, name)
+        groups = self.record["HostConfig"].get("GroupAdd") or ()
+        user = look_up_user(rootfs_fd, name, groups)
         request = {**self.record["Config"], "HostConfig": self.record["HostConfig"]}
         for bind in request["HostConfig"].get("Binds") or ():
             source = bind.partition(":")[0]

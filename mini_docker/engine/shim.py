@@ -16,6 +16,7 @@ from collections import namedtuple
 
 from mini_docker.cgroups.tree import Cgroup, hierarchies
 from mini_docker.engine.logs import LogWriter, read_log
+from mini_docker.engine.privileges import kept_program
 from mini_docker.engine.store import replace_file
 from mini_docker.linux.process import exit_code, pidfd_send_signal, set_process_name
 from mini_docker.runtime.console import Console, receive_console, resize
@@ -568,7 +569,9 @@ def start_process(
     for namespace in spec["linux"]["namespaces"]:
         if namespace["type"] == "network" and "netns" in fds:
             namespace["path"] = f"/proc/self/fd/{fds['netns']}"
-    resources = Resources(enter_cgroup, fds.get("rootfs"), stdio, console)
+    # a shim lives in DATA_ROOT/containers/ID
+    program = kept_program("../..", spec)
+    resources = Resources(enter_cgroup, fds.get("rootfs"), stdio, console, seccomp=program)
     if "enter" in order:
         with open(order["process"], "rb") as file:
             one_more = json.loads(file.read())
