@@ -44,7 +44,6 @@ ERRORS = [
     (["busybox", "/no/such"], 127, 'exec: "/no/such": stat /no/such: no such file or directory'),
     (["busybox", "/etc/passwd"], 126, 'exec: "/etc/passwd": permission denied'),
     (["busybox", "/etc"], 126, 'exec: "/etc": is a directory'),
-    (["nosuch"], 125, "No such image: nosuch:latest"),
     (["BAD NAME"], 125, "invalid reference format"),
     (["--entrypoint", "", "busybox"], 125, "No command specified"),
     (["-m", "3", "busybox", "true"], 125, "Minimum memory limit allowed is 6MB"),
@@ -80,6 +79,16 @@ def test_bad_input_gets_one_clear_line(lab: Lab, words: list[str], status: int, 
         or "invalid" in done.stderr
         or done.stderr.count("\n") == 1
     )
+
+
+def test_an_image_that_nobody_has_says_where_it_was_sought_and_what_is_here(lab: Lab) -> None:
+    done = lab.run("127.0.0.1:1/nosuch", "true")
+    first, second = done.stderr.splitlines()
+    assert (done.returncode, first) == (
+        125,
+        "Unable to find image '127.0.0.1:1/nosuch:latest' locally",
+    )
+    assert second.startswith("mini_docker: ") and second.endswith("; images here: busybox:latest")
 
 
 def test_environment_directory_user_and_host_name(lab: Lab) -> None:

@@ -26,27 +26,46 @@ else:
     Flag = namedtuple("Flag", ("name", "letter", "value", "help", "many"))
 
 
-# %% notebooks/19_command_line.ipynb#flags
-SIZE = re.compile(
-    r"(?P<number>[0-9.]+(?:[eE][0-9]+)?) ?(?P<unit>[kmgtp](?:i?b)?|b)?", re.IGNORECASE
-)
-UNITS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
-TRUE = ("1", "t", "T", "true", "True", "TRUE")
-FALSE = ("0", "f", "F", "false", "False", "FALSE")
+# %% notebooks/19_command_line.ipynb#flag-table
+LINE = re.compile(r"(?:-(?P<letter>\w), |)--(?P<name>[\w-]+)(?: (?P<value>\S+))?  +(?P<help>.*)")
+# the words for values that may be given many times
+MANY = frozenset("list map mount network ulimit filter strings".split())
+# older names that Docker still reads and does not show
+OLD_NAMES = {
+    "net": "network",
+    "net-alias": "network-alias",
+    "dns-opt": "dns-option",
+    "time": "timeout",
+    "cpuset": "cpuset-cpus",
+}
 
 
 class UsageError(Exception):
     """A command line that Docker answers with exit status 125 and a pointer to --help."""
 
 
-def switch(name: str, help: str, letter: str = "") -> Flag:
-    """Return a flag without a value."""
-    return Flag(name, letter, "", help, False)
+def switch_help() -> Flag:
+    """Return the flag that every command has."""
+    return Flag("help", "", "", "Print usage", False)
 
 
-def option(name: str, value: str, help: str, letter: str = "", many: bool = False) -> Flag:
-    """Return a flag with a value, or with several if it may be given many times."""
-    return Flag(name, letter, value, help, many)
+def flag_table(text: str) -> tuple[Flag, ...]:
+    """Return the flags of a table in the layout of Docker's help: the text is the definition."""
+    flags = []
+    for line in text.splitlines():
+        if line.strip():
+            found = LINE.fullmatch(line.strip())
+            assert found is not None, line
+            value = found["value"] or ""
+            flags.append(
+                Flag(found["name"], found["letter"] or "", value, found["help"], value in MANY)
+            )
+    return tuple(flags)
+
+
+# %% notebooks/19_command_line.ipynb#parsed
+TRUE = ("1", "t", "T", "true", "True", "TRUE")
+FALSE = ("0", "f", "F", "false", "False", "FALSE")
 
 
 class Parsed:
@@ -57,9 +76,13 @@ class Parsed:
         self.values: dict[str, list[str]] = {}
         self.words: list[str] = []
 
-    def on(self, name: str) -> bool:
+    def on(self, name: str, default: bool = False) -> bool:
         """Return whether a switch is on."""
-        return self.values.get(name, ["false"])[-1] in TRUE
+        return self.values[name][-1] in TRUE if name in self.values else default
+
+    def given(self, name: str) -> bool:
+        """Return whether a flag was on the line at all."""
+        return name in self.values
 
     def one(self, name: str, default: str = "") -> str:
         """Return a flag's last value, or the default."""
@@ -68,6 +91,14 @@ class Parsed:
     def all(self, name: str) -> list[str]:
         """Return a flag's values in the order given."""
         return self.values.get(name, [])
+
+    def number(self, name: str, default: int = 0) -> int:
+        """Return a flag's last value as an integer; `parse` has seen that it is one."""
+        return int(self.one(name, str(default)))
+
+    def size(self, name: str, default: int = 0) -> int:
+        """Return a flag's last value in bytes."""
+        return parse_size(self.one(name)) if self.one(name) else default
 
 
 # %% notebooks/19_command_line.ipynb#parse
@@ -100,7 +131,7 @@ def _long(by_name: dict[str, Flag], word: str, rest: list[str], parsed: Parsed) 
     name, given, value = word.partition("=")
     if name == "--" or name.startswith("---"):
         raise UsageError(f"bad flag syntax: {word}")
-    flag = by_name.get(name)
+    flag = by_name.get(name) or by_name.get(f"--{OLD_NAMES.get(name[2:])}")
     if flag is None:
         raise UsageError(f"unknown flag: {name}")
     if not given:
@@ -133,8 +164,8 @@ def _next(rest: list[str], error: str) -> str:
 
 
 def _set(parsed: Parsed, flag: Flag, value: str) -> None:
-    if not flag.value and value not in (*TRUE, *FALSE):
-        reason = f'strconv.ParseBool: parsing "{value}": invalid syntax'
+    reason = wrong_value(flag, value)
+    if reason:
         raise UsageError(f'invalid argument "{value}" for "{shown(flag)}" flag: {reason}')
     parsed.values.setdefault(flag.name, []).append(value)
 
@@ -144,28 +175,79 @@ def shown(flag: Flag) -> str:
     return f"-{flag.letter}, --{flag.name}" if flag.letter else f"--{flag.name}"
 
 
-# %% notebooks/19_command_line.ipynb#usage
-def usage(command: str, words: str, about: str, flags: Sequence[Flag]) -> str:
-    """Return the help text of a command in Docker's layout."""
-    lines = [f"Usage:  mini_docker {command} {words}".rstrip(), "", about]
-    if flags:
-        lines += ["", "Options:"]
-    left = [_left(flag) for flag in sorted(flags)]
-    width = max(map(len, left), default=0) + 3
-    lines += [f"{text:{width}}{flag.help}" for text, flag in zip(left, sorted(flags), strict=True)]
-    return "\n".join(lines) + "\n"
+# %% notebooks/19_command_line.ipynb#values
+SIZE = re.compile(
+    r"(?P<number>[0-9.]+(?:[eE][0-9]+)?) ?(?P<unit>[kmgtp](?:i?b)?|b)?", re.IGNORECASE
+)
+UNITS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
+INTEGER = re.compile(r"[+-]?[0-9]+")
+DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+DURATION = re.compile(r"[+-]?(?:0|(?:[0-9]*\.?[0-9]+(?:ns|us|µs|ms|s|m|h))+)")
+PART = re.compile(r"([0-9]*\.?[0-9]+)(ns|us|µs|ms|s|m|h)")
+NANOSECONDS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9}
 
 
-def _left(flag: Flag) -> str:
-    letter = f"-{flag.letter}, " if flag.letter else "    "
-    return f"  {letter}--{flag.name} {flag.value}".rstrip()
+def wrong_value(flag: Flag, value: str) -> str:
+    """Return what is wrong with a value of a flag, in the words of Go's packages; "" if nothing is."""
+    if not flag.value:
+        bad = value not in (*TRUE, *FALSE)
+        return f'strconv.ParseBool: parsing "{value}": invalid syntax' if bad else ""
+    check = VALUE_CHECKS.get(flag.value)
+    return check(value) if check else ""
+
+
+def _wrong_integer(value: str) -> str:
+    if not INTEGER.fullmatch(value):
+        return f'strconv.ParseInt: parsing "{value}": invalid syntax'
+    fits = -(1 << 63) <= int(value) < 1 << 63
+    return "" if fits else f'strconv.ParseInt: parsing "{value}": value out of range'
+
+
+def _wrong_uint16(value: str) -> str:
+    if not (value.isascii() and value.isdigit()):
+        return f'strconv.ParseUint: parsing "{value}": invalid syntax'
+    return (
+        "" if int(value) < 1 << 16 else f'strconv.ParseUint: parsing "{value}": value out of range'
+    )
+
+
+def _wrong_size(value: str) -> str:
+    try:
+        parse_size(value)
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
+def _wrong_decimal(value: str) -> str:
+    return "" if DECIMAL.fullmatch(value) else f"failed to parse {value} as a rational number"
+
+
+def _wrong_duration(value: str) -> str:
+    return "" if DURATION.fullmatch(value) else f'time: invalid duration "{value}"'
+
+
+def _wrong_filter(value: str) -> str:
+    return "" if "=" in value or not value else "bad format of filter (expected name=value)"
+
+
+VALUE_CHECKS = {
+    "int": _wrong_integer,
+    "uint16": _wrong_uint16,
+    "bytes": _wrong_size,
+    "decimal": _wrong_decimal,
+    "duration": _wrong_duration,
+    "filter": _wrong_filter,
+}
 
 
 def parse_size(text: str) -> int:
     """Return the bytes of "64m", "1g", "512k", "1.5GiB" or a bare number, as go-units' RAMInBytes does.
 
-    Raises UsageError.
+    "-1" is Docker's word for no limit. Raises UsageError.
     """
+    if text == "-1":
+        return -1
     found = SIZE.fullmatch(text)
     try:
         size = (
@@ -174,7 +256,30 @@ def parse_size(text: str) -> int:
     except (ValueError, OverflowError):
         size = -1
     if not 0 <= size < 1 << 63:
-        raise UsageError(
-            f'invalid argument "{text}" for "-m, --memory" flag: invalid size: \'{text}\''
-        )
+        raise UsageError(f"invalid size: '{text}'")
     return size
+
+
+def parse_duration(text: str) -> int:
+    """Return the nanoseconds of Go's "1m30s", "500ms" or "0"; `parse` has seen that it is one."""
+    sign = -1 if text.startswith("-") else 1
+    hour = 3600 * 10**9
+    return sign * sum(int(float(n) * NANOSECONDS.get(unit, hour)) for n, unit in PART.findall(text))
+
+
+# %% notebooks/19_command_line.ipynb#usage
+def usage(path: str, words: str, about: str, flags: Sequence[Flag], more: str = "") -> str:
+    """Return the help text of a command in Docker's layout; `more` stands between words and flags."""
+    lines = [f"Usage:  {path} {words}".rstrip(), "", about]
+    lines += ["", more] if more else []
+    if flags:
+        lines += ["", "Options:"]
+    rows = [(_left(flag), flag.help) for flag in sorted(flags)]
+    width = max((len(left) for left, _ in rows), default=0) + 3
+    lines += [f"{left:{width}}{help}" for left, help in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _left(flag: Flag) -> str:
+    letter = f"-{flag.letter}, " if flag.letter else "    "
+    return f"  {letter}--{flag.name} {flag.value}".rstrip()

@@ -9,56 +9,119 @@ import os
 import signal
 import sys
 
-from mini_docker.cli.flags import Flag, UsageError, option, parse, switch, usage
+from mini_docker.cli.errors import FAILED, CommandError, StatusError
+from mini_docker.cli.flags import UsageError, flag_table, parse, usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
+    from mini_docker.cli.command import Command
     from mini_docker.cli.flags import Parsed
-    from mini_docker.engine.direct import Direct
 
 
 # %% notebooks/19_command_line.ipynb#commands
 ROOT_VARIABLE = "MINI_DOCKER_ROOT"
-GLOBAL_FLAGS = (
-    option("data-root", "string", f"Where images and containers are kept (${ROOT_VARIABLE})"),
-    switch("version", "Print version information and quit", "v"),
-    switch("help", "Print usage"),
-)
-COMMANDS = {
-    "run": ("mini_docker.cli.run", "Create and run a new container from an image"),
-    "ps": ("mini_docker.cli.objects", "List containers"),
-    "rm": ("mini_docker.cli.objects", "Remove one or more containers"),
-    "images": ("mini_docker.cli.objects", "List images"),
-    "pull": ("mini_docker.cli.registry", "Download an image from a registry"),
-    "push": ("mini_docker.cli.registry", "Upload an image to a registry"),
-    "tag": (
-        "mini_docker.cli.registry",
-        "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE",
-    ),
-    "login": ("mini_docker.cli.registry", "Log in to a registry"),
-    "logout": ("mini_docker.cli.registry", "Log out from a registry"),
-    "search": ("mini_docker.cli.registry", "Search a registry for images"),
-    "daemon": ("mini_docker.cli.objects", "Run the engine and its HTTP API in the foreground"),
-    "setup": ("mini_docker.cli.objects", "Make the embedded image from this machine's busybox"),
-    "doctor": (
-        "mini_docker.cli.objects",
-        "Show which chapters can run on this machine, and why not",
-    ),
-    "reset": ("mini_docker.cli.objects", "Remove all containers and networks of ours; images stay"),
-    "version": ("mini_docker.cli.objects", "Show the version"),
+GLOBAL_FLAGS = flag_table(f"""
+    --config string       Location of client config files (default "~/.docker")
+-c, --context string      Name of the context to use (overrides DOCKER_HOST and "context use")
+    --data-root string    Where images and containers are kept (${ROOT_VARIABLE})
+-D, --debug               Show where an internal error happened
+-H, --host string         Daemon socket to connect to
+    --tls                 Use TLS; implied by --tlsverify
+    --tlscacert string    Trust certs signed only by this CA (default "~/.docker/ca.pem")
+    --tlscert string      Path to TLS certificate file (default "~/.docker/cert.pem")
+    --tlskey string       Path to TLS key file (default "~/.docker/key.pem")
+    --tlsverify           Use TLS and verify the remote
+-v, --version             Print version information and quit
+    --help                Print usage
+""")
+# module -> the commands in its table COMMANDS
+PLACES = {
+    "attach": "run, create, start, attach, exec",
+    "containers": "ps, stop, restart, kill, pause, unpause, wait, rename, rm, container prune, logs, top,"
+    " diff, port, update, commit, export",
+    "copy": "cp",
+    "stats": "stats",
+    "inspect": "inspect, container inspect, image inspect, network inspect, volume inspect",
+    "images": "images, pull, push, tag, rmi, image prune, save, load, import, history",
+    "build": "build",
+    "networks": "network ls, network create, network rm, network connect, network disconnect,"
+    " network prune, volume ls, volume create, volume rm, volume prune",
+    "system": "version, info, events, system df, system prune",
+    "login": "login, logout, search",
+    "contexts": "context ls, context show, context use, context create, context rm, context inspect",
+    "manual": "completion, manual",
+    "lab": "daemon, setup, doctor, reset",
 }
-FAILED = 125
+GROUPS = {
+    "container": "Manage containers",
+    "context": "Manage contexts",
+    "image": "Manage images",
+    "network": "Manage networks",
+    "system": "Manage the daemon",
+    "volume": "Manage volumes",
+}
+# "container run" is "run" ...
+SAME = {
+    "container": "attach commit cp create diff exec export kill logs pause port rename restart rm run start"
+    " stats stop top unpause update wait",
+    "image": "build history import load pull push save tag",
+    "system": "events info",
+}
+# ... and these are called otherwise
+OTHER_NAMES = {
+    "container ls": "ps",
+    "container list": "ps",
+    "container ps": "ps",
+    "container remove": "rm",
+    "image ls": "images",
+    "image list": "images",
+    "image rm": "rmi",
+    "image remove": "rmi",
+    "network list": "network ls",
+    "network remove": "network rm",
+    "volume list": "volume ls",
+    "volume remove": "volume rm",
+    "context list": "context ls",
+    "context remove": "context rm",
+}
 
 
-class CommandError(Exception):
-    """An error for the user: one line, and the exit status (Docker's 125, 126, 127 or 1)."""
+# %% notebooks/19_command_line.ipynb#find-command
+def modules() -> dict[str, str]:
+    """Return the module of each command."""
+    return {name: module for module, names in PLACES.items() for name in names.split(", ")}
 
-    def __init__(self, text: str, status: int = 1) -> None:
-        """Keep the line and the status."""
-        super().__init__(text)
-        self.status = status
+
+def real_name(path: str) -> str:
+    """Return the name under which a command stands in a table: "run" for "container run"."""
+    group, _, verb = path.partition(" ")
+    if verb in SAME.get(group, "").split():
+        return verb
+    return OTHER_NAMES.get(path, path)
+
+
+def find_command(path: str) -> Command | None:
+    """Return the command of a path such as "ps" or "network ls"; None when there is none."""
+    name = real_name(path)
+    module = modules().get(name)
+    if module is None:
+        return None
+    return next(command for command in load(module) if command.name == name)
+
+
+def load(module: str) -> tuple[Command, ...]:
+    """Return the table of a module's commands."""
+    found = __import__(f"mini_docker.cli.{module}", fromlist=["COMMANDS"])
+    table: tuple[Command, ...] = found.COMMANDS
+    return table
+
+
+def all_paths() -> list[str]:
+    """Return every path under which a command can be called, "container ls" and the like among them."""
+    pairs = [f"{group} {verb}" for group, verbs in SAME.items() for verb in verbs.split()]
+    return sorted({*modules(), *pairs, *OTHER_NAMES})
 
 
 # %% notebooks/19_command_line.ipynb#main
@@ -67,20 +130,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     _open_streams()
     try:
-        signal.signal(
-            signal.SIGINT, signal.default_int_handler
-        )  # the launcher starts with it ignored
+        # the launcher starts with it ignored
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         status = dispatch(words)
         print(end="", flush=True)
-    except UsageError as error:
-        name = next((word for word in words if word in COMMANDS), "")
-        command = f"mini_docker {name}".strip()
-        status = _fail(
-            f"{error}\n\nUsage:  {command} [OPTIONS]\n\nRun '{command} --help' for more information",
-            FAILED,
-        )
     except CommandError as error:
         status = _fail(str(error), error.status)
+    except StatusError as error:
+        status = error.status
     except KeyboardInterrupt:
         status = 130
     except SystemExit as error:
@@ -89,19 +146,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         status = 141
     except OSError as error:
-        status = _fail(
-            f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""), FAILED
-        )
+        where = f": {error.filename}" if error.filename else ""
+        status = _fail(f"mini_docker: {error.strerror or error}{where}", FAILED)
     except Exception as error:
         if os.environ.get("MINI_DOCKER_DEBUG"):
             raise
         text = f"internal error: {type(error).__name__}: {error} (MINI_DOCKER_DEBUG=1 shows where)"
-        status = _fail(text, FAILED)
+        status = _fail(f"mini_docker: {text}", FAILED)
     _leave(status)
 
 
 def _fail(text: str, status: int) -> int:
-    print(f"mini_docker: {text}", file=sys.stderr)
+    print(text, file=sys.stderr)
     return status
 
 
@@ -112,6 +168,9 @@ def _open_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest free number is this one
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
 
 
 def _leave(status: int) -> None:
@@ -124,59 +183,140 @@ def _leave(status: int) -> None:
     os._exit(status)
 
 
+# %% notebooks/19_command_line.ipynb#dispatch
 def dispatch(words: list[str]) -> int:
     """Find the command among `words` and return its exit status."""
-    parsed = parse(GLOBAL_FLAGS, words)
-    if parsed.on("version"):
-        parsed.words = ["version"]
-    if not parsed.words or parsed.on("help") or parsed.words == ["help"]:
-        print(overview(), end="")
-        return 0 if parsed.words or parsed.on("help") else 1
-    name, *rest = parsed.words
-    if name not in COMMANDS:
+    try:
+        settings = parse(GLOBAL_FLAGS, words)
+    except UsageError as error:
         raise CommandError(
-            f"unknown command: mini_docker {name}\n\nRun 'mini_docker --help' for more information"
-        )
-    module = __import__(COMMANDS[name][0], fromlist=[name])
-    command: Callable[[str, list[str]], int] = getattr(module, f"command_{name}")
-    return command(parsed.one("data-root") or os.environ.get(ROOT_VARIABLE, ""), rest)
+            _with_usage(str(error), "", "[OPTIONS] COMMAND [ARG...]"), FAILED
+        ) from None
+    if settings.on("debug"):
+        os.environ["MINI_DOCKER_DEBUG"] = "1"
+    if settings.on("version"):
+        from mini_docker import __version__
+
+        print(f"mini_docker version {__version__}")
+        return 0
+    path, rest = split_path(settings.words)
+    if path == "help":
+        path, rest = split_path(rest)
+        rest = ["--help"]
+    if not path or settings.on("help"):
+        print(overview(), end="")
+        return 0
+    return _run(path, rest, settings)
+
+
+def _with_usage(error: str, path: str, words: str) -> str:
+    from mini_docker.cli.command import with_usage
+
+    return with_usage(error, path, words)
+
+
+def split_path(words: list[str]) -> tuple[str, list[str]]:
+    """Return the command's path, one word or two, and what stands after it."""
+    if not words:
+        return "", []
+    if words[0] in GROUPS and len(words) > 1 and not words[1].startswith("-"):
+        return f"{words[0]} {words[1]}", words[2:]
+    return words[0], words[1:]
+
+
+IN_PROCESS = {
+    **dict.fromkeys(("run", "ps", "rm", "images"), "inprocess"),
+    **dict.fromkeys(("pull", "push", "tag", "login", "logout", "search"), "registry"),
+}
+
+
+def speaks_to_daemon(settings: Parsed) -> bool:
+    """Return whether a daemon was named, or ours is there: otherwise the engine runs in this process."""
+    from mini_docker.cli.context import (
+        DEFAULT_CONTEXT,
+        DEFAULT_SOCKET,
+        config_directory,
+        context_name,
+    )
+
+    if settings.one("host") or os.environ.get("DOCKER_HOST"):
+        return True
+    if settings.one("data-root") or os.environ.get(ROOT_VARIABLE):
+        return False  # a daemon has a data root of its own
+    if os.path.exists(DEFAULT_SOCKET):
+        return True
+    return context_name(settings.values, config_directory(settings.values)) != DEFAULT_CONTEXT
+
+
+def _run_in_process(path: str, rest: list[str], settings: Parsed) -> int:
+    module = __import__(f"mini_docker.cli.{IN_PROCESS[path]}", fromlist=[path])
+    root = settings.one("data-root") or os.environ.get(ROOT_VARIABLE, "")
+    try:
+        status: int = getattr(module, f"command_{path}")(root, rest)
+    except UsageError as error:
+        raise CommandError(
+            f"mini_docker: {_with_usage(str(error), path, '[OPTIONS]')}", FAILED
+        ) from None
+    except CommandError as error:
+        raise CommandError(f"mini_docker: {error}", error.status) from None
+    return status
+
+
+def _run(path: str, rest: list[str], settings: Parsed) -> int:
+    if path in IN_PROCESS and not speaks_to_daemon(settings):
+        return _run_in_process(path, rest, settings)
+    from mini_docker.cli.command import run_command
+
+    if path in GROUPS:
+        print(group_overview(path), end="")
+        return 0
+    command = find_command(path)
+    if command is None:
+        group = path.partition(" ")[0]
+        known = f"mini_docker {group}" if group in GROUPS else "mini_docker"
+        line = f"\n\nUsage:  {known}" if group in GROUPS else ""
+        problem = f"mini_docker: unknown command: mini_docker {path}{line}"
+        raise CommandError(f"{problem}\n\nRun '{known} --help' for more information")
+    return run_command(command, path, settings, rest)
+
+
+# %% notebooks/19_command_line.ipynb#overview
+COMMON = "run exec ps build pull push images login logout search version info".split()
 
 
 def overview() -> str:
     """Return the text of `mini_docker --help`."""
-    commands = "\n".join(f"  {name:10}{about}" for name, (_, about) in COMMANDS.items())
-    text = usage(
-        "[OPTIONS]",
-        "COMMAND",
+    lines = [
+        "Usage:  mini_docker [OPTIONS] COMMAND",
+        "",
         "A Docker to learn from: every line of it is in a notebook.",
-        GLOBAL_FLAGS,
-    )
-    more = "Run 'mini_docker COMMAND --help' for more information on a command."
-    return f"{text}\nCommands:\n{commands}\n\n{more}\n"
+    ]
+    single = [name for name in modules() if " " not in name and not name.startswith("_")]
+    lab = PLACES["lab"].split(", ") + ["completion", "manual"]
+    for title, names in (
+        ("Common Commands", COMMON),
+        ("Management Commands", list(GROUPS)),
+        ("Commands", sorted(set(single) - set(COMMON) - set(lab))),
+        ("Commands of the lab", lab),
+    ):
+        lines += ["", f"{title}:", *(f"  {name:12}{_about(name)}" for name in names)]
+    options = usage("", "", "", GLOBAL_FLAGS).partition("Options:\n")[2].rstrip()
+    lines += ["", "Global Options:", options]
+    lines += ["", "Run 'mini_docker COMMAND --help' for more information on a command."]
+    return "\n".join(lines) + "\n"
 
 
-def read(
-    name: str, words: str, flags: Sequence[Flag], arguments: list[str], interspersed: bool = True
-) -> Parsed | None:
-    """Parse a command's arguments; None once its help was printed. Raises UsageError."""
-    with_help = (*flags, switch("help", "Print usage"))
-    parsed = parse(with_help, arguments, interspersed)
-    if parsed.on("help"):
-        print(usage(name, words, COMMANDS[name][1], flags), end="")
-        return None
-    if parsed.words and words in ("", "[OPTIONS]"):
-        raise UsageError(f"'mini_docker {name}' accepts no arguments")
-    return parsed
+def _about(name: str) -> str:
+    command = find_command(name)
+    return command.about if command else GROUPS[name]
 
 
-def open_engine(data_root: str) -> Direct:
-    """Return the engine of a data root. Raises CommandError with the remedy when not root."""
-    if os.geteuid() != 0:
-        raise CommandError(
-            "containers need root on this machine; remedy: sudo mini_docker ...", FAILED
-        )
-    os.umask(0o022)
-    from mini_docker.engine.direct import Direct
-    from mini_docker.engine.store import DEFAULT_ROOT
-
-    return Direct(data_root or DEFAULT_ROOT)
+def group_overview(group: str) -> str:
+    """Return the text of `mini_docker network` and the like."""
+    lines = [f"Usage:  mini_docker {group} COMMAND", "", GROUPS[group], "", "Commands:"]
+    for path in all_paths():
+        name, _, verb = path.partition(" ")
+        if name == group and verb not in ("list", "ps", "remove"):
+            lines.append(f"  {verb:12}{_about(path)}")
+    more = f"Run 'mini_docker {group} COMMAND --help' for more information on a command."
+    return "\n".join([*lines, "", more]) + "\n"

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import sys
 
-from mini_docker.cli.flags import Flag, Parsed, UsageError, option, switch
-from mini_docker.cli.main import CommandError, open_engine, read
-from mini_docker.cli.objects import columns
+from mini_docker.cli.errors import CommandError
+from mini_docker.cli.flags import Flag, Parsed, UsageError
+from mini_docker.cli.inprocess import open_engine, option, read, switch
 from mini_docker.cli.progress import Display
+from mini_docker.cli.text import columns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -288,5 +289,6 @@ def command_search(data_root: str, arguments: list[str]) -> int:
         if not parsed.on("no-trunc") and len(about) > LONGEST_DESCRIPTION:
             about = about[: LONGEST_DESCRIPTION - 1] + "…"
         rows.append((one.name, about, str(one.stars), "[OK]" if one.official else ""))
-    print(columns(("NAME", "DESCRIPTION", "STARS", "OFFICIAL"), rows), end="")
+    lines = ["\t".join(row) for row in (("NAME", "DESCRIPTION", "STARS", "OFFICIAL"), *rows)]
+    print(columns(lines), end="")
     return 0

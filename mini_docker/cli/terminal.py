@@ -1,6 +1,6 @@
-# Exported from notebooks/19_command_line.ipynb by mini_docker.lab.book: edit there, not here.
+# Exported from notebooks/19d_streams_and_terminals.ipynb by mini_docker.lab.book: edit there, not here.
 
-# %% notebooks/19_command_line.ipynb#terminal-module
+# %% notebooks/19d_streams_and_terminals.ipynb#terminal-module
 """The user's terminal: raw while a container has it, its size, and always put back."""
 
 from __future__ import annotations
@@ -15,38 +15,45 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-# %% notebooks/19_command_line.ipynb#terminal
+# %% notebooks/19d_streams_and_terminals.ipynb#terminal
 class Raw:
-    """A terminal in raw mode inside a `with` statement; what is no terminal is left alone, termios(3)."""
+    """Terminals in raw mode inside a `with` statement; what is no terminal is left alone, termios(3).
 
-    def __init__(self, fd: int) -> None:
-        """Name the terminal."""
-        self.fd = fd
-        self.saved: list[Any] | None = None
+    The first is typed at: no echo, no lines, no signals. The others are only written to.
+    """
+
+    def __init__(self, *fds: int) -> None:
+        """Name the terminals."""
+        self.fds = fds
+        self.saved: list[tuple[int, list[Any]]] = []
 
     def __enter__(self) -> None:
-        """Pass every key on at once: no echo, no lines, no signals."""
-        if not os.isatty(self.fd):
-            return
-        self.saved = termios.tcgetattr(self.fd)
-        mode = termios.tcgetattr(self.fd)
-        mode[0] &= ~(
-            termios.BRKINT
-            | termios.ICRNL
-            | termios.INPCK
-            | termios.ISTRIP
-            | termios.IXON
-            | termios.INLCR
-        )
-        mode[1] &= ~termios.OPOST
-        mode[2] = mode[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
-        mode[3] &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN | termios.ISIG)
-        termios.tcsetattr(self.fd, termios.TCSADRAIN, mode)
+        """Pass every key on at once."""
+        for fd in self.fds:
+            if os.isatty(fd):
+                self.saved.append((fd, termios.tcgetattr(fd)))
+                termios.tcsetattr(fd, termios.TCSADRAIN, raw_mode(termios.tcgetattr(fd)))
 
     def __exit__(self, *_: object) -> None:
-        """Put the terminal back as it was."""
-        if self.saved is not None:
-            termios.tcsetattr(self.fd, termios.TCSADRAIN, self.saved)
+        """Put the terminals back as they were, the last first."""
+        for fd, mode in reversed(self.saved):
+            termios.tcsetattr(fd, termios.TCSADRAIN, mode)
+
+
+def raw_mode(mode: list[Any]) -> list[Any]:
+    """Return a terminal's mode made raw, as cfmakeraw of termios(3) does."""
+    mode[0] &= ~(
+        termios.BRKINT
+        | termios.ICRNL
+        | termios.INPCK
+        | termios.ISTRIP
+        | termios.IXON
+        | termios.INLCR
+    )
+    mode[1] &= ~termios.OPOST
+    mode[2] = mode[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
+    mode[3] &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN | termios.ISIG)
+    return mode
 
 
 def size(fd: int) -> tuple[int, int]:

@@ -48,3 +48,77 @@ def check_duration(answer: Callable[[float], str]) -> Verdict:
         if found != words:
             return failed(f"{seconds:g} seconds are {words!r} to Docker, {found!r} to you")
     return passed("ten lengths, ten answers")
+
+
+@check
+def check_column(answer: Callable[[list[str]], int]) -> Verdict:
+    """Check the width of a table's column."""
+    if answer(["NAMES", "web"]) == 8:
+        return failed(
+            "Docker's columns are never narrower than ten: NAMES over web is 10 wide, not 8"
+        )
+    if answer(["CONTAINER ID", "16ea7a47028b"]) == 12:
+        return failed("between two columns there are three spaces, which belong to the left one")
+    for cells in (
+        ["NAMES", "web"],
+        ["CONTAINER ID", "16ea7a47028b"],
+        ["", ""],
+        ["CREATED", "2 hours ago"],
+    ):
+        wanted = max(10, max(map(len, cells)) + 3)
+        if answer(cells) != wanted:
+            return failed(f"the column of {cells} is {wanted} wide, to you {answer(cells)}")
+    return passed("heads and rows stand in line")
+
+
+@check
+def check_pairs(answer: Callable[[list[str]], dict[str, dict[str, bool]]]) -> Verdict:
+    """Check the filters of a query."""
+    found = answer(["label=a=b"])
+    if found == {"label": {"a": True}}:
+        return failed("the value of label=a=b is a=b: only the first = separates")
+    if answer(["label=a", "label=b"]) in ({"label": {"b": True}}, {"label": {"a": True}}):
+        return failed("the same filter twice: both values stay, side by side")
+    cases: dict[tuple[str, ...], dict[str, dict[str, bool]]] = {
+        (): {},
+        ("label=a=b", "label=c", "status=exited"): {
+            "label": {"a=b": True, "c": True},
+            "status": {"exited": True},
+        },
+    }
+    for words, wanted in cases.items():
+        if answer(list(words)) != wanted:
+            return failed(f"{list(words)} becomes {wanted}, to you {answer(list(words))}")
+    return passed("the daemon can read it")
+
+
+@check
+def check_chunks(answer: Callable[[bytes], bytes]) -> Verdict:
+    """Check that the framing comes off a chunked body."""
+    if answer(b"3\r\nabc\r\n0\r\n\r\n") != b"abc":
+        return failed("one chunk of three bytes should become b'abc'")
+    if answer(b"1a\r\n" + b"x" * 26 + b"\r\n0\r\n\r\n") != b"x" * 26:
+        return failed("1a is 26: lengths are hexadecimal")
+    if answer(b"6\r\na\r\nb\r\n\r\n0\r\n\r\n") != b"a\r\nb\r\n":
+        return failed("the bytes of a chunk may hold line ends: count them, do not look for them")
+    if answer(b"2\r\nab\r\n1\r\nc\r\n0\r\n\r\n") != b"abc":
+        return failed("two chunks make one body")
+    return passed("what was sent is what you have")
+
+
+@check
+def check_frames(answer: Callable[[bytes], tuple[bytes, bytes]]) -> Verdict:
+    """Check that two streams come apart."""
+
+    def frame(stream: int, data: bytes) -> bytes:
+        return bytes([stream, 0, 0, 0]) + len(data).to_bytes(4, "big") + data
+
+    if answer(frame(1, b"out")) != (b"out", b""):
+        return failed("stream 1 is standard output, without the eight bytes before it")
+    if answer(frame(2, b"err")) != (b"", b"err"):
+        return failed("stream 2 is standard error")
+    if answer(frame(1, b"x" * 300)) != (b"x" * 300, b""):
+        return failed("300 bytes: the length has four bytes, the first is the greatest")
+    if answer(frame(1, b"a") + frame(2, b"e") + frame(1, b"b")) != (b"ab", b"e"):
+        return failed("several frames follow each other, and each stream keeps its order")
+    return passed("both streams are whole")

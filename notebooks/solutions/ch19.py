@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import errno
 
-from exercises.ch19 import check_duration, check_exit_status
+from exercises.ch19 import (
+    check_chunks,
+    check_column,
+    check_duration,
+    check_exit_status,
+    check_frames,
+    check_pairs,
+)
 from mini_docker.lab import Exercise
 
 
@@ -62,7 +69,138 @@ def duration_day(seconds: float) -> str:
     return f"{int(seconds) // 86400} days" if seconds >= 86400 else duration(seconds)
 
 
+def column_width_blank(cells: list[str]) -> int:
+    """The untouched exercise."""
+    return 0
+
+
+def column_width(cells: list[str]) -> int:
+    """Return how wide a column is, its padding included."""
+    return max(10, max(map(len, cells)) + 3)
+
+
+def column_width_narrow(cells: list[str]) -> int:
+    """Wrong: no least width."""
+    return max(map(len, cells)) + 3
+
+
+def column_width_tight(cells: list[str]) -> int:
+    """Wrong: no padding."""
+    return max(10, *map(len, cells))
+
+
+def filter_object_blank(words: list[str]) -> dict[str, dict[str, bool]]:
+    """The untouched exercise."""
+    return {}
+
+
+def filter_object(words: list[str]) -> dict[str, dict[str, bool]]:
+    """Return the filters of a query from the command line's words."""
+    found: dict[str, dict[str, bool]] = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        found.setdefault(name, {})[value] = True
+    return found
+
+
+def filter_object_split(words: list[str]) -> dict[str, dict[str, bool]]:
+    """Wrong: every = separates."""
+    found: dict[str, dict[str, bool]] = {}
+    for word in words:
+        found.setdefault(word.split("=")[0], {})[word.split("=")[1]] = True
+    return found
+
+
+def filter_object_last(words: list[str]) -> dict[str, dict[str, bool]]:
+    """Wrong: the last one wins."""
+    return {name: {value: True} for name, _, value in (word.partition("=") for word in words)}
+
+
+def unchunk_blank(body: bytes) -> bytes:
+    """The untouched exercise."""
+    return body
+
+
+def unchunk(body: bytes) -> bytes:
+    """Return the bytes of a chunked body."""
+    found = b""
+    while True:
+        length, _, body = body.partition(b"\r\n")
+        size = int(length, 16)
+        if not size:
+            return found
+        found, body = found + body[:size], body[size + 2 :]
+
+
+def unchunk_decimal(body: bytes) -> bytes:
+    """Wrong: lengths are read as decimal."""
+    length, _, rest = body.partition(b"\r\n")
+    return rest[: int(length.decode().rstrip("a") or 0)]
+
+
+def unchunk_lines(body: bytes) -> bytes:
+    """Wrong: every other line is taken for a chunk."""
+    return b"".join(body.split(b"\r\n")[1::2])
+
+
+def apart_blank(data: bytes) -> tuple[bytes, bytes]:
+    """The untouched exercise."""
+    return data, b""
+
+
+def apart(data: bytes) -> tuple[bytes, bytes]:
+    """Return (stdout, stderr) of a multiplexed stream."""
+    found = {1: b"", 2: b""}
+    while data:
+        length = int.from_bytes(data[4:8], "big")
+        found[data[0]] += data[8 : 8 + length]
+        data = data[8 + length :]
+    return found[1], found[2]
+
+
+def apart_first(data: bytes) -> tuple[bytes, bytes]:
+    """Wrong: everything belongs to the first frame's stream."""
+    return (data[8:], b"") if data[0] == 1 else (b"", data[8:])
+
+
+def apart_short(data: bytes) -> tuple[bytes, bytes]:
+    """Wrong: the length is one byte."""
+    found = {1: b"", 2: b""}
+    while data:
+        found[data[0]] += data[8 : 8 + data[7]]
+        data = data[8 + data[7] :] if data[4:7] == b"\0\0\0" else b""
+    return found[1], found[2]
+
+
 EXERCISES = [
+    Exercise(
+        "column_width",
+        check_column,
+        blank=column_width_blank,
+        solution=column_width,
+        wrong=[(column_width_narrow, "never narrower"), (column_width_tight, "three spaces")],
+    ),
+    Exercise(
+        "filter_object",
+        check_pairs,
+        blank=filter_object_blank,
+        solution=filter_object,
+        wrong=[(filter_object_split, "only the first ="), (filter_object_last, "both values stay")],
+    ),
+    Exercise(
+        "unchunk",
+        check_chunks,
+        blank=unchunk_blank,
+        solution=unchunk,
+        wrong=[(unchunk_decimal, "hexadecimal"), (unchunk_lines, "count them")],
+    ),
+    Exercise(
+        "apart",
+        check_frames,
+        blank=apart_blank,
+        solution=apart,
+        wrong=[(apart_first, "several frames"), (apart_short, "four bytes")],
+    ),
     Exercise(
         "exit_status",
         check_exit_status,

@@ -11,14 +11,27 @@ import subprocess
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RUN_PATH = (
     "import sys; sys.path.insert(0, {root!r}); "
-    "import mini_docker.cli.run, mini_docker.engine.direct, mini_docker.engine.supervise, "
-    "mini_docker.engine.bridge; print(*sorted(sys.modules))"
+    "import mini_docker.cli.main, mini_docker.cli.inprocess, mini_docker.engine.direct, "
+    "mini_docker.engine.supervise, mini_docker.engine.bridge; print(*sorted(sys.modules))"
+)
+PS_PATH = (
+    "import sys; sys.path.insert(0, {root!r}); "
+    "import mini_docker.cli.main, mini_docker.cli.containers; print(*sorted(sys.modules))"
 )
 
 
 def run_path_modules() -> list[str]:
     """Return the names of all modules that a bridged `mini_docker run` has imported when it starts init."""
     code = RUN_PATH.format(root=str(ROOT))
+    done = subprocess.run(
+        ["/usr/bin/python3", "-ISE", "-c", code], capture_output=True, text=True, check=True
+    )
+    return done.stdout.split()
+
+
+def ps_modules() -> list[str]:
+    """Return the names of all modules that `mini_docker ps` has imported when it asks a daemon."""
+    code = PS_PATH.format(root=str(ROOT))
     done = subprocess.run(
         ["/usr/bin/python3", "-ISE", "-c", code], capture_output=True, text=True, check=True
     )

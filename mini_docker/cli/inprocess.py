@@ -1,29 +1,82 @@
-# Exported from notebooks/19_command_line.ipynb by mini_docker.lab.book: edit there, not here.
+# Exported from notebooks/G_object_commands.ipynb by mini_docker.lab.book: edit there, not here.
 
-# %% notebooks/19_command_line.ipynb#run-module
-"""`mini_docker run`: words to a create request, a container on the user's streams, its exit status."""
+# %% notebooks/G_object_commands.ipynb#inprocess-module
+"""The way without a daemon: the engine in the same process, for `run`, `ps`, `rm` and `images`."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+import time
 
-from mini_docker.cli.flags import UsageError, option, parse_size, switch
-from mini_docker.cli.main import FAILED, CommandError, open_engine, read
+from mini_docker.cli.errors import FAILED, NOT_EXECUTABLE, NOT_FOUND, CommandError
+from mini_docker.cli.flags import Flag, UsageError, parse, parse_size, switch_help, usage
 from mini_docker.cli.terminal import Raw, size
+from mini_docker.cli.text import age, columns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from mini_docker.cli.flags import Parsed
     from mini_docker.engine.direct import Container, Direct
 
 
-# %% notebooks/19_command_line.ipynb#run-flags
+# %% notebooks/G_object_commands.ipynb#inprocess
+ABOUT = {
+    "run": "Create and run a new container from an image",
+    "ps": "List containers",
+    "rm": "Remove one or more containers",
+    "images": "List images",
+    "pull": "Download an image from a registry",
+    "push": "Upload an image to a registry",
+    "tag": "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE",
+    "login": "Log in to a registry",
+    "logout": "Log out from a registry",
+    "search": "Search a registry for images",
+}
+
+
+def option(name: str, value: str, help: str, letter: str = "", many: bool = False) -> Flag:
+    """Return a flag with a value, or with several if it may be given many times."""
+    return Flag(name, letter, value, help, many)
+
+
+def switch(name: str, help: str, letter: str = "") -> Flag:
+    """Return a flag without a value."""
+    return Flag(name, letter, "", help, False)
+
+
+def read(
+    name: str, words: str, flags: Sequence[Flag], arguments: list[str], interspersed: bool = True
+) -> Parsed | None:
+    """Parse a command's arguments; None once its help was printed. Raises UsageError."""
+    parsed = parse((*flags, switch_help()), arguments, interspersed)
+    if parsed.on("help"):
+        print(usage(f"mini_docker {name}", words, ABOUT[name], flags), end="")
+        return None
+    if parsed.words and words in ("", "[OPTIONS]"):
+        raise UsageError(f"'mini_docker {name}' accepts no arguments")
+    return parsed
+
+
+def open_engine(data_root: str) -> Direct:
+    """Return the engine of a data root. Raises CommandError with the remedy when not root."""
+    if os.geteuid() != 0:
+        raise CommandError(
+            "containers need root on this machine; remedy: sudo mini_docker ...", FAILED
+        )
+    os.umask(0o022)
+    from mini_docker.engine.direct import Direct
+    from mini_docker.engine.store import DEFAULT_ROOT
+
+    return Direct(data_root or DEFAULT_ROOT)
+
+
+# %% notebooks/G_object_commands.ipynb#inprocess-flags
 NETWORKS = ("bridge", "none", "host")
-NOT_FOUND, NOT_EXECUTABLE = 127, 126
 FLAGS = (
     switch("rm", "Automatically remove the container when it exits"),
     switch("interactive", "Keep STDIN open even if not attached", "i"),
@@ -59,7 +112,7 @@ def command_run(data_root: str, arguments: list[str]) -> int:
     return _run(open_engine(data_root), request, parsed)
 
 
-# %% notebooks/19_command_line.ipynb#create-request
+# %% notebooks/G_object_commands.ipynb#inprocess-request
 def create_request(parsed: Parsed) -> dict[str, Any]:
     """Return the body of Docker's POST /containers/create that the flags ask for. Raises UsageError."""
     image, *words = parsed.words
@@ -120,7 +173,7 @@ def _nano_cpus(text: str) -> int:
     return int(cpus * 1e9)
 
 
-# %% notebooks/19_command_line.ipynb#run-attached
+# %% notebooks/G_object_commands.ipynb#inprocess-run
 def _interruptible() -> None:
     """Let SIGTERM and SIGHUP unwind the stack as SIGINT does, so that set-up is undone."""
 
@@ -233,3 +286,97 @@ def _explain(container: Container, wanted: bool) -> None:
 
         sys.stderr.write(table(container.done))
         sys.stderr.flush()
+
+
+# %% notebooks/G_object_commands.ipynb#inprocess-lists
+def command_ps(data_root: str, arguments: list[str]) -> int:
+    """List containers: the running ones, or all with -a."""
+    flags = (
+        switch("all", "Show all containers (default shows just running)", "a"),
+        switch("quiet", "Only display container IDs", "q"),
+        switch("no-trunc", "Don't truncate output"),
+    )
+    parsed = read("ps", "[OPTIONS]", flags, arguments)
+    if parsed is None:
+        return 0
+    store = open_engine(data_root).store
+    alive = store.running()
+    records = sorted(store.records(), key=lambda record: -float(record["Created"]))
+    shown = [record for record in records if parsed.on("all") or record["Id"] in alive]
+    width = 64 if parsed.on("no-trunc") else 12
+    if parsed.on("quiet"):
+        print("".join(f"{record['Id'][:width]}\n" for record in shown), end="")
+        return 0
+    rows = [_container_row(record, width, record["Id"] in alive) for record in shown]
+    head = ("CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES")
+    print(columns(["\t".join(row) for row in (head, *rows)]), end="")
+    return 0
+
+
+def _container_row(record: dict[str, Any], width: int, alive: bool) -> tuple[str, ...]:
+    now = time.time()
+    words = " ".join(record["Command"])
+    command = words if width == 64 or len(words) <= 20 else words[:19] + "…"
+    state = record["State"]
+    if alive:
+        status = f"Up {age(now - state.get('At', record['Created']))}"
+    elif state["Status"] == "created":
+        status = "Created"
+    else:
+        status = f"Exited ({state['ExitCode']}) {age(now - state['At'])} ago"
+    created = f"{age(now - record['Created'])} ago"
+    image = record["Image"].removesuffix(":latest")
+    return (record["Id"][:width], image, f'"{command}"', created, status, "", record["Name"])
+
+
+# %% notebooks/G_object_commands.ipynb#inprocess-rest
+def command_rm(data_root: str, arguments: list[str]) -> int:
+    """Remove containers; each that cannot be removed is an error line, and the status is 1."""
+    from mini_docker.engine.store import Conflict, NoSuchContainer
+
+    flags = (switch("force", "Force the removal of a running container (uses SIGKILL)", "f"),)
+    parsed = read("rm", "[OPTIONS] CONTAINER [CONTAINER...]", flags, arguments)
+    if parsed is None:
+        return 0
+    if not parsed.words:
+        raise UsageError("'mini_docker rm' requires at least 1 argument")
+    engine = open_engine(data_root)
+    status = 0
+    for reference in parsed.words:
+        try:
+            engine.remove(reference, parsed.on("force"))
+            print(reference)
+        except NoSuchContainer as error:
+            status = status if parsed.on("force") else 1
+            print(f"Error response from daemon: {error}", file=sys.stderr)
+        except Conflict as error:
+            status = 1
+            print(f"Error response from daemon: {error}", file=sys.stderr)
+    return status
+
+
+def command_images(data_root: str, arguments: list[str]) -> int:
+    """List the images of the store."""
+    from mini_docker.images.layout import ImageError
+
+    parsed = read("images", "", (switch("quiet", "Only show image IDs", "q"),), arguments)
+    if parsed is None:
+        return 0
+    layout = open_engine(data_root).store.layout
+    rows = []
+    try:
+        for name in layout.names():
+            image = layout.image(name)
+            repository, _, tag = name.rpartition(":")
+            size = sum(layer.size for layer in image.layers)
+            rows.append(
+                (repository, tag, image.digest.partition(":")[2][:12], f"{size / 1e6:.3g}MB")
+            )
+    except ImageError as error:
+        raise CommandError(str(error)) from None
+    if parsed.on("quiet"):
+        print("".join(f"{row[2]}\n" for row in rows), end="")
+    else:
+        head = ("REPOSITORY", "TAG", "IMAGE ID", "SIZE")
+        print(columns(["\t".join(row) for row in (head, *rows)]), end="")
+    return 0

@@ -1,0 +1,561 @@
+# Exported from notebooks/F_container_commands.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/F_container_commands.ipynb#containers-module
+"""The commands that look at containers and change them, and come back at once."""
+
+from __future__ import annotations
+
+import sys
+
+from mini_docker.cli.client import filters, quote
+from mini_docker.cli.command import FILTER, Command, confirmed, each
+from mini_docker.cli.create import container_path, port_range, resources, restart_policy
+from mini_docker.cli.errors import CommandError, DaemonError
+from mini_docker.cli.listing import label_head, label_reader, label_words, quiet_or, rendered
+from mini_docker.cli.text import (
+    ago,
+    columns,
+    decimal_size,
+    ellipsis,
+    host_port,
+    local_time,
+    ports,
+    quoted,
+    short_id,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from mini_docker.cli.command import Call
+    from mini_docker.cli.flags import Parsed
+
+
+# %% notebooks/F_container_commands.ipynb#ps
+PS_FLAGS = """
+-a, --all             Show all containers (default shows just running)
+-f, --filter filter   Show only what has a property: "status=exited", "label=key", "name=web", ...
+    --format string   Format output with a Go template, or as 'table', 'table TEMPLATE' or 'json'
+-n, --last int        Show n last created containers (includes all states)
+-l, --latest          Show the latest created container (includes all states)
+    --no-trunc        Don't truncate output
+-q, --quiet           Only display container IDs
+-s, --size            Display total file sizes
+"""
+PS_TABLE = (
+    "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}"
+)
+PS_KIND = "*formatter.ContainerContext"
+PS_HEADS = {
+    "ID": "CONTAINER ID",
+    "Names": "NAMES",
+    "Image": "IMAGE",
+    "Command": "COMMAND",
+    "CreatedAt": "CREATED AT",
+    "RunningFor": "CREATED",
+    "Ports": "PORTS",
+    "State": "STATE",
+    "Status": "STATUS",
+    "Size": "SIZE",
+    "Labels": "LABELS",
+    "Label": label_head,
+    "Mounts": "MOUNTS",
+    "LocalVolumes": "LOCAL VOLUMES",
+    "Networks": "NETWORKS",
+    "Platform": "PLATFORM",
+}
+
+
+def ps(call: Call, parsed: Parsed) -> int:
+    """List containers."""
+    form = parsed.one("format") or call.config().get("psFormat", "")
+    last = 1 if parsed.on("latest") else parsed.number("last", -1)
+    query = {
+        "all": parsed.on("all") or last >= 0,
+        "limit": last if last > 0 else None,
+        "size": parsed.on("size") or ".Size" in form,
+        "filters": filters(parsed.all("filter")),
+    }
+    query["filters"] = query["filters"] or None
+    found = call.client.json("GET", "/containers/json", query)
+    usual = PS_TABLE + ("\t{{.Size}}" if parsed.on("size") else "")
+    form = quiet_or(parsed.one("format") if parsed.on("quiet") else form, parsed.on("quiet"), usual)
+    cut = not parsed.on("no-trunc")
+    print(
+        rendered(form, [_ps_row(one, cut) for one in found or []], PS_HEADS, PS_KIND, usual), end=""
+    )
+    return 0
+
+
+def _ps_row(one: dict[str, Any], cut: bool) -> dict[str, Any]:
+    """Return a container's fields under the names that templates use."""
+    mounts = [m.get("Name") or m.get("Source", "") for m in one.get("Mounts") or []]
+    settings = (one.get("NetworkSettings") or {}).get("Networks") or {}
+    command = one.get("Command", "")
+    return {
+        "ID": short_id(one["Id"]) if cut else one["Id"],
+        "Names": _names(one.get("Names") or [], cut),
+        "Image": _image(one, cut),
+        "Command": quoted(ellipsis(command, 20) if cut else command),
+        "CreatedAt": local_time(one["Created"]),
+        "RunningFor": ago(one["Created"]),
+        "Ports": ports(one.get("Ports") or []),
+        "State": one.get("State", ""),
+        "Status": one.get("Status", ""),
+        "Size": _size(one),
+        "Labels": label_words(one.get("Labels")),
+        "Label": label_reader(one.get("Labels")),
+        "Mounts": ",".join(ellipsis(name, 15) if cut else name for name in mounts),
+        "LocalVolumes": str(sum(m.get("Driver") == "local" for m in one.get("Mounts") or [])),
+        "Networks": ",".join(sorted(settings)),
+        "Platform": one.get("ImageManifestDescriptor", {}).get("platform"),
+    }
+
+
+def _names(names: list[str], cut: bool) -> str:
+    """Return a container's names; those that links gave it ("/web/db") only in full."""
+    plain = [name.removeprefix("/") for name in names]
+    return ",".join(name for name in plain if not cut or "/" not in name)
+
+
+def _image(one: dict[str, Any], cut: bool) -> str:
+    image = one.get("Image") or "<no image>"
+    if cut and "@" in image:
+        return str(image.partition("@")[0])
+    if cut and short_id(image) == short_id(one.get("ImageID", "")):
+        return short_id(image)
+    return str(image)
+
+
+def _size(one: dict[str, Any]) -> str:
+    size = decimal_size(one.get("SizeRw") or 0, 3)
+    whole = one.get("SizeRootFs") or 0
+    return f"{size} (virtual {decimal_size(whole, 3)})" if whole > 0 else size
+
+
+# %% notebooks/F_container_commands.ipynb#lifecycle
+SIGNAL = "-s, --signal string  Signal to send to the container\n"
+TIMEOUT = "-t, --timeout int    Seconds to wait before killing the container\n"
+
+
+def poster(verb: str) -> Callable[[Call, Parsed], int]:
+    """Return a command that posts /containers/NAME/VERB for each word, with a signal and a timeout."""
+
+    def post(call: Call, parsed: Parsed) -> int:
+        query = {
+            "signal": parsed.one("signal"),
+            "t": parsed.one("timeout") if parsed.given("timeout") else None,
+        }
+
+        def one(name: str) -> None:
+            call.client.call("POST", f"{container_path(name)}/{verb}", query)
+            print(name, flush=True)
+
+        return each(parsed.words, one)
+
+    return post
+
+
+def wait(call: Call, parsed: Parsed) -> int:
+    """Print the exit status of each container when it stops."""
+
+    def one(name: str) -> None:
+        print(call.client.json("POST", f"{container_path(name)}/wait")["StatusCode"], flush=True)
+
+    return each(parsed.words, one)
+
+
+def rename(call: Call, parsed: Parsed) -> int:
+    """Give a container another name."""
+    old, new = parsed.words
+    if not old or not new:
+        raise CommandError("Error: Neither old nor new names may be empty")
+    try:
+        call.client.call("POST", f"{container_path(old)}/rename", {"name": new})
+    except DaemonError as error:
+        text = f"{error}\nError: failed to rename container named {old}"
+        raise CommandError(text) from None
+    return 0
+
+
+RM_FLAGS = """
+-f, --force    Force the removal of a running container (uses SIGKILL)
+-l, --link     Remove the specified link
+-v, --volumes  Remove anonymous volumes associated with the container
+"""
+
+
+def rm(call: Call, parsed: Parsed) -> int:
+    """Remove containers."""
+    query = {"force": parsed.on("force"), "link": parsed.on("link"), "v": parsed.on("volumes")}
+
+    def one(name: str) -> None:
+        name = name.strip("/")
+        if not name:
+            raise CommandError("Container name cannot be empty")
+        try:
+            call.client.call("DELETE", container_path(name), query)
+        except DaemonError as error:
+            if not (parsed.on("force") and error.http_status == 404):
+                raise
+            print(error, file=sys.stderr)  # it is gone, which is what was wanted
+            return
+        print(name, flush=True)
+
+    return each(parsed.words, one)
+
+
+def prune(call: Call, parsed: Parsed) -> int:
+    """Remove all containers that do not run."""
+    if confirmed(parsed, "WARNING! This will remove all stopped containers."):
+        print(pruned(call, "containers", parsed.all("filter")), end="")
+    return 0
+
+
+def pruned(call: Call, kind: str, words: list[str]) -> str:
+    """Prune containers, volumes or networks, and return Docker's report."""
+    found = call.client.json("POST", f"/{kind}/prune", {"filters": filters(words) or None})
+    names = found.get(f"{kind.capitalize()}Deleted") or []
+    head = f"Deleted {kind.capitalize()}:\n" + "".join(f"{name}\n" for name in names) + "\n"
+    freed = decimal_size(found.get("SpaceReclaimed") or 0)
+    total = "" if kind == "networks" else f"Total reclaimed space: {freed}\n"
+    return (head if names else "") + total
+
+
+# %% notebooks/F_container_commands.ipynb#logs
+LOGS_FLAGS = """
+    --details       Show extra details provided to logs
+-f, --follow        Follow log output
+    --since string  Show logs since timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m")
+-n, --tail string   Number of lines to show from the end of the logs
+-t, --timestamps    Show timestamps
+    --until string  Show logs before a timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m")
+"""
+
+
+def logs(call: Call, parsed: Parsed) -> int:
+    """Print what a container has written, each stream to its own."""
+    from mini_docker.cli.moments import timestamp
+    from mini_docker.cli.streams import Screen
+
+    found = call.client.json("GET", f"{container_path(parsed.words[0])}/json")
+    query = {
+        "stdout": True,
+        "stderr": True,
+        "since": timestamp(parsed.one("since"), "since"),
+        "until": timestamp(parsed.one("until"), "until"),
+        "timestamps": parsed.on("timestamps"),
+        "follow": parsed.on("follow"),
+        "tail": parsed.one("tail"),
+        "details": parsed.on("details"),
+    }
+    response = call.client.call("GET", f"/containers/{found['Id']}/logs", query)
+    Screen(found["Config"]["Tty"]).show_all(response.pieces())
+    return 0
+
+
+# %% notebooks/F_container_commands.ipynb#look-inside
+def top(call: Call, parsed: Parsed) -> int:
+    """List a container's processes; words after its name go to ps(1)."""
+    name, *words = parsed.words
+    found = call.client.json("GET", f"{container_path(name)}/top", {"ps_args": " ".join(words)})
+    lines = ["\t".join(row) for row in [found["Titles"], *(found["Processes"] or [])]]
+    print(columns(lines, 20), end="")
+    return 0
+
+
+CHANGES = {0: "C", 1: "A", 2: "D"}
+
+
+def diff(call: Call, parsed: Parsed) -> int:
+    """Print what a container changed in its file system: A added, C changed, D deleted."""
+    if not parsed.words[0]:
+        raise CommandError("Container name cannot be empty")
+    for change in call.client.json("GET", f"{container_path(parsed.words[0])}/changes") or []:
+        print(CHANGES.get(change["Kind"], "?"), change["Path"])
+    return 0
+
+
+def port(call: Call, parsed: Parsed) -> int:
+    """Print where a container's ports are to be found outside."""
+    name, *wanted = parsed.words
+    found = call.client.json("GET", f"{container_path(name)}/json")
+    published = (found["NetworkSettings"].get("Ports") or {}).items()
+    if not wanted:
+        lines = [
+            f"{inside} -> {_outside(at)}" for inside, places in published for at in places or []
+        ]
+        print("".join(f"{line}\n" for line in sorted(lines, key=_port_order)), end="")
+        return 0
+    number, slash, kind = wanted[0].partition("/")
+    if not port_range(number):
+        reason = f'strconv.ParseUint: parsing "{number}": invalid syntax'
+        raise CommandError(f"Error: invalid port ({number}): {reason}")
+    key = f"{number}/{kind or 'tcp'}"
+    places = dict(published).get(key)
+    if not places:
+        raise CommandError(f"Error: No public port '{wanted[0]}' published for {name}")
+    print("".join(f"{_outside(at)}\n" for at in places), end="")
+    return 0
+
+
+def _outside(place: Mapping[str, str]) -> str:
+    return host_port(place["HostIp"], place["HostPort"])
+
+
+def _port_order(line: str) -> tuple[int, str]:
+    return int(line.partition("/")[0]), line
+
+
+# %% notebooks/F_container_commands.ipynb#change
+UPDATE_FLAGS = """
+    --blkio-weight uint16       Block IO (relative weight), between 10 and 1000, or 0 to disable
+    --cpu-period int            Limit CPU CFS (Completely Fair Scheduler) period
+    --cpu-quota int             Limit CPU CFS (Completely Fair Scheduler) quota
+    --cpu-rt-period int         Limit the CPU real-time period in microseconds
+    --cpu-rt-runtime int        Limit the CPU real-time runtime in microseconds
+-c, --cpu-shares int            CPU shares (relative weight)
+    --cpus decimal              Number of CPUs
+    --cpuset-cpus string        CPUs in which to allow execution (0-3, 0,1)
+    --cpuset-mems string        MEMs in which to allow execution (0-3, 0,1)
+-m, --memory bytes              Memory limit
+    --memory-reservation bytes  Memory soft limit
+    --memory-swap bytes         Swap limit equal to memory plus swap: -1 to enable unlimited swap
+    --pids-limit int            Tune container pids limit (set -1 for unlimited)
+    --restart string            Restart policy to apply when a container exits
+"""
+
+
+def update(call: Call, parsed: Parsed) -> int:
+    """Change limits and the restart policy of containers, running or not."""
+    if not parsed.values:
+        raise CommandError("you must provide one or more flags when using this command")
+    body = resources(parsed)
+    if parsed.one("restart"):
+        body["RestartPolicy"] = restart_policy(parsed.one("restart"))
+
+    def one(name: str) -> None:
+        found = call.client.json("POST", f"{container_path(name)}/update", None, body)
+        print(name)
+        for warning in found.get("Warnings") or []:
+            print(warning)
+
+    return each(parsed.words, one)
+
+
+COMMIT_FLAGS = """
+-a, --author string   Author (e.g., "John Hannibal Smith <hannibal@a-team.com>")
+-c, --change list     Apply Dockerfile instruction to the created image
+-m, --message string  Commit message
+-p, --pause           Pause container during commit (default true)
+"""
+
+
+def commit(call: Call, parsed: Parsed) -> int:
+    """Make an image of a container's changes, and print its id."""
+    from mini_docker.cli.images import name_and_tag
+
+    name, *reference = parsed.words
+    repository, tag = name_and_tag(reference[0]) if reference else ("", "")
+    query = {
+        "container": name,
+        "repo": repository,
+        "tag": tag,
+        "comment": parsed.one("message"),
+        "author": parsed.one("author"),
+        "changes": parsed.all("change"),
+        "pause": "1" if parsed.on("pause", True) else "0",
+    }
+    print(call.client.json("POST", "/commit", query, {})["Id"])
+    return 0
+
+
+EXPORT_FLAGS = "-o, --output string  Write to a file, instead of STDOUT\n"
+
+
+def export(call: Call, parsed: Parsed) -> int:
+    """Write a container's file system as a tar archive."""
+    from mini_docker.cli.images import save_body
+
+    path = f"/containers/{quote(parsed.words[0])}/export"
+    save_body(call.client, path, {}, parsed.one("output"), "export container")
+    return 0
+
+
+# %% notebooks/F_container_commands.ipynb#containers-table
+MANY = "[OPTIONS] CONTAINER [CONTAINER...]"
+COMMANDS: tuple[Command, ...] = (
+    Command(
+        "ps",
+        "[OPTIONS]",
+        "List containers",
+        PS_FLAGS,
+        ps,
+        0,
+        0,
+        ("ps -a", "ps --filter status=exited -q", "ps --format 'table {{.Names}}\\t{{.Status}}'"),
+    ),
+    Command(
+        "stop",
+        MANY,
+        "Stop one or more running containers",
+        SIGNAL + TIMEOUT,
+        poster("stop"),
+        1,
+        None,
+        ("stop -t 2 web",),
+    ),
+    Command(
+        "restart",
+        MANY,
+        "Restart one or more containers",
+        SIGNAL + TIMEOUT,
+        poster("restart"),
+        1,
+        None,
+        ("restart web",),
+    ),
+    Command(
+        "kill",
+        MANY,
+        "Kill one or more running containers",
+        SIGNAL,
+        poster("kill"),
+        1,
+        None,
+        ("kill -s HUP web",),
+    ),
+    Command(
+        "pause",
+        MANY.removeprefix("[OPTIONS] "),
+        "Pause all processes within one or more containers",
+        "",
+        poster("pause"),
+        1,
+        None,
+        ("pause web",),
+    ),
+    Command(
+        "unpause",
+        MANY.removeprefix("[OPTIONS] "),
+        "Unpause all processes within one or more containers",
+        "",
+        poster("unpause"),
+        1,
+        None,
+        ("unpause web",),
+    ),
+    Command(
+        "wait",
+        MANY.removeprefix("[OPTIONS] "),
+        "Block until one or more containers stop, then print their exit codes",
+        "",
+        wait,
+        1,
+        None,
+        ("wait job",),
+    ),
+    Command(
+        "rename",
+        "CONTAINER NEW_NAME",
+        "Rename a container",
+        "",
+        rename,
+        2,
+        2,
+        ("rename web old-web",),
+    ),
+    Command(
+        "rm",
+        MANY,
+        "Remove one or more containers",
+        RM_FLAGS,
+        rm,
+        1,
+        None,
+        ("rm -f web", "rm $(mini_docker ps -aq)"),
+    ),
+    Command(
+        "container prune",
+        "[OPTIONS]",
+        "Remove all stopped containers",
+        f"{FILTER.replace('-f, ', '    ')}\n-f, --force  Do not prompt for confirmation",
+        prune,
+        0,
+        0,
+        ("container prune -f --filter until=24h",),
+    ),
+    Command(
+        "logs",
+        "[OPTIONS] CONTAINER",
+        "Fetch the logs of a container",
+        LOGS_FLAGS,
+        logs,
+        1,
+        1,
+        ("logs -f --tail 10 web", "logs --since 5m web"),
+    ),
+    Command(
+        "top",
+        "CONTAINER [ps OPTIONS]",
+        "Display the running processes of a container",
+        "",
+        top,
+        1,
+        None,
+        ("top web", "top web -o pid,args"),
+        False,
+    ),
+    Command(
+        "diff",
+        "CONTAINER",
+        "Inspect changes to files or directories on a container's filesystem",
+        "",
+        diff,
+        1,
+        1,
+        ("diff web",),
+    ),
+    Command(
+        "port",
+        "CONTAINER [PRIVATE_PORT[/PROTO]]",
+        "List port mappings or a specific mapping for the container",
+        "",
+        port,
+        1,
+        2,
+        ("port web 80/tcp",),
+    ),
+    Command(
+        "update",
+        MANY,
+        "Update configuration of one or more containers",
+        UPDATE_FLAGS,
+        update,
+        1,
+        None,
+        ("update -m 64m --memory-swap 64m web",),
+    ),
+    Command(
+        "commit",
+        "[OPTIONS] CONTAINER [REPOSITORY[:TAG]]",
+        "Create a new image from a container's changes",
+        COMMIT_FLAGS,
+        commit,
+        1,
+        2,
+        ("commit -m 'with my file' web web:mine",),
+    ),
+    Command(
+        "export",
+        "[OPTIONS] CONTAINER",
+        "Export a container's filesystem as a tar archive",
+        EXPORT_FLAGS,
+        export,
+        1,
+        1,
+        ("export -o web.tar web",),
+    ),
+)

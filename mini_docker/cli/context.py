@@ -1,0 +1,205 @@
+# Exported from notebooks/19c_a_client_by_hand.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/19c_a_client_by_hand.ipynb#context-module
+"""Where the daemon is: -H, DOCKER_HOST, contexts, config.json; and the connected socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections import namedtuple
+
+from mini_docker.cli.errors import CommandError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any, NamedTuple
+
+    Given = Mapping[str, Sequence[str]]  # flags before the command, by long name
+
+    class Endpoint(NamedTuple):
+        """A daemon's address, its TLS files (ca, cert, key) or (), are they checked?, the context."""
+
+        host: str
+        tls: tuple[str, ...]
+        verify: bool
+        context: str
+
+else:
+    Endpoint = namedtuple("Endpoint", ("host", "tls", "verify", "context"))
+
+
+# %% notebooks/19c_a_client_by_hand.ipynb#context-choice
+DEFAULT_SOCKET = "/run/mini_docker.sock"
+DEFAULT_HOST = f"unix://{DEFAULT_SOCKET}"
+DEFAULT_CONTEXT = "default"
+TLS_FILES = ("ca", "cert", "key")
+
+
+def last(given: Given, name: str, default: str = "") -> str:
+    """Return the last value of a flag, or the default."""
+    return given[name][-1] if given.get(name) else default
+
+
+def config_directory(given: Given) -> str:
+    """Return the directory of config.json: --config, DOCKER_CONFIG, or ~/.docker."""
+    home = os.path.expanduser("~/.docker")
+    return last(given, "config") or os.environ.get("DOCKER_CONFIG", "") or home
+
+
+def load_config(directory: str) -> dict[str, Any]:
+    """Return config.json; what is not there is empty. Raises CommandError when it cannot be read."""
+    path = f"{directory}/config.json"
+    try:
+        with open(path, encoding="utf-8") as file:
+            config = json.load(file)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise CommandError(f"Error loading config file: {path}: {error}") from None
+    if not isinstance(config, dict):
+        raise CommandError(f"Error loading config file: {path}: not an object")
+    return config
+
+
+def save_config(directory: str, config: dict[str, Any]) -> None:
+    """Write config.json whole or not at all, readable by its owner only: it may hold passwords."""
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    temporary = f"{directory}/config.json.{os.getpid()}"
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        json.dump(config, file, indent="\t")
+        file.write("\n")
+    os.replace(temporary, f"{directory}/config.json")
+
+
+def endpoint(given: Given, directory: str) -> Endpoint:
+    """Return the daemon to speak to: flags first, then the environment, then the stored context."""
+    if last(given, "host") and last(given, "context"):
+        raise CommandError("conflicting options: cannot specify both --host and --context")
+    host = last(given, "host")
+    if not host and not last(given, "context"):
+        host = os.environ.get("DOCKER_HOST", "")
+    if host:
+        return _plain_endpoint(host, given, directory)
+    name = context_name(given, directory)
+    if name != DEFAULT_CONTEXT:
+        return _stored_endpoint(name, directory)
+    return _plain_endpoint(DEFAULT_HOST, given, directory)
+
+
+def context_name(given: Given, directory: str) -> str:
+    """Return the name of the context in use."""
+    if last(given, "host"):
+        return DEFAULT_CONTEXT
+    if last(given, "context"):
+        return last(given, "context")
+    if os.environ.get("DOCKER_HOST"):
+        return DEFAULT_CONTEXT
+    chosen = os.environ.get("DOCKER_CONTEXT") or load_config(directory).get("currentContext")
+    return str(chosen or DEFAULT_CONTEXT)
+
+
+def _plain_endpoint(host: str, given: Given, directory: str) -> Endpoint:
+    """Return an address with TLS where flags or variables ask for it."""
+    verify = (last(given, "tlsverify") in ("1", "true")) or bool(
+        os.environ.get("DOCKER_TLS_VERIFY")
+    )
+    if not (verify or (last(given, "tls") in ("1", "true"))):
+        return Endpoint(normal_host(host), (), False, DEFAULT_CONTEXT)
+    where = os.environ.get("DOCKER_CERT_PATH") or directory
+    files = tuple(
+        last(given, f"tls{'cacert' if n == 'ca' else n}", f"{where}/{n}.pem") for n in TLS_FILES
+    )
+    return Endpoint(normal_host(host), files, verify, DEFAULT_CONTEXT)
+
+
+def normal_host(host: str) -> str:
+    """Return an address with its scheme and port; the bare "host" of -H is tcp, as Docker reads it."""
+    scheme, separator, rest = host.partition("://")
+    if not separator:
+        scheme, rest = "tcp", host
+    if scheme == "tcp":
+        if "/" not in rest and not rest.rpartition(":")[2].isdigit():
+            rest = f"{rest.rstrip(':') or 'localhost'}:2375"
+        return f"tcp://{rest}"
+    if scheme not in ("unix", "http", "https") or not rest:
+        raise CommandError(f"unable to parse docker host `{host}`")
+    return f"{scheme}://{rest}"
+
+
+# %% notebooks/19c_a_client_by_hand.ipynb#context-store
+def context_id(name: str) -> str:
+    """Return the directory name under which a context is stored, its SHA-256."""
+    from hashlib import sha256
+
+    return sha256(name.encode()).hexdigest()
+
+
+def read_context(name: str, directory: str) -> dict[str, Any]:
+    """Return a stored context's meta.json. Raises CommandError when there is none."""
+    path = f"{directory}/contexts/meta/{context_id(name)}/meta.json"
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+    except OSError as error:
+        reason = f"open {path}: {(error.strerror or '').lower()}"
+        raise CommandError(f'context "{name}": context not found: {reason}') from None
+    except ValueError as error:
+        raise CommandError(f'context "{name}": parsing {path}: {error}') from None
+    return dict(found)
+
+
+def _stored_endpoint(name: str, directory: str) -> Endpoint:
+    try:
+        stored = read_context(name, directory)
+    except CommandError as error:
+        text = f"Failed to initialize: unable to resolve docker endpoint: {error}"
+        raise CommandError(text) from None
+    docker = (stored.get("Endpoints") or {}).get("docker") or {}
+    base = f"{directory}/contexts/tls/{context_id(name)}/docker"
+    files = tuple(f"{base}/{n}.pem" for n in TLS_FILES) if os.path.isdir(base) else ()
+    verify = not docker.get("SkipTLSVerify", False)
+    return Endpoint(normal_host(docker.get("Host") or DEFAULT_HOST), files, verify, name)
+
+
+# %% notebooks/19c_a_client_by_hand.ipynb#context-connect
+def connect(endpoint: Endpoint) -> socket.socket:
+    """Return a socket connected to the daemon, unix(7) or tcp(7), wrapped in TLS where asked.
+
+    Raises OSError.
+    """
+    scheme, _, rest = endpoint.host.partition("://")
+    if scheme == "unix":
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.connect(rest)
+        except OSError:
+            sock.close()
+            raise
+        return sock
+    host, _, port = rest.partition("/")[0].rpartition(":")
+    sock = socket.create_connection((host.strip("[]"), int(port)))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return _with_tls(sock, host.strip("[]"), endpoint) if endpoint.tls else sock
+
+
+def _with_tls(sock: socket.socket, host: str, endpoint: Endpoint) -> socket.socket:
+    """Return the socket inside TLS, both sides proving who they are."""
+    import ssl
+
+    ca, cert, key = endpoint.tls
+    settings = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if endpoint.verify:
+            settings.load_verify_locations(ca)
+        else:
+            settings.check_hostname = False
+            settings.verify_mode = ssl.CERT_NONE
+        if os.path.exists(cert) and os.path.exists(key):
+            settings.load_cert_chain(cert, key)
+    except (OSError, ssl.SSLError) as error:
+        sock.close()
+        raise CommandError(f"could not read the TLS files {ca}, {cert}, {key}: {error}") from None
+    return settings.wrap_socket(sock, server_hostname=host)

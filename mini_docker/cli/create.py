@@ -1,0 +1,583 @@
+# Exported from notebooks/F_container_commands.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/F_container_commands.ipynb#create-module
+"""Words of `run` and `create` -> the body of POST /containers/create, in Docker's JSON."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from mini_docker.cli.client import quote
+from mini_docker.cli.command import bad_flag
+from mini_docker.cli.errors import FAILED, CommandError
+from mini_docker.cli.flags import UsageError, parse_duration, parse_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from mini_docker.cli.flags import Parsed
+
+
+# %% notebooks/F_container_commands.ipynb#create-flags
+CREATE_FLAGS = """
+    --add-host list                Add a custom host-to-IP mapping (host:ip)
+-a, --attach list                  Attach to STDIN, STDOUT or STDERR
+    --blkio-weight uint16          Block IO (relative weight), between 10 and 1000, or 0 to disable
+    --cap-add list                 Add Linux capabilities
+    --cap-drop list                Drop Linux capabilities
+    --cgroup-parent string         Optional parent cgroup for the container
+    --cgroupns string              Cgroup namespace to use (host|private)
+    --cidfile string               Write the container ID to the file
+    --cpu-period int               Limit CPU CFS (Completely Fair Scheduler) period
+    --cpu-quota int                Limit CPU CFS (Completely Fair Scheduler) quota
+    --cpu-rt-period int            Limit CPU real-time period in microseconds
+    --cpu-rt-runtime int           Limit CPU real-time runtime in microseconds
+-c, --cpu-shares int               CPU shares (relative weight)
+    --cpus decimal                 Number of CPUs
+    --cpuset-cpus string           CPUs in which to allow execution (0-3, 0,1)
+    --cpuset-mems string           MEMs in which to allow execution (0-3, 0,1)
+    --device list                  Add a host device to the container
+    --device-cgroup-rule list      Add a rule to the cgroup allowed devices list
+    --device-read-bps list         Limit read rate (bytes per second) from a device
+    --device-read-iops list        Limit read rate (IO per second) from a device
+    --device-write-bps list        Limit write rate (bytes per second) to a device
+    --device-write-iops list       Limit write rate (IO per second) to a device
+    --dns list                     Set custom DNS servers
+    --dns-option list              Set DNS options
+    --dns-search list              Set custom DNS search domains
+    --domainname string            Container NIS domain name
+    --entrypoint string            Overwrite the default ENTRYPOINT of the image
+-e, --env list                     Set environment variables
+    --env-file list                Read in a file of environment variables
+    --expose list                  Expose a port or a range of ports
+    --group-add list               Add additional groups to join
+    --health-cmd string            Command to run to check health
+    --health-interval duration     Time between running the check (ms|s|m|h)
+    --health-retries int           Consecutive failures needed to report unhealthy
+    --health-start-period duration  Time for the container to initialize before retries count down
+    --health-timeout duration      Maximum time to allow one check to run (ms|s|m|h)
+-h, --hostname string              Container host name
+    --init                         Run an init inside the container that forwards signals and reaps
+-i, --interactive                  Keep STDIN open even if not attached
+    --ip string                    IPv4 address (e.g., 172.30.100.104)
+    --ip6 string                   IPv6 address (e.g., 2001:db8::33)
+    --ipc string                   IPC mode to use
+-l, --label list                   Set meta data on a container
+    --label-file list              Read in a line delimited file of labels
+    --link list                    Add link to another container
+    --link-local-ip list           Container IPv4/IPv6 link-local addresses
+    --log-driver string            Logging driver for the container
+    --log-opt list                 Log driver options
+    --mac-address string           Container MAC address (e.g., 92:d0:c6:0a:29:33)
+-m, --memory bytes                 Memory limit
+    --memory-reservation bytes     Memory soft limit
+    --memory-swap bytes            Swap limit equal to memory plus swap: '-1' to enable unlimited swap
+    --memory-swappiness int        Tune container memory swappiness (0 to 100)
+    --mount mount                  Attach a filesystem mount to the container
+    --name string                  Assign a name to the container
+    --network network              Connect a container to a network
+    --network-alias list           Add network-scoped alias for the container
+    --no-healthcheck               Disable any container-specified HEALTHCHECK
+    --oom-kill-disable             Disable OOM Killer
+    --oom-score-adj int            Tune host's OOM preferences (-1000 to 1000)
+    --pid string                   PID namespace to use
+    --pids-limit int               Tune container pids limit (set -1 for unlimited)
+    --platform string              Set platform if server is multi-platform capable
+    --privileged                   Give extended privileges to this container
+-p, --publish list                 Publish a container's port(s) to the host
+-P, --publish-all                  Publish all exposed ports to random ports
+    --pull string                  Pull image before running ("always", "missing", "never")
+-q, --quiet                        Suppress the pull output
+    --read-only                    Mount the container's root filesystem as read only
+    --restart string               Restart policy to apply when a container exits
+    --rm                           Remove the container and its anonymous volumes when it exits
+    --runtime string               Runtime to use for this container
+    --security-opt list            Security Options
+    --shm-size bytes               Size of /dev/shm
+    --stop-signal string           Signal to stop the container
+    --stop-timeout int             Timeout (in seconds) to stop a container
+    --storage-opt list             Storage driver options for the container
+    --sysctl map                   Sysctl options
+    --tmpfs list                   Mount a tmpfs directory
+-t, --tty                          Allocate a pseudo-TTY
+    --ulimit ulimit                Ulimit options
+-u, --user string                  Username or UID (format: <name|uid>[:<group|gid>])
+    --userns string                User namespace to use
+    --uts string                   UTS namespace to use
+-v, --volume list                  Bind mount a volume
+    --volume-driver string         Optional volume driver for the container
+    --volumes-from list            Mount volumes from the specified container(s)
+-w, --workdir string               Working directory inside the container
+"""
+
+
+# %% notebooks/F_container_commands.ipynb#create-body
+def create_body(parsed: Parsed) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the body and the query of a create request. Raises UsageError and CommandError."""
+    image, *words = parsed.words
+    exposed, bindings = published(parsed)
+    volumes, binds = _volumes(parsed)
+    body: dict[str, Any] = {
+        "Hostname": parsed.one("hostname"),
+        "Domainname": parsed.one("domainname"),
+        "User": parsed.one("user"),
+        "Tty": parsed.on("tty"),
+        "OpenStdin": parsed.on("interactive"),
+        "Env": environment(parsed),
+        "Cmd": words or None,
+        "Image": image,
+        "Volumes": {path: {} for path in volumes},
+        "WorkingDir": parsed.one("workdir"),
+        "Entrypoint": _entrypoint(parsed),
+        "Labels": labels(parsed),
+        "ExposedPorts": exposed,
+    }
+    body |= _given(
+        StopSignal=parsed.one("stop-signal"),
+        StopTimeout=parsed.number("stop-timeout") if parsed.given("stop-timeout") else None,
+        Healthcheck=_health(parsed),
+        MacAddress=parsed.one("mac-address"),
+    )
+    body["HostConfig"] = _host_config(parsed) | {"Binds": binds, "PortBindings": bindings}
+    body["NetworkingConfig"] = {"EndpointsConfig": endpoints(parsed)}
+    return body, {"name": parsed.one("name"), "platform": parsed.one("platform")}
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    """Return what is set: an absent key lets the image or the daemon decide."""
+    return {name: value for name, value in values.items() if value not in (None, "", {}, [])}
+
+
+def _entrypoint(parsed: Parsed) -> list[str] | None:
+    """Return --entrypoint; given and empty it takes the image's away, which Docker writes as [""]."""
+    return [parsed.one("entrypoint")] if parsed.given("entrypoint") else None
+
+
+def _health(parsed: Parsed) -> dict[str, Any]:
+    """Return the health check that the flags describe."""
+    command = parsed.one("health-cmd")
+    numbers = {
+        "Interval": parse_duration(parsed.one("health-interval", "0")),
+        "Timeout": parse_duration(parsed.one("health-timeout", "0")),
+        "StartPeriod": parse_duration(parsed.one("health-start-period", "0")),
+        "Retries": parsed.number("health-retries"),
+    }
+    for name, number in numbers.items():
+        if number < 0:
+            raise CommandError(f"--health-{name.lower()} cannot be negative", FAILED)
+    if parsed.on("no-healthcheck"):
+        if command or any(numbers.values()):
+            raise CommandError("--no-healthcheck conflicts with --health-* options", FAILED)
+        return {"Test": ["NONE"]}
+    return _given(Test=["CMD-SHELL", command] if command else None) | {
+        name: number for name, number in numbers.items() if number
+    }
+
+
+# %% notebooks/F_container_commands.ipynb#host-config
+def _host_config(parsed: Parsed) -> dict[str, Any]:
+    """Return what belongs to this machine and not to the image: limits, privileges, namespaces."""
+    networks = [network_name(text) for text in parsed.all("network")]
+    restart = restart_policy(parsed.one("restart"))
+    if parsed.on("rm") and restart["Name"] not in ("", "no"):
+        raise CommandError("conflicting options: cannot specify both --restart and --rm", FAILED)
+    config = {
+        "ContainerIDFile": parsed.one("cidfile"),
+        "NetworkMode": networks[0] if networks else "default",
+        "RestartPolicy": restart,
+        "AutoRemove": parsed.on("rm"),
+        "VolumesFrom": parsed.all("volumes-from"),
+        "CapAdd": parsed.all("cap-add"),
+        "CapDrop": parsed.all("cap-drop"),
+        "Dns": parsed.all("dns"),
+        "DnsOptions": parsed.all("dns-option"),
+        "DnsSearch": parsed.all("dns-search"),
+        "ExtraHosts": [_extra_host(text) for text in parsed.all("add-host")],
+        "GroupAdd": parsed.all("group-add"),
+        "Links": parsed.all("link"),
+        "Privileged": parsed.on("privileged"),
+        "PublishAllPorts": parsed.on("publish-all"),
+        "ReadonlyRootfs": parsed.on("read-only"),
+        "SecurityOpt": [_security(text) for text in parsed.all("security-opt")],
+        "Mounts": [parse_mount(text) for text in parsed.all("mount")],
+        "LogConfig": {"Type": parsed.one("log-driver"), "Config": pairs(parsed.all("log-opt"))},
+    }
+    return config | resources(parsed) | _namespaces(parsed) | _sizes(parsed)
+
+
+def _namespaces(parsed: Parsed) -> dict[str, Any]:
+    return _given(
+        PidMode=parsed.one("pid"),
+        IpcMode=parsed.one("ipc"),
+        UTSMode=parsed.one("uts"),
+        UsernsMode=parsed.one("userns"),
+        CgroupnsMode=parsed.one("cgroupns"),
+        CgroupParent=parsed.one("cgroup-parent"),
+        Runtime=parsed.one("runtime"),
+        VolumeDriver=parsed.one("volume-driver"),
+    )
+
+
+def _sizes(parsed: Parsed) -> dict[str, Any]:
+    return _given(
+        ShmSize=parsed.size("shm-size"),
+        OomKillDisable=parsed.on("oom-kill-disable") or None,
+        OomScoreAdj=parsed.number("oom-score-adj"),
+        Init=parsed.on("init") if parsed.given("init") else None,
+        Sysctls=pairs(parsed.all("sysctl")),
+        StorageOpt=pairs(parsed.all("storage-opt")),
+        Tmpfs={
+            path: options for path, _, options in (t.partition(":") for t in parsed.all("tmpfs"))
+        },
+        Devices=[_device(text) for text in parsed.all("device")],
+        Ulimits=[_ulimit(text) for text in parsed.all("ulimit")],
+    )
+
+
+def resources(parsed: Parsed) -> dict[str, Any]:
+    """Return the limits that `run` and `update` share."""
+    return _given(
+        BlkioWeight=parsed.number("blkio-weight"),
+        CpuPeriod=parsed.number("cpu-period"),
+        CpuQuota=parsed.number("cpu-quota"),
+        CpuRealtimePeriod=parsed.number("cpu-rt-period"),
+        CpuRealtimeRuntime=parsed.number("cpu-rt-runtime"),
+        CpuShares=parsed.number("cpu-shares"),
+        CpusetCpus=parsed.one("cpuset-cpus"),
+        CpusetMems=parsed.one("cpuset-mems"),
+        NanoCpus=nano_cpus(parsed.one("cpus", "0")),
+        Memory=parsed.size("memory"),
+        MemoryReservation=parsed.size("memory-reservation"),
+        MemorySwap=parsed.size("memory-swap"),
+        MemorySwappiness=parsed.number("memory-swappiness")
+        if parsed.given("memory-swappiness")
+        else None,
+        PidsLimit=parsed.number("pids-limit") if parsed.given("pids-limit") else None,
+        DeviceCgroupRules=parsed.all("device-cgroup-rule"),
+        BlkioDeviceReadBps=_throttles(parsed, "device-read-bps"),
+        BlkioDeviceWriteBps=_throttles(parsed, "device-write-bps"),
+        BlkioDeviceReadIOps=_throttles(parsed, "device-read-iops"),
+        BlkioDeviceWriteIOps=_throttles(parsed, "device-write-iops"),
+    )
+
+
+def nano_cpus(text: str) -> int:
+    """Return "1.5" processors in their billionths."""
+    from decimal import Decimal
+
+    nano = Decimal(text) * 10**9
+    if nano != int(nano):
+        raise bad_flag("--cpus", text, "value is too precise")
+    return int(nano)
+
+
+def _throttles(parsed: Parsed, flag: str) -> list[dict[str, Any]]:
+    """Return "/dev/sda:1mb" as the API wants it."""
+    found = []
+    for text in parsed.all(flag):
+        path, _, rate = text.partition(":")
+        if not path.startswith("/dev/") or not rate:
+            raise bad_flag(f"--{flag}", text, f"bad format: {text}")
+        try:
+            found.append({"Path": path, "Rate": parse_size(rate) if "bps" in flag else int(rate)})
+        except (UsageError, ValueError):
+            raise bad_flag(f"--{flag}", text, f"invalid rate for device: {text}") from None
+    return found
+
+
+def restart_policy(text: str) -> dict[str, Any]:
+    """Return "on-failure:3" as the API wants it. Raises CommandError."""
+    name, colon, count = text.partition(":")
+    if colon and not count.isdigit():
+        problem = "maximum retry count must be an integer"
+        raise CommandError(f"invalid restart policy format: {problem}", FAILED)
+    return {"Name": name, "MaximumRetryCount": int(count or 0)}
+
+
+def _device(text: str) -> dict[str, str]:
+    """Return "/dev/a:/dev/b:rw" as the API wants it."""
+    outside, *rest = text.split(":")
+    rights = rest.pop() if rest and re.fullmatch("[rwm]{1,3}", rest[-1]) else "rwm"
+    if len(rest) > 1 or not outside:
+        raise bad_flag("--device", text, f"invalid device specification: {text}")
+    inside = rest[0] if rest else outside
+    return {"PathOnHost": outside, "PathInContainer": inside, "CgroupPermissions": rights}
+
+
+def _ulimit(text: str) -> dict[str, Any]:
+    """Return "nofile=1024:2048" as the API wants it."""
+    found = re.fullmatch(r"([a-z]+)=(-?\d+)(?::(-?\d+))?", text)
+    if not found:
+        raise bad_flag("--ulimit", text, f"invalid ulimit argument: {text}")
+    soft, hard = int(found[2]), int(found[3] or found[2])
+    if hard != -1 and (soft > hard or soft == -1):
+        problem = f"ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"
+        raise bad_flag("--ulimit", text, problem)
+    return {"Name": found[1], "Soft": soft, "Hard": hard}
+
+
+def _extra_host(text: str) -> str:
+    name, separator, address = text.replace("=", ":", 1).partition(":")
+    if not name or not separator or not address:
+        raise bad_flag("--add-host", text, f'bad format for add-host: "{text}"')
+    return f"{name}:{address.strip('[]')}"
+
+
+def _security(text: str) -> str:
+    """Return a security option; a seccomp profile is read here, since the daemon may be elsewhere."""
+    name, separator, path = text.partition("=")
+    if name != "seccomp" or not separator or path in ("unconfined", "builtin"):
+        return text
+    try:
+        with open(path, encoding="utf-8") as file:
+            return f"seccomp={file.read()}"
+    except OSError as error:
+        problem = f"opening seccomp profile ({path}) failed: open {path}: {(error.strerror or '').lower()}"
+        raise CommandError(f"{problem}", FAILED) from None
+
+
+# %% notebooks/F_container_commands.ipynb#environment
+def environment(parsed: Parsed) -> list[str]:
+    """Return the variables of --env-file and --env; a NAME alone takes its value from ours."""
+    lines = [line for path in parsed.all("env-file") for line in _lines(path)]
+    found = [_variable(text) for text in lines + parsed.all("env")]
+    return [text for text in found if text]
+
+
+def _variable(text: str) -> str:
+    name, separator, _ = text.partition("=")
+    if not name:
+        raise bad_flag("-e, --env", text, f"invalid environment variable: {text}")
+    if separator:
+        return text
+    return f"{name}={os.environ[name]}" if name in os.environ else ""
+
+
+def _lines(path: str) -> Iterator[str]:
+    """Yield the lines of a file that say something. Raises CommandError."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            for line in file:
+                text = line.lstrip().rstrip("\r\n")
+                if text and not text.startswith("#"):
+                    yield text
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        raise CommandError(f"open {path}: {reason}", FAILED) from None
+
+
+def labels(parsed: Parsed) -> dict[str, str]:
+    """Return the labels of --label-file and --label."""
+    lines = [line for path in parsed.all("label-file") for line in _lines(path)]
+    return pairs(lines + parsed.all("label"))
+
+
+def pairs(words: list[str]) -> dict[str, str]:
+    """Return {"a": "b"} of "a=b"; a name alone has an empty value."""
+    return {name: value for name, _, value in (word.partition("=") for word in words)}
+
+
+# %% notebooks/F_container_commands.ipynb#ports
+def published(parsed: Parsed) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the exposed ports and their bindings of -p and --expose. Raises CommandError."""
+    exposed: dict[str, Any] = {}
+    bindings: dict[str, Any] = {}
+    for text in parsed.all("publish"):
+        for inside, outside in publish(text):
+            exposed[inside] = {}
+            bindings.setdefault(inside, []).append(outside)
+    for text in parsed.all("expose"):
+        span, _, kind = text.partition("/")
+        if not (found := port_range(span)):
+            raise CommandError(f"invalid range format for --expose: {text}", FAILED)
+        exposed |= {f"{port}/{kind or 'tcp'}": {} for port in found}
+    return exposed, bindings
+
+
+def publish(text: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield ("80/tcp", {"HostIp", "HostPort"}) for each port of "[ip:][port:]port[/protocol]"."""
+    span, _, kind = text.partition("/")
+    address, outside, inside = _publish_parts(span)
+    kind = kind or "tcp"
+    private, public = port_range(inside), port_range(outside) if outside else []
+    if address and not _is_address(address):
+        raise CommandError(f"invalid IP address: {address}", FAILED)
+    if not private:
+        raise CommandError(f"invalid containerPort: {inside or text}", FAILED)
+    if outside and not public:
+        raise CommandError(f"invalid hostPort: {outside}", FAILED)
+    if kind.lower() not in ("tcp", "udp", "sctp"):
+        raise CommandError(f"invalid proto: {kind}", FAILED)
+    if public and len(public) != len(private) and len(private) != 1:
+        problem = f"invalid ranges specified for container and host Ports: {inside} and {outside}"
+        raise CommandError(f"{problem}", FAILED)
+    for at, port in enumerate(private):
+        host = outside if len(private) == 1 else str(public[at]) if public else ""
+        yield f"{port}/{kind.lower()}", {"HostIp": address, "HostPort": host}
+
+
+def _publish_parts(span: str) -> tuple[str, str, str]:
+    """Return address, outside and inside of "[::1]:80:80", "80:80" or "80"."""
+    rest, _, inside = span.rpartition(":")
+    address, _, outside = rest.rpartition(":")
+    return address.strip("[]"), outside, inside
+
+
+def _is_address(text: str) -> bool:
+    import ipaddress
+
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def port_range(text: str) -> list[int]:
+    """Return the ports of "80" or "80-82"; [] for what is none."""
+    found = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", text)
+    if not found:
+        return []
+    first, last = int(found[1]), int(found[2] or found[1])
+    return list(range(first, last + 1)) if 0 <= first <= last < 65536 else []
+
+
+# %% notebooks/F_container_commands.ipynb#mounts
+def _volumes(parsed: Parsed) -> tuple[list[str], list[str]]:
+    """Return anonymous volumes and binds of -v; a path that starts with . is ours, so made absolute."""
+    volumes, binds = [], []
+    for text in parsed.all("volume"):
+        if ":" not in text:
+            volumes.append(text)
+            continue
+        source, _, rest = text.partition(":")
+        if source.startswith((".", "~/")) and (source in (".", "..") or "/" in source):
+            source = os.path.abspath(os.path.expanduser(source))
+        binds.append(f"{source}:{rest}")
+    return volumes, binds
+
+
+MOUNT_WORDS = {
+    "source": "Source",
+    "src": "Source",
+    "target": "Target",
+    "dst": "Target",
+    "destination": "Target",
+}
+MOUNT_OPTIONS: dict[str, tuple[str, str, Callable[[str], Any] | None]] = {
+    "bind-propagation": ("BindOptions", "Propagation", str),
+    "bind-nonrecursive": ("BindOptions", "NonRecursive", None),
+    "volume-nocopy": ("VolumeOptions", "NoCopy", None),
+    "volume-subpath": ("VolumeOptions", "Subpath", str),
+    "tmpfs-size": ("TmpfsOptions", "SizeBytes", parse_size),
+    "tmpfs-mode": ("TmpfsOptions", "Mode", lambda text: int(text, 8)),
+}
+
+
+def parse_mount(text: str) -> dict[str, Any]:
+    """Return "type=bind,src=/a,dst=/b,ro" as the API wants it. Raises UsageError."""
+    mount: dict[str, Any] = {"Type": "volume"}
+    for field in text.split(","):
+        key, separator, value = field.partition("=")
+        key = key.lower()
+        if key == "type":
+            mount["Type"] = value.lower()
+        elif key in MOUNT_WORDS:
+            mount[MOUNT_WORDS[key]] = value
+        elif key in ("ro", "readonly"):
+            mount["ReadOnly"] = not separator or value.lower() in ("1", "true")
+        elif key in ("volume-driver", "volume-opt", "volume-label"):
+            _volume_option(mount, key, value)
+        elif key in MOUNT_OPTIONS:
+            _mount_option(mount, key, value, bool(separator), text)
+        else:
+            raise bad_flag("--mount", text, f"unexpected key '{key}' in '{field}'")
+    if not mount.get("Target"):
+        raise bad_flag("--mount", text, "target is required")
+    return mount
+
+
+def _mount_option(mount: dict[str, Any], key: str, value: str, given: bool, text: str) -> None:
+    group, name, kind = MOUNT_OPTIONS[key]
+    try:
+        made = (not given or value.lower() in ("1", "true")) if kind is None else kind(value)
+    except (ValueError, UsageError):
+        raise bad_flag("--mount", text, f"invalid value for {key}: {value}") from None
+    mount.setdefault(group, {})[name] = made
+
+
+def _volume_option(mount: dict[str, Any], key: str, value: str) -> None:
+    options = mount.setdefault("VolumeOptions", {})
+    name, _, rest = value.partition("=")
+    if key == "volume-label":
+        options.setdefault("Labels", {})[name] = rest
+    elif key == "volume-driver":
+        options.setdefault("DriverConfig", {})["Name"] = value
+    else:
+        options.setdefault("DriverConfig", {}).setdefault("Options", {})[name] = rest
+
+
+# %% notebooks/F_container_commands.ipynb#networks
+NETWORK_OPTIONS = {
+    "alias": "Aliases",
+    "ip": "IPv4Address",
+    "ip6": "IPv6Address",
+    "mac-address": "MacAddress",
+}
+
+
+def network_name(text: str) -> str:
+    """Return the name in "--network name=lan,alias=db", or the whole text when it has no options."""
+    return text if "=" not in text else dict(_network_fields(text)).get("name", "")
+
+
+def _network_fields(text: str) -> Iterator[tuple[str, str]]:
+    for field in text.split(","):
+        key, separator, value = field.partition("=")
+        if not separator:
+            raise bad_flag("--network", text, f"invalid field {field}")
+        yield key.lower(), value
+
+
+def endpoints(parsed: Parsed) -> dict[str, Any]:
+    """Return the settings of each network that the container joins."""
+    found: dict[str, Any] = {}
+    for text in parsed.all("network"):
+        found[network_name(text)] = _endpoint(text)
+    own = _given(IPv4Address=parsed.one("ip"), IPv6Address=parsed.one("ip6"))
+    own |= _given(LinkLocalIPs=parsed.all("link-local-ip"))
+    first = next(iter(found), "default")
+    settings = found.get(first, {})
+    settings |= {"IPAMConfig": settings.get("IPAMConfig", {}) | own} if own else {}
+    if parsed.all("network-alias"):
+        settings["Aliases"] = settings.get("Aliases", []) + parsed.all("network-alias")
+    if settings or len(found) > 1:
+        found[first] = settings
+        return found
+    return {}
+
+
+def _endpoint(text: str) -> dict[str, Any]:
+    """Return one network's settings from its comma-separated words."""
+    settings: dict[str, Any] = {}
+    for key, value in _network_fields(text) if "=" in text else ():
+        if key == "alias":
+            settings.setdefault("Aliases", []).append(value)
+        elif key in ("ip", "ip6"):
+            settings.setdefault("IPAMConfig", {})[NETWORK_OPTIONS[key]] = value
+        elif key == "mac-address":
+            settings["MacAddress"] = value
+        elif key == "driver-opt":
+            name, _, rest = value.partition("=")
+            settings.setdefault("DriverOpts", {})[name] = rest
+        elif key != "name":
+            raise bad_flag("--network", text, f"invalid field key {key}")
+    return settings
+
+
+def container_path(name: str) -> str:
+    """Return "/containers/NAME" for the user's word for a container."""
+    return f"/containers/{quote(name)}"

@@ -1,0 +1,435 @@
+# Exported from notebooks/G_object_commands.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/G_object_commands.ipynb#networks-module
+"""The commands about networks and volumes."""
+
+from __future__ import annotations
+
+from mini_docker.cli.client import filters, quote
+from mini_docker.cli.command import FILTER, Command, confirmed, each
+from mini_docker.cli.containers import pruned
+from mini_docker.cli.create import pairs
+from mini_docker.cli.errors import CommandError, DaemonError
+from mini_docker.cli.listing import label_head, label_reader, label_words, quiet_or, rendered
+from mini_docker.cli.text import short_id
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from mini_docker.cli.command import Call
+    from mini_docker.cli.flags import Parsed
+
+
+# %% notebooks/G_object_commands.ipynb#network-list
+LIST_FLAGS = f"""
+{FILTER}
+    --format string   Format output with a Go template, or as 'table', 'table TEMPLATE' or 'json'
+    --no-trunc        Do not truncate the output
+-q, --quiet           Only display IDs
+"""
+NETWORK_HEADS = {
+    "ID": "NETWORK ID",
+    "Name": "NAME",
+    "Driver": "DRIVER",
+    "Scope": "SCOPE",
+    "IPv4": "IPV4",
+    "IPv6": "IPV6",
+    "Internal": "INTERNAL",
+    "Labels": "LABELS",
+    "Label": label_head,
+    "CreatedAt": "CREATED AT",
+}
+
+
+def network_ls(call: Call, parsed: Parsed) -> int:
+    """List networks by name."""
+    found = call.client.json("GET", "/networks", {"filters": filters(parsed.all("filter")) or None})
+    usual = "table {{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}"
+    quiet = parsed.on("quiet")
+    form = parsed.one("format") or ("" if quiet else call.config().get("networksFormat", ""))
+    form = quiet_or(form, quiet, usual)
+    rows = [
+        _network_row(one, not parsed.on("no-trunc")) for one in sorted(found or [], key=by_name)
+    ]
+    print(rendered(form, rows, NETWORK_HEADS, "*formatter.networkContext", usual), end="")
+    return 0
+
+
+def by_name(one: dict[str, Any]) -> list[tuple[int, str]]:
+    """Return a key by which net2 comes before net10."""
+    from re import findall
+
+    return [
+        (int(word), "") if word.isdigit() else (-1, word)
+        for word in findall(r"\d+|\D+", one["Name"])
+    ]
+
+
+def _network_row(one: dict[str, Any], cut: bool) -> dict[str, Any]:
+    return {
+        "ID": short_id(one["Id"]) if cut else one["Id"],
+        "Name": one["Name"],
+        "Driver": one["Driver"],
+        "Scope": one["Scope"],
+        "IPv4": _word(one.get("EnableIPv4", False)),
+        "IPv6": _word(one.get("EnableIPv6", False)),
+        "Internal": _word(one.get("Internal", False)),
+        "Labels": label_words(one.get("Labels")),
+        "Label": label_reader(one.get("Labels")),
+        "CreatedAt": one.get("Created", ""),
+    }
+
+
+def _word(value: bool) -> str:
+    return "true" if value else "false"
+
+
+# %% notebooks/G_object_commands.ipynb#network-create
+NETWORK_CREATE_FLAGS = """
+    --attachable          Enable manual container attachment
+    --aux-address map     Auxiliary IPv4 or IPv6 addresses used by Network driver
+-d, --driver string       Driver to manage the Network
+    --gateway strings     IPv4 or IPv6 Gateway for the master subnet
+    --internal            Restrict external access to the network
+    --ip-range strings    Allocate container ip from a sub-range
+    --ipam-driver string  IP Address Management Driver
+    --ipam-opt map        Set IPAM driver specific options
+    --ipv6                Enable or disable IPv6 address assignment
+    --label list          Set metadata on a network
+-o, --opt map             Set driver specific options
+    --scope string        Control the network's scope
+    --subnet strings      Subnet in CIDR format that represents a network segment
+"""
+
+
+def network_create(call: Call, parsed: Parsed) -> int:
+    """Create a network and print its id."""
+    body = {
+        "Name": parsed.words[0],
+        "CheckDuplicate": True,
+        "Driver": parsed.one("driver", "bridge"),
+        "Scope": parsed.one("scope"),
+        "EnableIPv6": parsed.on("ipv6"),
+        "IPAM": {
+            "Driver": parsed.one("ipam-driver", "default"),
+            "Options": pairs(parsed.all("ipam-opt")),
+            "Config": _address_pools(parsed),
+        },
+        "Internal": parsed.on("internal"),
+        "Ingress": False,
+        "Attachable": parsed.on("attachable"),
+        "ConfigOnly": False,
+        "Options": pairs(parsed.all("opt")),
+        "Labels": pairs(parsed.all("label")),
+    }
+    print(call.client.json("POST", "/networks/create", None, body)["Id"])
+    return 0
+
+
+def _address_pools(parsed: Parsed) -> list[dict[str, Any]]:
+    """Return the subnets, each with the range, the gateway and the addresses that lie in it."""
+    import ipaddress
+
+    subnets, ranges, gateways = (
+        [one for text in parsed.all(flag) for one in text.split(",")]
+        for flag in ("subnet", "ip-range", "gateway")
+    )
+    if not subnets:
+        if ranges or gateways:
+            raise CommandError("every ip-range or gateway must have a corresponding subnet")
+        return []
+    pools: dict[Any, dict[str, Any]] = {}
+    try:
+        for subnet in subnets:
+            network = ipaddress.ip_network(subnet, strict=False)
+            if any(type(network) is type(other) and network.overlaps(other) for other in pools):
+                raise CommandError("multiple overlapping subnet configuration is not supported")
+            pools[network] = {"Subnet": subnet}
+        for flag, texts in (("IPRange", ranges), ("Gateway", gateways)):
+            for text in texts:
+                address = ipaddress.ip_network(text, strict=False).network_address
+                pool = next((pools[network] for network in pools if address in network), None)
+                if pool is None:
+                    raise CommandError(f"no matching subnet for {flag.lower()} {text}")
+                pool[flag] = text
+    except ValueError as error:
+        raise CommandError(f"invalid address: {error}") from None
+    first = next(iter(pools.values()))
+    if auxiliary := pairs(parsed.all("aux-address")):
+        first["AuxiliaryAddresses"] = auxiliary
+    return list(pools.values())
+
+
+# %% notebooks/G_object_commands.ipynb#network-members
+CONNECT_FLAGS = """
+    --alias strings          Add network-scoped alias for the container
+    --driver-opt strings     driver options for the network
+    --ip string              IPv4 address (e.g., "172.30.100.104")
+    --ip6 string             IPv6 address (e.g., "2001:db8::33")
+    --link list              Add link to another container
+    --link-local-ip strings  Add a link-local address for the container
+"""
+
+
+def connect(call: Call, parsed: Parsed) -> int:
+    """Put a container into a network."""
+    network, container = parsed.words
+    addresses = {
+        "IPv4Address": parsed.one("ip"),
+        "IPv6Address": parsed.one("ip6"),
+        "LinkLocalIPs": parsed.all("link-local-ip"),
+    }
+    config = {
+        "IPAMConfig": {name: value for name, value in addresses.items() if value},
+        "Links": parsed.all("link"),
+        "Aliases": parsed.all("alias"),
+        "DriverOpts": pairs(parsed.all("driver-opt")),
+    }
+    body = {"Container": container, "EndpointConfig": config}
+    call.client.call("POST", f"/networks/{quote(network)}/connect", None, body)
+    return 0
+
+
+def disconnect(call: Call, parsed: Parsed) -> int:
+    """Take a container out of a network."""
+    network, container = parsed.words
+    body = {"Container": container, "Force": parsed.on("force")}
+    call.client.call("POST", f"/networks/{quote(network)}/disconnect", None, body)
+    return 0
+
+
+def remover(kind: str) -> Any:
+    """Return the command that removes networks or volumes."""
+
+    def remove(call: Call, parsed: Parsed) -> int:
+        force = parsed.on("force")
+
+        def one(name: str) -> None:
+            try:
+                query = {"force": force} if kind == "volumes" else None
+                call.client.call("DELETE", f"/{kind}/{quote(name)}", query)
+            except DaemonError as error:
+                if not (force and kind == "networks" and error.http_status == 404):
+                    raise
+                return
+            print(name, flush=True)
+
+        return each(parsed.words, one)
+
+    return remove
+
+
+def network_prune(call: Call, parsed: Parsed) -> int:
+    """Remove the networks that nobody is in."""
+    unused = "WARNING! This will remove all custom networks not used by at least one container."
+    if confirmed(parsed, unused):
+        print(pruned(call, "networks", parsed.all("filter")), end="")
+    return 0
+
+
+# %% notebooks/G_object_commands.ipynb#volumes
+VOLUME_LIST_FLAGS = f"""
+{FILTER}
+    --format string   Format output with a Go template, or as 'table', 'table TEMPLATE' or 'json'
+-q, --quiet           Only display volume names
+"""
+VOLUME_HEADS = {
+    "Name": "VOLUME NAME",
+    "Driver": "DRIVER",
+    "Scope": "SCOPE",
+    "Mountpoint": "MOUNTPOINT",
+    "Labels": "LABELS",
+    "Label": label_head,
+    "Links": "LINKS",
+    "Size": "SIZE",
+    "Availability": "AVAILABILITY",
+    "Group": "GROUP",
+    "Status": "STATUS",
+}
+
+
+def volume_ls(call: Call, parsed: Parsed) -> int:
+    """List volumes by name."""
+    query = {"filters": filters(parsed.all("filter")) or None}
+    found = call.client.json("GET", "/volumes", query).get("Volumes") or []
+    usual = "table {{.Driver}}\t{{.Name}}"
+    quiet = parsed.on("quiet")
+    form = parsed.one("format") or ("" if quiet else call.config().get("volumesFormat", ""))
+    form = quiet_or(form, quiet, usual, "Name")
+    rows = [volume_row(one) for one in sorted(found, key=by_name)]
+    print(rendered(form, rows, VOLUME_HEADS, "*formatter.volumeContext", usual), end="")
+    return 0
+
+
+def volume_row(one: dict[str, Any]) -> dict[str, Any]:
+    """Return a volume's fields under the names that templates use."""
+    from mini_docker.cli.text import decimal_size
+
+    usage = one.get("UsageData") or {}
+    return {
+        "Name": one["Name"],
+        "Driver": one["Driver"],
+        "Scope": one["Scope"],
+        "Mountpoint": one["Mountpoint"],
+        "Labels": label_words(one.get("Labels")),
+        "Label": label_reader(one.get("Labels")),
+        "Links": str(usage["RefCount"]) if usage else "N/A",
+        "Size": decimal_size(usage["Size"]) if usage else "N/A",
+        "Availability": "N/A",
+        "Group": "N/A",
+        "Status": "N/A",
+    }
+
+
+VOLUME_CREATE_FLAGS = """
+-d, --driver string  Specify volume driver name
+    --label list     Set metadata for a volume
+-o, --opt map        Set driver specific options
+"""
+
+
+def volume_create(call: Call, parsed: Parsed) -> int:
+    """Create a volume and print its name."""
+    body = {
+        "Name": parsed.words[0] if parsed.words else "",
+        "Driver": parsed.one("driver", "local"),
+        "DriverOpts": pairs(parsed.all("opt")) or None,
+        "Labels": pairs(parsed.all("label")) or None,
+    }
+    print(call.client.json("POST", "/volumes/create", None, body)["Name"])
+    return 0
+
+
+VOLUME_PRUNE_FLAGS = f"""
+-a, --all    Remove all unused volumes, not just anonymous ones
+{FILTER.replace("-f, ", "    ")}
+-f, --force  Do not prompt for confirmation
+"""
+
+
+def volume_prune(call: Call, parsed: Parsed) -> int:
+    """Remove the volumes that no container has."""
+    which = "local" if parsed.on("all") or _old_rules(call) else "anonymous local"
+    warning = f"WARNING! This will remove all {which} volumes not used by at least one container."
+    words = parsed.all("filter")
+    if parsed.on("all") and not _old_rules(call):
+        words = [*words, "all=true"]
+    if confirmed(parsed, warning):
+        print(pruned(call, "volumes", words), end="")
+    return 0
+
+
+def _old_rules(call: Call) -> bool:
+    """Return whether the daemon's API is older than 1.42, where a prune took named volumes too."""
+    from mini_docker.cli.client import version_key
+
+    return version_key(call.client.version) < (1, 42)
+
+
+# %% notebooks/G_object_commands.ipynb#networks-table
+NETWORK_PRUNE_FLAGS = (
+    f"{FILTER.replace('-f, ', '    ')}\n-f, --force  Do not prompt for confirmation\n"
+)
+COMMANDS: tuple[Command, ...] = (
+    Command(
+        "network ls",
+        "[OPTIONS]",
+        "List networks",
+        LIST_FLAGS,
+        network_ls,
+        0,
+        0,
+        ("network ls --filter driver=bridge",),
+    ),
+    Command(
+        "network create",
+        "[OPTIONS] NETWORK",
+        "Create a network",
+        NETWORK_CREATE_FLAGS,
+        network_create,
+        1,
+        1,
+        ("network create lan", "network create --subnet 10.9.0.0/24 --internal quiet"),
+    ),
+    Command(
+        "network rm",
+        "NETWORK [NETWORK...]",
+        "Remove one or more networks",
+        "-f, --force  Do not error if the network does not exist",
+        remover("networks"),
+        1,
+        None,
+        ("network rm lan",),
+    ),
+    Command(
+        "network connect",
+        "[OPTIONS] NETWORK CONTAINER",
+        "Connect a container to a network",
+        CONNECT_FLAGS,
+        connect,
+        2,
+        2,
+        ("network connect --alias db lan web",),
+    ),
+    Command(
+        "network disconnect",
+        "[OPTIONS] NETWORK CONTAINER",
+        "Disconnect a container from a network",
+        "-f, --force  Force the container to disconnect from a network",
+        disconnect,
+        2,
+        2,
+        ("network disconnect lan web",),
+    ),
+    Command(
+        "network prune",
+        "[OPTIONS]",
+        "Remove all unused networks",
+        NETWORK_PRUNE_FLAGS,
+        network_prune,
+        0,
+        0,
+        ("network prune -f",),
+    ),
+    Command(
+        "volume ls",
+        "[OPTIONS]",
+        "List volumes",
+        VOLUME_LIST_FLAGS,
+        volume_ls,
+        0,
+        0,
+        ("volume ls -q --filter dangling=true",),
+    ),
+    Command(
+        "volume create",
+        "[OPTIONS] [VOLUME]",
+        "Create a volume",
+        VOLUME_CREATE_FLAGS,
+        volume_create,
+        0,
+        1,
+        ("volume create --label for=web data",),
+    ),
+    Command(
+        "volume rm",
+        "[OPTIONS] VOLUME [VOLUME...]",
+        "Remove one or more volumes",
+        "-f, --force  Force the removal of one or more volumes",
+        remover("volumes"),
+        1,
+        None,
+        ("volume rm data",),
+    ),
+    Command(
+        "volume prune",
+        "[OPTIONS]",
+        "Remove unused local volumes",
+        VOLUME_PRUNE_FLAGS,
+        volume_prune,
+        0,
+        0,
+        ("volume prune -f",),
+    ),
+)
