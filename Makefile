@@ -10,10 +10,11 @@ PORT    ?= 8888
 ADDRESS ?= $(shell cat /etc/mini_docker-address 2>/dev/null || echo 127.0.0.1)
 PEERS   ?= --peers
 PART    ?=
+ROOM    ?= start
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run lab test check doctor reset bench export carry text untext execute pictures clean soak
-.PHONY: vm vm-run vm-shell vm-test box vagrant-test
+.PHONY: registry vm vm-run vm-shell vm-test box vagrant-test
 
 help: ## list the targets
 	@echo "make TARGET [CMD=...] [NB=06_uts] [PORT=8889] [PEERS=]"
@@ -48,9 +49,13 @@ bench: setup ## how long a start takes, where the time goes, beside docker, podm
 	@/usr/bin/python3 tests/bench/start.py
 	@$(PYTHON) tests/bench/imports.py
 	@$(PYTHON) tests/bench/run.py
+	@$(PYTHON) tests/bench/registry.py
 
 soak: setup ## 1,000 runs and 200 random kills, with the leak detector around them
 	@MINI_DOCKER_SOAK=1000 .venv/bin/pytest -q tests/test_soak.py
+
+registry: setup ## a registry with the lab's images, for a room without internet: make registry ROOM=stop
+	@labs/registry $(ROOM)
 
 vm: ## the virtual machine without Vagrant: packages for it here, and its image (twice does no harm)
 	@labs/provision.sh --machine --as "make $(or $(MAKECMDGOALS),vm)"

@@ -426,3 +426,18 @@ def test_a_reader_that_stops_stops_the_maker() -> None:
     assert next(iter(ahead)) == b"x" * 1000
     ahead.close()
     assert not ahead.thread.is_alive()
+
+
+@pytest.mark.parametrize("format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_a_long_name_whose_hundredth_letter_is_a_slash(format: int) -> None:
+    """What stands in the header itself is cut off there, and looks like a directory's name."""
+    name = f"{'d' * 99}/{'f' * 120}"
+    output = io.BytesIO()
+    with tarfile.open(fileobj=output, mode="w", format=format) as archive:
+        info = tarfile.TarInfo(name)
+        info.size = 600
+        archive.addfile(info, io.BytesIO(b"x" * 600))
+        archive.addfile(tarfile.TarInfo("next"))
+    members = [(m.name, m.kind, b"".join(map(bytes, data)))
+               for m, data in read_members(Source([output.getvalue()], 1 << 20))]  # fmt: skip
+    assert members == [(name, FILE, b"x" * 600), ("next", FILE, b"")]

@@ -207,7 +207,7 @@ START_SECONDS = 15.0
 
 
 class RealRegistry:
-    """Debian's docker-registry as a child process; it dies with us.
+    """Debian's docker-registry as a child process; it dies with us, unless it `outlives` us.
 
     `folder` keeps its data and configuration; `users` (an htpasswd file), `certificate` with `key`, and
     `token` (realm, service, issuer, rootcertbundle) are its three ways of being careful.
@@ -222,6 +222,7 @@ class RealRegistry:
         token: Mapping[str, str] | None = None,
         port: int = 0,
         address: str = "127.0.0.1",
+        outlives: bool = False,
     ) -> None:
         """Write the configuration. Raises FileNotFoundError where there is no docker-registry."""
         program = shutil.which(
@@ -231,7 +232,7 @@ class RealRegistry:
             raise FileNotFoundError(
                 "no docker-registry here; remedy: apt-get install docker-registry"
             )
-        self.program, self.folder = program, folder
+        self.program, self.folder, self.outlives = program, folder, outlives
         self.port = port or free_port()
         self.host = f"127.0.0.1:{self.port}"
         self.scheme = "https" if certificate else "http"
@@ -265,7 +266,7 @@ class RealRegistry:
                 stdout=log,
                 stderr=log,
                 env={"PATH": os.defpath, "OTEL_TRACES_EXPORTER": "none"},
-                preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
+                preexec_fn=os.setsid if self.outlives else _die_with_parent,
             )
         end = time.monotonic() + START_SECONDS
         while not listens(self.port):
@@ -280,6 +281,11 @@ class RealRegistry:
         """End the process; its data stay in `folder`."""
         self.process.kill()
         self.process.wait()
+
+
+def _die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends, PR_SET_PDEATHSIG(2const)."""
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def bcrypt(password: str) -> str:
