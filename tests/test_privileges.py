@@ -384,6 +384,7 @@ RUNS: list[tuple[str, dict[str, Any], str]] = [
     ("mount -t tmpfs x /proc 2>&1", {}, "mount: permission denied (are you root?)\n"),
     ("grep NoNew /proc/self/status", {"SecurityOpt": ["no-new-privileges"]}, "NoNewPrivs:\t1\n"),
     ("ulimit -n", {"Ulimits": [{"Name": "nofile", "Soft": 33, "Hard": 44}]}, "33\n"),
+    ("ulimit -n", {"Ulimits": [{"Name": "nofile", "Soft": 5, "Hard": 5}]}, "5\n"),
     ("cat /proc/self/oom_score_adj", {"OomScoreAdj": 321}, "321\n"),
     ("cat /proc/sys/kernel/shm_rmid_forced", {"Sysctls": {"kernel.shm_rmid_forced": "1"}}, "1\n"),
     ("touch /x 2>&1", {"ReadonlyRootfs": True}, "touch: /x: Read-only file system\n"),

@@ -63,6 +63,7 @@ INVARIANTS = [
     ("mask /proc/kcore", "change directory to /w", "the directory could be one of those"),
     ("change directory to /w", "become user", "it is made where it is missing"),
     ("signals to default", "become user", "a signal would find our handlers"),
+    ("look at the command", "limit RLIMIT_CORE", "it opens files, and their number may be limited"),
     ("limit RLIMIT_CORE", "become user", "a hard limit cannot be raised again"),
     ("limit the bounding set", "become user", "without CAP_SETPCAP it is refused"),
     ("keep capabilities", "become user", "setuid drops them"),

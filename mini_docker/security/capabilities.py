@@ -58,8 +58,13 @@ def mask(names: Iterable[str]) -> int:
 
 # %% notebooks/09_privileges.ipynb#sets
 def _last_capability() -> int:
-    with open("/proc/sys/kernel/cap_last_cap") as file:
-        return int(file.read())
+    """Return the highest bit that this kernel knows, without a file: there may be a limit on open ones."""
+    for bit in range(64):
+        try:
+            prctl(PR_CAPBSET_READ, bit)
+        except OSError:
+            return bit - 1
+    return 63
 
 
 def available() -> list[str]:
