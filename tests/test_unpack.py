@@ -284,6 +284,9 @@ def test_a_kill_in_the_middle_is_as_if_nothing_had_been(
         assert os.waitpid(in_fork(lambda: case.unpack(data)), 0)[1] == signal.SIGKILL
     assert not (case.layers / hashlib.sha256(data).hexdigest()).exists()
     assert sorted(os.listdir(case.unpack(data))) == ["a", "b", "d"]
+    assert os.listdir(case.layers) == [
+        hashlib.sha256(data).hexdigest()
+    ]  # nor is anything left over
 
 
 def test_two_processes_unpack_the_same_layer_at_once(case: Case) -> None:
