@@ -602,10 +602,10 @@ def test_a_delegated_group_belongs_to_its_user(group: Cgroup) -> None:
 
 @pytest.mark.root
 def test_no_internal_processes(leak_free: None) -> None:
-    """v2 in earnest: a group with a member cannot give its children a controller."""
+    """v2 in earnest: a group with a member cannot give its children memory (processes it could)."""
     trees = hierarchies()
-    if trees.tree_of("pids") != trees.unified:
-        cannot_run_here("the pids controller is in a v1 tree")
+    if trees.tree_of("memory") != trees.unified:
+        cannot_run_here("the memory controller is in a v1 tree")
     parent = Cgroup(trees, f"/mini_docker_parent_{os.getpid()}")
     parent.create({"pids": {"limit": 50}})
     try:
@@ -613,7 +613,7 @@ def test_no_internal_processes(leak_free: None) -> None:
             running(parent, "echo; exec sleep 100"),
             pytest.raises(OSError, match="holds processes"),
         ):
-            Cgroup(trees, f"{parent.path}/child").create({"pids": {"limit": 5}})
+            Cgroup(trees, f"{parent.path}/child").create({"memory": {"limit": 64 * MB}})
     finally:
         parent.kill()
         parent.remove()

@@ -151,8 +151,8 @@ def _fill_cpuset(above: str, directory: str) -> None:
 def pass_down(root: str, path: str, controllers: Iterable[str]) -> None:
     """Have the v2 groups above `path` give their children `controllers`, from the top down.
 
-    Raises OSError(EBUSY) for one that holds processes itself: in v2 only the leaves, and the root of the
-    machine, may do both. Source: cgroups(7), "no internal processes".
+    Raises OSError(EBUSY) for one that holds processes itself and is asked for memory or io: only the
+    root of the machine may do both. Source: cgroups(7), "no internal processes", "threaded controllers".
     """
     above = root
     for part in path.strip("/").split("/"):
