@@ -20,6 +20,7 @@ from mini_docker.linux.process import CLONE_NEWUTS, unshare
 from mini_docker.runtime.enter import enter, other_namespaces, plan_enter
 from mini_docker.runtime.hooks import run_hooks
 from mini_docker.runtime.init import StartError, release, start
+from mini_docker.runtime.lifecycle import make_gate
 from mini_docker.runtime.plan import Resources, plan
 from mini_docker.runtime.talk import Talk, listen, say
 
@@ -125,7 +126,13 @@ def survivors(root: str, at_gate: bool) -> bool:
                 os.kill(os.getpid(), signal.SIGKILL)
             return b""
 
-        created(spec, watch)
+        gate = make_gate(os.environ["GATE"])  # FIFOs: a pipe would end with its maker
+        start(
+            spec,
+            [s for _, s in plan(spec, Resources((), None, None, None, gate, True))],
+            None,
+            watch,
+        )
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(maker, 0)
     init = int(os.read(read_fd, 20))
@@ -134,7 +141,10 @@ def survivors(root: str, at_gate: bool) -> bool:
 
 
 @pytest.mark.parametrize("at_gate", [False, True])
-def test_init_outlives_its_maker_from_the_gate_on(root: str, at_gate: bool) -> None:
+def test_init_outlives_its_maker_from_the_gate_on(
+    root: str, at_gate: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATE", str(tmp_path))
     assert result(survivors, root, at_gate) is at_gate
 
 

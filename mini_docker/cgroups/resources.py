@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import namedtuple
 
 TYPE_CHECKING = False
@@ -73,9 +72,9 @@ THROTTLES = {
     "throttleReadIOPSDevice": ("blkio.throttle.read_iops_device", "riops"),
     "throttleWriteIOPSDevice": ("blkio.throttle.write_iops_device", "wiops"),
 }
-CPU_LIST = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
-PAGE_SIZE = re.compile(r"[1-9]\d*[KMG]B")
-FILE_NAME = re.compile(r"[a-z0-9_]+(\.[A-Za-z0-9_]+)+")
+CPU_LIST = r"\d+(-\d+)?(,\d+(-\d+)?)*"
+PAGE_SIZE = r"[1-9]\d*[KMG]B"
+FILE_NAME = r"[a-z0-9_]+(\.[A-Za-z0-9_]+)+"
 
 
 # %% notebooks/08_control_groups.ipynb#checked
@@ -85,6 +84,13 @@ class Wrong(ValueError):
     def __init__(self, key: str, why: str) -> None:
         """Say which key is wrong, and why."""
         super().__init__(f"linux.resources.{key}: {why}")
+
+
+def is_like(pattern: str, text: str) -> bool:
+    """Say whether all of `text` fits a pattern; re is imported only where a document has such a key."""
+    import re
+
+    return re.fullmatch(pattern, text) is not None
 
 
 def controller_of(file: str) -> str:
@@ -203,7 +209,7 @@ def _cpuset(trees: Hierarchies, resources: dict[str, Any]) -> Iterator[File]:
     for name in ("cpus", "mems"):
         key = f"cpu.{name}"
         text = _kind(_section(resources, "cpu").get(name), str, key, "a string")
-        if text and not CPU_LIST.fullmatch(text):
+        if text and not is_like(CPU_LIST, text):
             raise Wrong(key, f"{text!r} is not a list such as 0-2,7")
         if text:
             yield File(f"cpuset.{name}", text, key)
@@ -271,7 +277,7 @@ def _huge_pages(trees: Hierarchies, resources: dict[str, Any]) -> Iterator[File]
     for index, entry in enumerate(_list(resources, "hugepageLimits", "hugepageLimits")):
         key = f"hugepageLimits[{index}]"
         size = _kind(entry, dict, key, "an object").get("pageSize")
-        if not PAGE_SIZE.fullmatch(_kind(size, str, f"{key}.pageSize", "a string")):
+        if not is_like(PAGE_SIZE, _kind(size, str, f"{key}.pageSize", "a string")):
             raise Wrong(f"{key}.pageSize", f"{size!r} is not a size such as 2MB")
         limit = str(_number(entry, "limit", f"{key}.limit", 0, LONG))
         last = "max" if trees.speaks_v2("hugetlb") else "limit_in_bytes"
@@ -306,7 +312,7 @@ def _unified(trees: Hierarchies, resources: dict[str, Any]) -> Iterator[File]:
     """Yield files of v2 that the document names itself, a line of text each. They have the last word."""
     for name, text in _section(resources, "unified").items():
         key = f"unified.{name}"
-        if not FILE_NAME.fullmatch(name):
+        if not is_like(FILE_NAME, name):
             raise Wrong(key, "is no name of a control file")
         if not trees.speaks_v2(controller_of(name)):
             raise Wrong(key, f"no v2 tree of this machine has a controller {controller_of(name)!r}")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import time
 from collections import namedtuple
 
@@ -53,7 +52,6 @@ NO_CONTROLLERS = {
     "clone_children",
     "cpuset_v2_mode",
 }
-OCTAL = re.compile(r"\\([0-7]{3})")
 # what v1 has a controller for and v2 another one, or a file in every group ("cgroup")
 V2_NAMES = {"blkio": "io", "cpuacct": "cpu", "freezer": "cgroup"}
 
@@ -87,6 +85,12 @@ class Hierarchies(namedtuple("Hierarchies", ("version", "mounts"))):
         )
 
 
+def unescape(text: str) -> str:
+    """Return a path of mountinfo with its escapes undone: a space is written \\040, proc_pid_mountinfo(5)."""
+    first, *rest = text.split("\\")
+    return first + "".join(chr(int(part[:3], 8)) + part[3:] for part in rest)
+
+
 def parse_hierarchies(mountinfo: str, unified_controllers: str | None = None) -> Hierarchies:
     """Read the trees out of the text of /proc/self/mountinfo, proc_pid_mountinfo(5).
 
@@ -96,7 +100,7 @@ def parse_hierarchies(mountinfo: str, unified_controllers: str | None = None) ->
     for line in mountinfo.splitlines():
         fields, _, tail = line.partition(" - ")
         fstype, _, super_options = tail.split(" ", 2)
-        directory = OCTAL.sub(lambda found: chr(int(found[1], 8)), fields.split(" ")[4])
+        directory = unescape(fields.split(" ")[4])
         if fstype == "cgroup2":
             mounts.setdefault(UNIFIED, directory)
         elif fstype == "cgroup":

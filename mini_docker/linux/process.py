@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 from ctypes import byref, c_char_p, c_int, c_uint, c_uint64, c_ulong, c_void_p, sizeof
 
 from mini_docker.linux.syscall import system_call
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+else:
+    import _signal as signal  # the C half: the Python half imports enum, 5 ms
 
 # sched.h: what clone3, unshare and setns make new or join
 CLONE_NEWTIME = 0x00000080

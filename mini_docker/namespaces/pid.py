@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 import os
-import signal
 
 from mini_docker.linux.process import default_action, exit_code
 from mini_docker.linux.step import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from typing import Any
+
+else:
+    import _signal as signal  # the C half: the Python half imports enum
 
 
 # %% notebooks/02_pid.ipynb#plan-signals

@@ -8,7 +8,6 @@ from __future__ import annotations
 import _socket
 import os
 import select
-import signal
 import termios
 
 from mini_docker.linux.process import exit_code, pidfd_send_signal
@@ -16,7 +15,12 @@ from mini_docker.runtime.console import Console, receive_console, resize
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from typing import Any
+
+else:
+    import _signal as signal  # the C half: the Python half imports enum
+
 
 NOT_FORWARDED = {
     signal.SIGKILL,

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 
+from mini_docker.runtime.jsontext import dumps, loads
 from mini_docker.runtime.lifecycle import (
     Request,
     create,
@@ -46,7 +46,7 @@ def read_document(bundle: str) -> dict[str, Any]:
 
     try:
         with open(f"{bundle}/config.json", encoding="utf-8") as file:
-            document = json.load(file)
+            document = loads(file.read())
     except FileNotFoundError:
         raise RuntimeFailure(f"no document {bundle}/config.json") from None
     except ValueError as error:
@@ -125,7 +125,7 @@ def command_run(store: Store, words: Words) -> int:
 # %% notebooks/11e_mini_runc.ipynb#look-and-signal
 def command_state(store: Store, words: Words) -> int:
     """Print the state of a container, as the specification has it."""
-    print(json.dumps(state(store, store.read(words.container())), indent=2))
+    print(indented(state(store, store.read(words.container()))))
     return 0
 
 
@@ -135,6 +135,13 @@ def command_kill(store: Store, words: Words) -> int:
     number = signal_number(words.rest[1] if len(words.rest) > 1 else "TERM")
     kill(store, container_id, number, words.on("all"))
     return 0
+
+
+def indented(value: Any) -> str:
+    """Return JSON for people; the module is imported where it is not urgent."""
+    import json
+
+    return json.dumps(value, indent=2)
 
 
 def signal_number(text: str) -> int:
@@ -162,7 +169,7 @@ def command_list(store: Store, words: Words) -> int:
         return 0
     rows = [_row(store, record) for record in records]
     if words.one("format") == "json":
-        print(json.dumps(rows))
+        print(dumps(rows))
         return 0
     table = [["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]]
     keys = ("id", "pid", "status", "bundle", "created", "owner")
@@ -227,7 +234,7 @@ def _process(store: Store, container_id: str, words: Words) -> dict[str, Any]:
 
     if path := words.one("process"):
         with open(path, encoding="utf-8") as file:
-            process = json.load(file)
+            process = loads(file.read())
     else:
         if len(words.rest) < 2:
             raise RuntimeFailure("exec: a command or --process is needed")
@@ -255,7 +262,7 @@ def command_ps(store: Store, words: Words) -> int:
 
     pids = members(store.read(words.container(most=None)))
     if words.one("format") == "json":
-        print(json.dumps(pids))
+        print(dumps(pids))
         return 0
     with os.popen(" ".join(["ps", *(words.rest[1:] or ["-ef"])])) as pipe:
         lines = pipe.read().splitlines()
@@ -303,7 +310,7 @@ def command_update(store: Store, words: Words) -> int:
     resources: dict[str, dict[str, Any]] = {}
     if path:
         with open(0 if path == "-" else path, closefd=path != "-") as file:
-            resources = json.load(file)
+            resources = loads(file.read())
     for flag, (part, key) in UPDATE.items():
         if words.one(flag):
             value = words.one(flag) if key in ("cpus", "mems") else words.number(flag)
@@ -326,7 +333,7 @@ def command_events(store: Store, words: Words) -> int:
         record = store.read(container_id)
         if store.status(record) == STOPPED:
             return 0
-        print(json.dumps(stats_event(container_id, group_needed(record).stats())), flush=True)
+        print(dumps(stats_event(container_id, group_needed(record).stats())), flush=True)
         if words.on("stats"):
             return 0
         time.sleep(float(words.one("interval", "5s").rstrip("s")))
@@ -337,7 +344,7 @@ def command_features(store: Store, words: Words) -> int:
     """Print what this runtime can do, as the specification has it (features.md)."""
     from mini_docker.runtime.about import features
 
-    print(json.dumps(features(), indent=2))
+    print(indented(features()))
     return 0
 
 
@@ -349,8 +356,7 @@ def command_spec(store: Store, words: Words) -> int:
     if os.path.exists(path):
         raise RuntimeFailure(f"{path} is there already; remove it first")
     with open(path, "w") as file:
-        json.dump(example(words.on("rootless")), file, indent="\t")
-        file.write("\n")
+        file.write(indented(example(words.on("rootless"))) + "\n")
     return 0
 
 
@@ -471,8 +477,8 @@ def _fail(flags: Words | None, text: str) -> None:
         return
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     if flags.one("log-format") == "json":
-        line = json.dumps({"level": "error", "msg": text, "time": now})
+        line = dumps({"level": "error", "msg": text, "time": now})
     else:
-        line = f'time="{now}" level=error msg={json.dumps(text)}'
+        line = f'time="{now}" level=error msg={dumps(text)}'
     with open(flags.one("log"), "a") as file:
         file.write(line + "\n")

@@ -8,15 +8,18 @@ from __future__ import annotations
 import errno
 import os
 import select
-import signal
 
 from mini_docker.linux.process import pidfd_open
 from mini_docker.namespaces.pid import default_signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Sequence
     from typing import Any, NoReturn
+
+else:
+    import _signal as signal  # the C half: the Python half imports enum
 
 
 # %% notebooks/11b_create_and_start.ipynb#run-hooks

@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
-import signal
 import struct
 import sys
 import time
@@ -25,11 +23,13 @@ from mini_docker.linux.step import Step
 from mini_docker.namespaces.kinds import new_namespaces, plan_births
 from mini_docker.namespaces.user import write_id_maps
 from mini_docker.runtime.birth import bear
+from mini_docker.runtime.jsontext import dumps, loads
 from mini_docker.runtime.program import DEFAULT_PATH, candidates
 from mini_docker.runtime.talk import PAUSED, Talk, listen, pause, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable, Sequence
     from typing import Any, NamedTuple, NoReturn
 
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
         times: tuple[int, ...]
 
 else:
+    import _signal as signal  # the C half: the Python half imports enum
+
     Process = namedtuple("Process", ("pid", "pidfd", "times"))
 
 
@@ -175,7 +177,7 @@ def read_report(report_fd: int, begun: bytes = b"") -> tuple[int, ...]:
     elif not report:
         raise StartError("set-up", errno.EINTR, "the container was killed before its command ran")
     if report[:1] == FAILED:
-        failure = json.loads(report[1:])
+        failure = loads(report[1:].decode())
         raise StartError(failure["step"], failure["errno"], failure["text"])
     return times
 
@@ -246,7 +248,7 @@ def _sentence(error: OSError, step: str, command: list[bytes]) -> str:
 
 def _report(report_fd: int, step: str, error: int, text: str) -> None:
     failure = {"step": step, "errno": error, "text": text}
-    os.write(report_fd, FAILED + json.dumps(failure).encode())
+    os.write(report_fd, FAILED + dumps(failure).encode())
 
 
 # %% notebooks/11_runtime.ipynb#find-program

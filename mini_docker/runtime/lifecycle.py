@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import time
@@ -18,6 +17,7 @@ from mini_docker.runtime.console import Console
 from mini_docker.runtime.hooks import run_hooks
 from mini_docker.runtime.idmap import open_idmapped
 from mini_docker.runtime.init import Process, release, start
+from mini_docker.runtime.jsontext import dumps
 from mini_docker.runtime.plan import Resources, plan
 from mini_docker.runtime.state import (
     CREATED,
@@ -86,7 +86,7 @@ def state(store: Store, record: Record, status: str = "") -> dict[str, Any]:
 
 def state_bytes(store: Store, record: Record, status: str) -> bytes:
     """Return the state as the JSON that a hook reads."""
-    return json.dumps(state(store, record, status)).encode()
+    return dumps(state(store, record, status)).encode()
 
 
 def status_of(store: Store, record: Record, locked: bool = False) -> str:
@@ -297,7 +297,7 @@ def write_pid_file(path: str, pid: int) -> None:
 
 def _write_document(path: str, spec: dict[str, Any]) -> None:
     with open(path, "w") as file:
-        json.dump(spec, file)
+        file.write(dumps(spec))
 
 
 # %% notebooks/11d_state.ipynb#start

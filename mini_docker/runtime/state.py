@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
+
+from mini_docker.runtime.jsontext import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class Store:
         """Write the record of a container: whole or not at all. Raises OSError."""
         path = f"{self.directory(record['id'])}/state.json"
         with open(f"{path}.new", "w") as file:
-            json.dump(record, file)
+            file.write(dumps(record))
         os.rename(f"{path}.new", path)
 
     def read(self, container_id: str) -> Record:
@@ -176,7 +177,7 @@ class Store:
         directory = self.directory(container_id)
         try:
             with open(f"{directory}/state.json") as file:
-                record: Record = json.load(file)
+                record: Record = loads(file.read())
                 return record
         except FileNotFoundError:
             if not os.path.isdir(directory):
@@ -187,7 +188,7 @@ class Store:
         """Return the document with which a container was created. Raises NoSuchContainer."""
         try:
             with open(f"{self.directory(container_id)}/config.json") as file:
-                document: dict[str, Any] = json.load(file)
+                document: dict[str, Any] = loads(file.read())
                 return document
         except FileNotFoundError:
             raise NoSuchContainer(container_id) from None

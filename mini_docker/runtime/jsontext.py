@@ -1,0 +1,49 @@
+# Exported from notebooks/11d_state.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/11d_state.ipynb#jsontext
+"""JSON by the C half of the json module: the Python half imports re and enum, a third of our start."""
+
+from __future__ import annotations
+
+import _json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class _Settings:
+    """What the scanner wants to know: everything as json.loads has it."""
+
+    strict = True
+    object_hook = object_pairs_hook = None
+    parse_float, parse_int = float, int
+    parse_constant = float
+    memo: dict[str, str] = {}
+
+
+_settings: Any = _Settings()
+_scan = _json.make_scanner(_settings)
+SPACE = " \t\n\r"
+
+
+def loads(text: str) -> Any:
+    """Return the value of a JSON text. Raises ValueError."""
+    try:
+        value, end = _scan(text, len(text) - len(text.lstrip(SPACE)))
+    except StopIteration as error:
+        raise ValueError(f"no value at character {error.value}") from None
+    if text[end:].strip(SPACE):
+        raise ValueError(f"more text after the value, at character {end}")
+    return value
+
+
+def dumps(value: Any) -> str:
+    """Return the JSON text of a value. Raises TypeError for what JSON does not know."""
+    quoted = _json.encode_basestring_ascii
+    encode = _json.make_encoder({}, _refuse, quoted, None, ": ", ", ", False, False, True)
+    return "".join(encode(value, 0))
+
+
+def _refuse(value: object) -> None:
+    raise TypeError(f"{type(value).__name__} is nothing that JSON knows")
