@@ -144,7 +144,7 @@ def _stays(answer: Callable[[int, float], int | None]) -> str:
         return f"told to wait {PATIENCE} s for a child that runs, you gave up earlier"
     if took > PATIENCE + 2:
         return f"told to wait {PATIENCE} s for a child that runs, you came back seconds later"
-    if burnt > PATIENCE / 3:
+    if burnt > PATIENCE / 10:
         return "while waiting, the processor was busy with your loop most of the time"
     return ""
 
