@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -51,9 +52,13 @@ def check_first_process(answer: Callable[[], tuple[int, int]]) -> Verdict:
 
 def _family(code: int, by_signal: bool) -> int:
     """Start the main child and, by way of a parent that dies, three orphans; return main's pid."""
+    go_fd, parent_go_fd = os.pipe()
     main = os.fork()
     if main == 0:
+        os.read(go_fd, 1)  # all are born
         time.sleep(0.6)
+        while _others_live():
+            time.sleep(0.05)
         if by_signal:
             os.kill(os.getpid(), signal.SIGUSR1)
         os._exit(code)
@@ -63,7 +68,18 @@ def _family(code: int, by_signal: bool) -> int:
                 time.sleep(0.1)
                 os._exit(9)
             os._exit(8)
+    os.write(parent_go_fd, b"!")
     return main
+
+
+def _others_live() -> bool:
+    """Return whether somebody in this pid namespace but PID 1 and the caller has not ended yet."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        if stat.parent.name not in ("1", str(os.getpid())):
+            with contextlib.suppress(OSError):
+                if stat.read_text().rpartition(") ")[2][0] != "Z":
+                    return True
+    return False
 
 
 def _zombies() -> int:
