@@ -98,12 +98,12 @@ def pull_image(
     store: Store, reference: Reference, platform: str | None, stream: TextIO | None
 ) -> None:
     """Download and unpack an image, showing on `stream` how it goes. Raises CommandError."""
-    from mini_docker.images.unpack import unpack_layer
+    from mini_docker.images.child import unpack_beside
     from mini_docker.registry.pull import pull
     from mini_docker.registry.settings import load_settings
 
     def unpack(layer: Descriptor, diff_id: str) -> None:
-        unpack_layer(store.layout, layer, diff_id, f"{store.root}/layers")
+        unpack_beside(store.layout, layer, diff_id, f"{store.root}/layers")
 
     def start() -> None:
         store.layout.create()
