@@ -1,0 +1,331 @@
+# Exported from notebooks/16_volumes.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/16_volumes.ipynb#connect-module
+"""What a container gets from networks, names and volumes, at its creation, its start and its end."""
+
+from __future__ import annotations
+
+import os
+import zlib
+
+from mini_docker.engine import hosts
+from mini_docker.engine.document import InvalidRequest
+from mini_docker.engine.mountpoints import collect, oci_mount
+from mini_docker.engine.networks import (
+    PREDEFINED,
+    Networks,
+    endpoint_configs,
+    network_mode,
+    network_settings,
+    refuse_connect,
+    settings_of,
+    wanted_ports,
+)
+from mini_docker.engine.ports import port_map
+from mini_docker.engine.store import DEFAULT_ROOT
+from mini_docker.engine.volumes import Volumes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
+
+    from mini_docker.engine.dns import Server
+
+
+def networks_of(root: str) -> Networks:
+    """Return the networks of a data root: another one has another bridge and another table."""
+    if root == DEFAULT_ROOT:
+        return Networks(root)
+    number = f"{zlib.crc32(root.encode()):08x}"
+    return Networks(root, f"md-{number}", f"mini_docker_{number}")
+
+
+# %% notebooks/16_volumes.ipynb#connect-class
+class Wiring:
+    """The networks, names and volumes of a data root, as a container meets them.
+
+    `find` returns the record of a container by id or name (and raises NoSuchContainer); `names` is the
+    daemon's name server. Without one, each container that needs it gets a process that dies with ours.
+    """
+
+    def __init__(
+        self, root: str, find: Callable[[str], dict[str, Any]], names: Server | None = None
+    ) -> None:
+        """Hold what belongs to the data root; nothing is made yet."""
+        self.root, self.find, self.names = root, find, names
+        self.networks, self.volumes = networks_of(root), Volumes(root)
+
+    # --- creation
+
+    def create(self, request: Mapping[str, Any], image_config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a new record gets: Endpoints and MountPoints, with the volumes made.
+
+        Raises InvalidRequest, NoSuchContainer, NoSuchPlugin, NameTaken in Docker's words.
+        """
+        host = request.get("HostConfig") or {}
+        configs = endpoint_configs(request)
+        for text in host.get("ExtraHosts") or ():
+            hosts.parse_extra_host(text)
+        if network_mode(host) == "bridge":
+            for text in host.get("Links") or ():
+                self._linked(text)
+        others = {}
+        for text in host.get("VolumesFrom") or ():
+            name = text.partition(":")[0]
+            others[name] = self.find(name).get("MountPoints") or []
+        points = self.volumes.resolve(collect(request, image_config, others))
+        return {"Endpoints": configs, "MountPoints": points}
+
+    def _linked(self, text: str) -> tuple[dict[str, Any], str]:
+        """Return the record that a legacy link leads to, and its alias there. Raises InvalidRequest."""
+        name, alias = hosts.parse_link(text)
+        other = self.find(name)
+        if network_mode(other["HostConfig"]) != "bridge":
+            words = f"Cannot link to /{other['Name']}, as it does not belong to the default network"
+            raise InvalidRequest(words)
+        return other, alias
+
+    # --- start
+
+    def mounts(self, record: dict[str, Any], rootfs_fd: int) -> list[dict[str, Any]]:
+        """Have the container's volumes ready; return its OCI mounts. Raises OSError, NoSuchVolume."""
+        points = record.get("MountPoints") or []
+        self.volumes.prepare(points, record["Id"], rootfs_fd)
+        return [oci_mount(found) for found in points]
+
+    def join(self, record: dict[str, Any], spec: dict[str, Any]) -> bool:
+        """Lead the document into another container's network, for the mode container:X; say whether it did.
+
+        Raises InvalidRequest if that one does not run.
+        """
+        mode = network_mode(record["HostConfig"])
+        if not mode.startswith("container:"):
+            return False
+        other = self.find(mode.partition(":")[2])
+        pid = other["State"].get("Pid") or 0
+        if not pid:
+            words = f"cannot join network of a non running container: {other['Id']}"
+            raise InvalidRequest(words)
+        for namespace in spec["linux"]["namespaces"]:
+            if namespace["type"] == "network":
+                namespace["path"] = f"/proc/{pid}/ns/net"
+        return True
+
+    def attach(self, record: dict[str, Any], make_netns: Callable[[], int]) -> int | None:
+        """Connect a container to its networks; return its network namespace, if it has one of ours.
+
+        Its record gets NetworkSettings. Raises NoSuchNetwork, InvalidRequest, Forbidden, NetworkFailure,
+        OSError; nothing is half made then.
+        """
+        mode, container_id = network_mode(record["HostConfig"]), record["Id"]
+        configs = record.get("Endpoints") or {}
+        configs = configs or ({} if mode.startswith("container:") else {mode: {}})
+        if mode in ("host", "none") or not configs:
+            settings = {name: self._alien(name, config) for name, config in configs.items()}
+            record["NetworkSettings"] = network_settings(settings, {}, container_id)
+            return None
+        exposed = self.exposed(record)
+        ports = wanted_ports(record["HostConfig"], exposed)
+        netns_fd = make_netns()
+        try:
+            self.networks.release(container_id)  # of an earlier life that nobody cleaned up
+            name = record["Name"]
+            settings = self.networks.attach_all(netns_fd, container_id, name, configs, ports)
+            if any(network != "bridge" for network in settings):
+                self._serve_names(record, netns_fd)
+        except BaseException:
+            self.networks.release(container_id, unplug=True)
+            os.close(netns_fd)
+            raise
+        found = port_map(self.networks.bindings(container_id), exposed)
+        record["NetworkSettings"] = network_settings(settings, found, container_id)
+        return netns_fd
+
+    def _alien(self, name: str, config: dict[str, Any]) -> dict[str, Any]:
+        """Return the EndpointSettings of host and none, which are no networks of ours."""
+        network_id = self.networks.find(name)["Id"]
+        return settings_of({**config, "NetworkID": network_id, "EndpointID": os.urandom(32).hex()})
+
+    def _serve_names(self, record: dict[str, Any], netns_fd: int) -> None:
+        """Have 127.0.0.11 answer inside a container."""
+        servers = hosts.upstream_servers(_host_file("/etc/resolv.conf"), record["HostConfig"])
+        if self.names is not None:
+            self.names.add(record["Id"], netns_fd, servers)
+            return
+        from mini_docker.engine.dns import serve_alone
+
+        serve_alone(self.networks.directory, record["Id"], netns_fd, servers)
+
+    @staticmethod
+    def exposed(record: dict[str, Any]) -> list[str]:
+        """Return the ports that a container exposes: its own, its image's, and those it publishes."""
+        sources = (
+            record["Config"].get("ExposedPorts"),
+            (record.get("ImageConfig") or {}).get("ExposedPorts"),
+            record["HostConfig"].get("PortBindings"),
+        )
+        return sorted({key if "/" in key else f"{key}/tcp" for s in sources for key in s or ()})
+
+    def files(self, record: dict[str, Any], hostname: str) -> dict[str, str]:
+        """Return the texts of hostname, hosts and resolv.conf, which are bound over the image's."""
+        host, mode = record["HostConfig"], network_mode(record["HostConfig"])
+        if mode.startswith("container:"):
+            directory = f"{self.root}/containers/{self.find(mode.partition(':')[2])['Id']}"
+            names = ("hostname", "hosts", "resolv.conf")
+            return {name: _host_file(f"{directory}/{name}") for name in names}
+        if mode == "host":
+            extra = [hosts.parse_extra_host(text) for text in host.get("ExtraHosts") or ()]
+            lines = "".join(f"{ip}\t{name}\n" for name, ip in extra)
+            resolv = _host_file("/etc/resolv.conf")
+            return {
+                "hostname": f"{hostname}\n",
+                "hosts": _host_file("/etc/hosts") + lines,
+                "resolv.conf": hosts.resolv_text(resolv, host, False)
+                if host.get("Dns")
+                else resolv,
+            }
+        embedded = any(name not in PREDEFINED for name in record.get("Endpoints") or {})
+        resolv = hosts.resolv_text(_host_file("/etc/resolv.conf"), host, embedded)
+        return {"hostname": f"{hostname}\n", "hosts": self.hosts(record), "resolv.conf": resolv}
+
+    def hosts(self, record: dict[str, Any]) -> str:
+        """Return the text of /etc/hosts, for the networks that a container is on now."""
+        networks = (record.get("NetworkSettings") or {}).get("Networks") or {}
+        ends = sorted(networks.items())
+        ips = [end[key] for key in ("IPAddress", "GlobalIPv6Address") for _, end in ends]
+        host, hostname = record["HostConfig"], record["Config"].get("Hostname") or ""
+        links = []
+        if network_mode(host) == "bridge":
+            for other, alias in map(self._linked, host.get("Links") or ()):
+                settings = other.get("NetworkSettings") or {}
+                ip = (settings.get("Networks") or {}).get("bridge", {}).get("IPAddress", "")
+                names = [alias, other["Config"].get("Hostname") or "", other["Name"]]
+                links.append((ip, [name for i, name in enumerate(names) if name not in names[:i]]))
+        return hosts.hosts_text(hostname, ips, host.get("ExtraHosts") or (), links)
+
+    def link_variables(self, record: dict[str, Any]) -> list[str]:
+        """Return the environment that legacy links bring. Raises InvalidRequest."""
+        found: list[str] = []
+        if network_mode(record["HostConfig"]) != "bridge":
+            return found
+        for other, alias in map(self._linked, record["HostConfig"].get("Links") or ()):
+            settings = (other.get("NetworkSettings") or {}).get("Networks") or {}
+            ip = settings.get("bridge", {}).get("IPAddress", "")
+            own = [*(other["Config"].get("Env") or ())]
+            ports = self.exposed(other)
+            found += hosts.link_variables(record["Name"], alias, ip, ports, own)
+        return found
+
+    # --- end
+
+    def detach(self, record: dict[str, Any]) -> None:
+        """Free what a container that has ended had. Repeating it is fine."""
+        if self.names is not None:
+            self.names.remove(record["Id"])
+        self.networks.release(record["Id"])
+        self.volumes.release(record["Id"])
+        settings = record.get("NetworkSettings") or {}
+        if settings.get("Networks"):
+            ends = {n: settings_of(_asked(end)) for n, end in settings["Networks"].items()}
+            record["NetworkSettings"] = network_settings(ends, {})
+
+    def resume(self, records: Iterable[dict[str, Any]]) -> list[str]:
+        """After a restart: reconcile the machine with the containers that live; return what was lost.
+
+        Their ports are held again, their names served again, and what the dead left is removed.
+        """
+        living = {record["Id"]: record for record in records if record["State"].get("Pid")}
+        self.networks.recover(living)
+        self.volumes.recover(living)
+        lost = self.networks.hold_ports(living)
+        for container_id, record in living.items():
+            ends = self.networks.endpoints_of(container_id).values()
+            if not any(end["NetworkName"] != "bridge" for end in ends):
+                continue
+            try:
+                netns_fd = os.open(
+                    f"/proc/{record['State']['Pid']}/ns/net", os.O_RDONLY | os.O_CLOEXEC
+                )
+            except FileNotFoundError:  # it has just ended
+                continue
+            try:
+                self._serve_names(record, netns_fd)
+            finally:
+                os.close(netns_fd)
+        return lost
+
+    # --- connect and disconnect, while it runs or not
+
+    def connect(self, record: dict[str, Any], network: str, config: dict[str, Any] | None) -> None:
+        """Connect a container to one more network, now if it runs, else at its start; change its record.
+
+        Raises what `attach` raises.
+        """
+        found, name = self.networks.find(network), record["Name"]
+        endpoints = record.setdefault("Endpoints", {})
+        mode, pid = network_mode(record["HostConfig"]), record["State"].get("Pid") or 0
+        refuse_connect(found, mode, list(endpoints), bool(pid))
+        wanted = dict(config or {})
+        if pid:
+            netns_fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                end = self.networks.attach(netns_fd, record["Id"], name, found["Id"], wanted)
+                if found["Name"] != "bridge" and not self._is_served(record):
+                    self._serve_names(record, netns_fd)
+            finally:
+                os.close(netns_fd)
+        else:
+            end = settings_of(wanted)
+        endpoints[found["Name"]] = wanted
+        settings = record.setdefault("NetworkSettings", network_settings({}, {}))
+        settings.setdefault("Networks", {})[found["Name"]] = end
+        self._write_hosts(record)
+
+    def _is_served(self, record: dict[str, Any]) -> bool:
+        return self.names is not None and record["Id"] in self.names.clients
+
+    def disconnect(self, record: dict[str, Any], network: str, force: bool) -> None:
+        """Take a container off a network. Raises NoSuchNetwork, NetworkFailure, InvalidRequest."""
+        found = self.networks.find(network)
+        endpoints, pid = record.get("Endpoints") or {}, record["State"].get("Pid") or 0
+        if found["Driver"] == "host" and pid:
+            words = (
+                "container cannot be disconnected from host network or connected to host network"
+            )
+            raise InvalidRequest(words)
+        if found["Driver"] == "bridge" and (pid or found["Name"] not in endpoints):
+            netns_fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC) if pid else None
+            try:
+                self.networks.detach(record["Id"], found["Id"], netns_fd, force)
+            finally:
+                if netns_fd is not None:
+                    os.close(netns_fd)
+        endpoints.pop(found["Name"], None)
+        settings = record.get("NetworkSettings") or {}
+        (settings.get("Networks") or {}).pop(found["Name"], None)
+        self._write_hosts(record)
+
+    def _write_hosts(self, record: dict[str, Any]) -> None:
+        """Write /etc/hosts of a running container anew, in place: it is bound, a new file would not be."""
+        path = f"{self.root}/containers/{record['Id']}/hosts"
+        if record["State"].get("Pid") and os.path.exists(path):
+            with open(path, "r+") as file:
+                text = self.hosts(record)
+                file.write(text)
+                file.truncate()
+
+
+def _asked(end: dict[str, Any]) -> dict[str, Any]:
+    """Return of an endpoint's settings what was asked for; the rest ended with the container."""
+    return {
+        key: end.get(key) for key in ("IPAMConfig", "Links", "Aliases", "DriverOpts", "NetworkID")
+    }
+
+
+def _host_file(path: str) -> str:
+    try:
+        with open(path) as file:
+            return file.read()
+    except OSError:
+        return ""
