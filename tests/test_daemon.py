@@ -48,9 +48,7 @@ class Daemon:
     def start(self) -> None:
         words = [COMMAND, "daemon", "--data-root", str(self.root), "-H", f"unix://{self.path}"]
         self.log = open(self.root / "daemon.log", "ab")
-        self.process = subprocess.Popen(
-            words, stderr=self.log, preexec_fn=lambda: unshare(CLONE_NEWNET)
-        )
+        self.process = subprocess.Popen(words, stderr=self.log, preexec_fn=self.enter)
         deadline = time.monotonic() + 30
         while True:
             try:
@@ -59,6 +57,10 @@ class Daemon:
             except OSError:
                 assert self.process.poll() is None and time.monotonic() < deadline, self.words()
                 time.sleep(0.02)
+
+    def enter(self) -> None:
+        """Go into a network of its own; called in the daemon before it is one."""
+        unshare(CLONE_NEWNET)
 
     def words(self) -> str:
         return (self.root / "daemon.log").read_text()

@@ -9,6 +9,7 @@ import pytest
 from mini_docker.cgroups.devices import parse_rules
 from mini_docker.engine import document
 from mini_docker.engine.document import InvalidRequest
+from mini_docker.engine.mountpoints import oci_mount, parse_bind
 from mini_docker.namespaces.user import User
 
 COMMANDS: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
@@ -131,16 +132,17 @@ def test_a_limit_that_docker_refuses(host: dict[str, Any], words: str) -> None:
 
 
 def test_outer_volumes_come_first_and_dockers_files_after_the_volume_around_them() -> None:
-    found = document.mounts({"Binds": ["/1:/a/b/../b/c", "/2:/a:ro", "/3:/etc"]}, "/dir")
+    volumes = map(oci_mount, map(parse_bind, ["/1:/a/b/../b/c", "/2:/a:ro", "/3:/etc"]))
+    found = document.mounts(list(volumes), "/dir")
     order = [mount["destination"] for mount in found]
-    assert order.index("/proc") < order.index("/a") < order.index("/a/b/../b/c")
+    assert order.index("/proc") < order.index("/a") < order.index("/a/b/c")
     assert order.index("/etc") < order.index("/etc/hosts")
     read_only = found[order.index("/a")]
     assert (read_only["source"], "ro" in read_only["options"]) == ("/2", True)
 
 
 def test_a_volume_in_place_of_dockers_file_wins() -> None:
-    found = document.mounts({"Binds": ["/mine:/etc/hosts"]}, "/dir")
+    found = document.mounts([oci_mount(parse_bind("/mine:/etc/hosts"))], "/dir")
     sources = [mount["source"] for mount in found if mount["destination"] == "/etc/hosts"]
     assert sources[-1] == "/mine"
 

@@ -52,7 +52,6 @@ ERRORS = [
     (["-v", "/tmp:relative", "busybox", "true"], 125, "mount path must be absolute"),
     (["-v", "/tmp:/", "busybox", "true"], 125, "destination can't be '/'"),
     (["-v", "/tmp:/x:wild", "busybox", "true"], 125, "invalid mode: wild"),
-    (["-v", "named:/x", "busybox", "true"], 125, "named volumes are not there yet"),
     (["--name", "-x", "busybox", "true"], 125, "Invalid container name (-x)"),
     (["--network", "moon", "busybox", "true"], 125, "network moon not found"),
     (["-w", "relative", "busybox", "true"], 125, "'relative' is not an absolute path"),

@@ -139,7 +139,8 @@ def rename(call: Call) -> None:
 
 def remove(call: Call) -> None:
     """DELETE /containers/{id}."""
-    call.engine.containers.remove(call.holes["id"], call.request.flag("force"))
+    flags = [call.request.flag(name) for name in ("force", "v")]
+    call.engine.containers.remove(call.holes["id"], *flags)
     call.reply.empty(204)
 
 

@@ -132,7 +132,8 @@ def run(options: Options) -> int:
     from mini_docker.engine.engine import Engine
 
     engine = Engine(options.data_root, zygote)
-    engine.containers.resume()
+    for words in engine.resume():
+        log(f"lost while no daemon ran: {words}")
     server = Server(engine, TABLE)
     paths = open_listeners(server, options)
     if options.pidfile:

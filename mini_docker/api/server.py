@@ -19,6 +19,15 @@ from mini_docker.api.http import Connection, Gone, HttpError, Request
 from mini_docker.api.routes import NEWEST, Call, Table, split_version, text
 from mini_docker.engine.containers import EngineError, NotModified, StartFailed
 from mini_docker.engine.document import InvalidRequest
+from mini_docker.engine.errors import (
+    Forbidden,
+    NameTaken,
+    NetworkFailure,
+    NoSuchNetwork,
+    NoSuchPlugin,
+    NoSuchVolume,
+    VolumeInUse,
+)
 from mini_docker.engine.execs import NoSuchExec
 from mini_docker.engine.store import Conflict, NoSuchContainer
 from mini_docker.images.layout import ImageError, NoSuchImage
@@ -40,7 +49,14 @@ STATUS: list[tuple[type[Exception], int]] = [
     (NoSuchContainer, 404),
     (NoSuchExec, 404),
     (NoSuchImage, 404),
+    (NoSuchNetwork, 404),
+    (NoSuchVolume, 404),
+    (NoSuchPlugin, 404),
+    (Forbidden, 403),
     (Conflict, 409),
+    (NameTaken, 409),
+    (VolumeInUse, 409),
+    (NetworkFailure, 500),
     (InvalidRequest, 400),
     (EngineError, 500),
     (ImageError, 500),

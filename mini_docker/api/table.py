@@ -7,9 +7,20 @@ from __future__ import annotations
 
 from mini_docker.api.containers import CONTAINER_ROUTES
 from mini_docker.api.execs import EXEC_ROUTES
+from mini_docker.api.networks import NETWORK_ROUTES
 from mini_docker.api.routes import Table
 from mini_docker.api.streams import STREAM_ROUTES
 from mini_docker.api.system import SYSTEM_ROUTES
+from mini_docker.api.volumes import VOLUME_ROUTES
 
 # %% notebooks/18b_streams.ipynb#table
-TABLE = Table([*SYSTEM_ROUTES, *CONTAINER_ROUTES, *STREAM_ROUTES, *EXEC_ROUTES])
+TABLE = Table(
+    [
+        *SYSTEM_ROUTES,
+        *CONTAINER_ROUTES,
+        *STREAM_ROUTES,
+        *EXEC_ROUTES,
+        *NETWORK_ROUTES,
+        *VOLUME_ROUTES,
+    ]
+)

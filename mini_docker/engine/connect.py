@@ -10,7 +10,7 @@ import zlib
 
 from mini_docker.engine import hosts
 from mini_docker.engine.document import InvalidRequest
-from mini_docker.engine.mountpoints import collect, oci_mount
+from mini_docker.engine.mountpoints import collect, oci_mount, point_json
 from mini_docker.engine.networks import (
     PREDEFINED,
     Networks,
@@ -27,7 +27,7 @@ from mini_docker.engine.volumes import Volumes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from typing import Any
 
     from mini_docker.engine.dns import Server
@@ -59,7 +59,7 @@ class Wiring:
     # --- creation
 
     def create(self, request: Mapping[str, Any], image_config: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what a new record gets: Endpoints and MountPoints, with the volumes made.
+        """Return what a new record gets: Endpoints, MountPoints (and Mounts, to show), with the volumes made.
 
         Raises InvalidRequest, NoSuchContainer, NoSuchPlugin, NameTaken in Docker's words.
         """
@@ -75,7 +75,16 @@ class Wiring:
             name = text.partition(":")[0]
             others[name] = self.find(name).get("MountPoints") or []
         points = self.volumes.resolve(collect(request, image_config, others))
-        return {"Endpoints": configs, "MountPoints": points}
+        shown = [point_json(found) for found in points if found["Mode"] != "tmpfs"]
+        return {"Endpoints": configs, "MountPoints": points, "Mounts": shown}
+
+    def forget(self, record: dict[str, Any], used: Collection[str]) -> None:
+        """Remove the anonymous volumes of a container that is removed; `used` are those that others name."""
+        for found in record.get("MountPoints") or ():
+            name = found["Name"]
+            volume = self.volumes.read(name) if name else None
+            if volume and volume["Anonymous"] and name not in used:
+                self.volumes.remove(name, force=True)
 
     def _linked(self, text: str) -> tuple[dict[str, Any], str]:
         """Return the record that a legacy link leads to, and its alias there. Raises InvalidRequest."""
@@ -92,7 +101,9 @@ class Wiring:
         """Have the container's volumes ready; return its OCI mounts. Raises OSError, NoSuchVolume."""
         points = record.get("MountPoints") or []
         self.volumes.prepare(points, record["Id"], rootfs_fd)
-        return [oci_mount(found) for found in points]
+        return [
+            oci_mount(found) for found in points if found["Mode"] != "tmpfs"
+        ]  # those are chapter 9c's
 
     def join(self, record: dict[str, Any], spec: dict[str, Any]) -> bool:
         """Lead the document into another container's network, for the mode container:X; say whether it did.

@@ -13,6 +13,7 @@ import threading
 import time
 
 from mini_docker.engine.document import InvalidRequest
+from mini_docker.engine.errors import Refused
 from mini_docker.engine.launch import Launch, cgroup_of, forget, new_record, unpack_layers
 from mini_docker.engine.logs import SECOND, log_path
 from mini_docker.engine.names import valid_name
@@ -33,12 +34,15 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from mini_docker.cgroups.tree import Cgroup
+    from mini_docker.engine.connect import Wiring
     from mini_docker.engine.events import Events
     from mini_docker.engine.zygote import Zygote
     from mini_docker.images.layout import Image
 
     class Connector(Protocol):
-        """What gives a container its network: the networks' manager, or a stand-in."""
+        """What gives a container its networks and volumes: the engine's plug, or a stand-in."""
+
+        wiring: Wiring
 
         def connect(self, launch: Launch, spec: dict[str, Any]) -> int | None:
             """Return the network namespace that was made for it, if one was."""
@@ -167,6 +171,7 @@ class Containers:
             "Driver": "overlay",
         }
         unpack_layers(self.store, image)
+        record |= self.network.wiring.create(request, record["ImageConfig"])
         os.mkdir(self.store.directory(container_id), 0o710)
         try:
             record["Name"] = self.store.claim_name(wanted, container_id)
@@ -218,7 +223,7 @@ class Containers:
         """Start a container's process in a shim of its own. Call it under the container's lock."""
         try:
             lifeline, pid = self._start_shim(container)
-        except (OSError, ValueError, InvalidRequest) as error:
+        except (OSError, ValueError, InvalidRequest, Refused) as error:
             self._not_started(container, StartFailed(str(error), False, 128))
         except StartFailed as error:
             self._not_started(container, error)
@@ -254,7 +259,7 @@ class Containers:
             raise Conflict("container is marked for removal and cannot be started")
         with self.store.lock():
             claim = self.store.claim(container.id)
-        launch = Launch(self.store, container.record, everywhere=True)
+        launch = Launch(self.store, container.record, self.network.wiring, everywhere=True)
         ready = None
         try:
             ready = launch.outside(self.network.connect)
@@ -559,8 +564,8 @@ class Containers:
 
     # --- removing and waiting
 
-    def remove(self, reference: str, force: bool) -> None:
-        """Remove a container, a running one only by `force`. Raises Conflict."""
+    def remove(self, reference: str, force: bool, volumes: bool = False) -> None:
+        """Remove a container, a running one only by `force`, its anonymous `volumes` too. Raises Conflict."""
         container = self.find(reference)
         with container.lock:
             if container.alive and not force:
@@ -579,11 +584,11 @@ class Containers:
             with container.lock:
                 container.stopped = True
                 if not container.alive:
-                    self._remove(container, True)
+                    self._remove(container, True, volumes)
                     return
         raise Conflict(f"container {reference} is started again and again")
 
-    def _remove(self, container: Container, tell: bool) -> None:
+    def _remove(self, container: Container, tell: bool, volumes: bool = False) -> None:
         """Remove a container that does not run. Call it under its lock; once gone is gone."""
         if container.removed:
             return
@@ -594,11 +599,21 @@ class Containers:
             self.by_name.pop(container.name, None)
         self._forget(container.id, container.name)
         container.removed = True
+        if volumes or container.record["HostConfig"].get("AutoRemove"):
+            self.network.wiring.forget(container.record, self.volume_users())
         container.changed.notify_all()
         for connection, _ in container.clients:
             connection.close()
         if tell:
             self.tell(container, "destroy")
+
+    def volume_users(self) -> dict[str, list[str]]:
+        """Return {volume: ids} of the containers that name it, running or not."""
+        users: dict[str, list[str]] = {}
+        for container in self.all():
+            for found in container.record.get("MountPoints") or ():
+                users.setdefault(found["Name"], []).append(container.id)
+        return users
 
     def waiter(
         self, container: Container, condition: str

@@ -15,17 +15,19 @@ from mini_docker.engine.launch import (
     RUNNING,
     Done,
     Launch,
-    bridge_network,
     cgroup_of,
     clean,
     forget,
     new_record,
     shielded,
     unpack_layers,
+    wiring_of,
 )
 from mini_docker.engine.names import valid_name
+from mini_docker.engine.networks import network_mode
 from mini_docker.engine.privileges import kept_program
-from mini_docker.engine.store import Claim, Conflict, NoSuchContainer, Store
+from mini_docker.engine.store import Claim, Conflict, Store
+from mini_docker.namespaces.net import new_netns
 from mini_docker.runtime.console import Console
 from mini_docker.runtime.init import start
 from mini_docker.runtime.plan import Resources, plan
@@ -108,25 +110,15 @@ class Container:
 
 
 def connect(launch: Launch, spec: dict[str, Any]) -> int | None:
-    """Give the container its network; return the network namespace to keep until init has joined it."""
-    record = launch.record
-    if record["HostConfig"]["NetworkMode"] != "bridge":
-        return None
-    from mini_docker.namespaces.net import new_netns
-
-    network, state = bridge_network(launch.store), f"{launch.store.root}/network"
-    netns_fd = launch.step("make a network namespace", new_netns)
-    try:
-        launch.step("have the bridge ready", network.ensure, state)
-        endpoint = launch.step(
-            "connect it to the bridge", network.attach, netns_fd, record["Id"], state
-        )
-    except BaseException:
-        os.close(netns_fd)
-        raise
-    record["NetworkSettings"] = {"IPAddress": endpoint.ip, "Gateway": endpoint.gateway}
+    """Give the container its networks; return the network namespace to keep until init has joined it."""
+    launch.wiring.join(launch.record, spec)
+    if network_mode(launch.record["HostConfig"]) in ("host", "none"):
+        return launch.wiring.attach(launch.record, new_netns)
+    netns_fd = launch.step(
+        "connect it to its networks", launch.wiring.attach, launch.record, new_netns
+    )
     for namespace in spec["linux"]["namespaces"]:
-        if namespace["type"] == "network":
+        if namespace["type"] == "network" and netns_fd is not None:
             namespace["path"] = f"/proc/self/fd/{netns_fd}"
     return netns_fd
 
@@ -167,7 +159,9 @@ class Direct:
         container_id = os.urandom(32).hex()
         wanted = valid_name(name) if name else ""
         record = new_record(request, image, container_id)
+        wiring = wiring_of(self.store)
         unpack_layers(self.store, image)
+        record |= wiring.create(request, record["ImageConfig"])
         with shielded(), self.store.lock():
             claim = self.store.claim(container_id)
             try:
@@ -175,7 +169,7 @@ class Direct:
             except BaseException:
                 claim.release()
                 raise
-        container = Container(Launch(self.store, record), claim)
+        container = Container(Launch(self.store, record, wiring), claim)
         try:
             os.mkdir(container.directory, 0o710)
             self.store.write(record)
@@ -185,20 +179,8 @@ class Direct:
         return container
 
     def find(self, reference: str) -> dict[str, Any]:
-        """Return the record of the container with this id, name or unique start of an id.
-
-        Raises NoSuchContainer, Conflict.
-        """
-        records = list(self.store.records())
-        for record in records:
-            if reference in (record["Id"], record["Name"]):
-                return record
-        matches = [record for record in records if reference and record["Id"].startswith(reference)]
-        if len(matches) > 1:
-            raise Conflict(f"Multiple IDs found with provided prefix: {reference}")
-        if not matches:
-            raise NoSuchContainer(f"No such container: {reference}")
-        return matches[0]
+        """Return the record of a container, as `Store.find` does."""
+        return self.store.find(reference)
 
     def remove(self, reference: str, force: bool = False) -> str:
         """Remove a container, a running one only by `force`; return its id.
@@ -239,7 +221,7 @@ class Direct:
         for container_id in self.store.ids():
             forget(self.store, container_id, None)
             removed.append(f"half-made container {container_id[:12]}")
-        removed += bridge_network(self.store).reset(f"{self.store.root}/network")
+        removed += wiring_of(self.store).networks.reset()
         for directory in Cgroup(hierarchies(), "/mini_docker").directories.values():
             try:
                 os.rmdir(directory)

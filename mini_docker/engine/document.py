@@ -13,6 +13,7 @@ from mini_docker.namespaces.mnt import DEFAULT_MOUNTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from mini_docker.namespaces.user import User
@@ -153,34 +154,11 @@ def disk_number(entry: dict[str, Any]) -> dict[str, int]:
 
 
 # %% notebooks/14b_documents.ipynb#binds
-def parse_bind(bind: str) -> dict[str, Any]:
-    """Return the OCI mount of `HOST:CONTAINER[:MODE]`. Raises InvalidRequest in Docker's words."""
-    parts = bind.split(":")
-    if len(parts) not in (2, 3) or not all(parts):
-        raise InvalidRequest(f"invalid volume specification: '{bind}'")
-    source, destination, mode = (*parts, "rw")[:3]
-    if not destination.startswith("/"):
-        raise InvalidRequest(
-            f"invalid volume specification: '{bind}': invalid mount config for type \"bind\": "
-            f"invalid mount path: '{destination}' mount path must be absolute"
-        )
-    if posixpath.normpath(destination) == "/":
-        raise InvalidRequest(
-            f"invalid volume specification: '{bind}': invalid specification: destination can't be '/'"
-        )
-    if not source.startswith("/"):
-        raise InvalidRequest(
-            f"invalid volume specification: '{bind}': named volumes are not there yet; "
-            "name a directory of the host with a leading '/'"
-        )
-    if set(mode.split(",")) - {"ro", "rw", "rprivate", "private"}:
-        raise InvalidRequest(f"invalid volume specification: '{bind}': invalid mode: {mode}")
-    options = ["rbind", "rprivate"] + (["ro"] if "ro" in mode.split(",") else [])
-    return {"destination": destination, "type": "bind", "source": source, "options": options}
+def mounts(volumes: Sequence[dict[str, Any]], directory: str) -> list[dict[str, Any]]:
+    """Return all mounts: the defaults, the three files Docker writes for each container, the volumes.
 
-
-def mounts(host: dict[str, Any], directory: str) -> list[dict[str, Any]]:
-    """Return all mounts: the defaults, the three files Docker writes for each container, the volumes."""
+    `volumes` are OCI mounts; chapter 16 makes them of -v and its kin.
+    """
     files = [
         {
             "destination": f"/etc/{name}",
@@ -190,7 +168,7 @@ def mounts(host: dict[str, Any], directory: str) -> list[dict[str, Any]]:
         }
         for name in ("resolv.conf", "hostname", "hosts")
     ]
-    found = [*files, *map(parse_bind, host.get("Binds") or ())]
+    found = [*files, *volumes]
     # what lies inside another comes after it; of two on the same place the user's comes last, and wins
     found.sort(key=lambda mount: posixpath.normpath(mount["destination"]).count("/"))
     return [*map(dict, DEFAULT_MOUNTS), *found]
@@ -230,7 +208,7 @@ def document(
                 "additionalGids": list(user.additional_gids),
             },
         },
-        "mounts": mounts(host, directory),
+        "mounts": mounts(request.get("VolumeMounts") or (), directory),
         "linux": {
             "namespaces": [{"type": name} for name in names],
             "cgroupsPath": f"/mini_docker/{container_id}",

@@ -11,10 +11,12 @@ import ssl
 import threading
 import time
 
+from mini_docker.engine.connect import Wiring
 from mini_docker.engine.containers import Containers
+from mini_docker.engine.dns import Server
 from mini_docker.engine.events import Events
 from mini_docker.engine.execs import Execs
-from mini_docker.engine.launch import Launch, bridge_network
+from mini_docker.engine.launch import Launch
 from mini_docker.engine.store import Store, replace_file
 from mini_docker.images.layout import NoSuchImage
 
@@ -28,43 +30,21 @@ if TYPE_CHECKING:
 
 
 # %% notebooks/14f_states.ipynb#connector
-class BridgeConnector:
-    """The default bridge, and the namespaces of others: what a container's NetworkMode can say."""
+class Plug:
+    """What the containers' manager needs of networks and volumes; namespaces come from the zygote."""
 
-    def __init__(self, store: Store, zygote: Zygote) -> None:
-        """Hold the store whose bridge it is, and the zygote, which makes namespaces for threads."""
-        self.store, self.zygote = store, zygote
-        self.state = f"{store.root}/network"
+    def __init__(self, wiring: Wiring, zygote: Zygote) -> None:
+        """Hold the wiring, and the zygote, which makes namespaces for threads."""
+        self.wiring, self.zygote = wiring, zygote
 
     def connect(self, launch: Launch, spec: dict[str, Any]) -> int | None:
-        """Return a network namespace with an eth0 on the bridge, if the container wants one."""
-        record = launch.record
-        if record["HostConfig"]["NetworkMode"] != "bridge":
-            return None
-        network = bridge_network(self.store)
-        netns_fd = self.zygote.new_netns()
-        try:
-            network.ensure(self.state)
-            endpoint = network.attach(netns_fd, record["Id"], self.state)
-        except BaseException:
-            os.close(netns_fd)
-            raise
-        settings = {
-            "IPAddress": endpoint.ip,
-            "IPPrefixLen": endpoint.prefix,
-            "Gateway": endpoint.gateway,
-            "MacAddress": endpoint.mac,
-        }
-        record["NetworkSettings"] = {**settings, "Networks": {"bridge": settings}}
-        return netns_fd
+        """Return a network namespace on the container's networks, if it has one of its own."""
+        self.wiring.join(launch.record, spec)
+        return self.wiring.attach(launch.record, self.zygote.new_netns)
 
     def disconnect(self, record: dict[str, Any]) -> None:
-        """Free the address; the cable went with its namespace."""
-        if record["HostConfig"]["NetworkMode"] == "bridge" and os.path.isdir(
-            f"{self.state}/leases"
-        ):
-            bridge_network(self.store).release(record["Id"], self.state)
-            record["NetworkSettings"] = {}
+        """Free addresses, ports and mounts; the cables went with their namespace."""
+        self.wiring.detach(record)
 
 
 # %% notebooks/14f_states.ipynb#engine
@@ -72,12 +52,14 @@ class Engine:
     """A data root and all its managers."""
 
     def __init__(self, root: str, zygote: Zygote) -> None:
-        """Open a data root; `containers.resume()` then takes over what lives. Raises OSError."""
+        """Open a data root; `resume` then takes over what lives. Raises OSError."""
         self.store = Store(root)
         self.zygote = zygote
         self.events = Events()
-        connector = BridgeConnector(self.store, zygote)
-        self.containers = Containers(self.store, zygote, self.events, connector)
+        self.names = Server(f"{self.store.root}/network")
+        self.wiring = Wiring(self.store.root, self._record, self.names)
+        plug = Plug(self.wiring, zygote)
+        self.containers = Containers(self.store, zygote, self.events, plug)
         self.execs = Execs(self.containers)
         self.stopping = False
         self.identity = self._identity()
@@ -89,6 +71,38 @@ class Engine:
             replace_file(path, os.urandom(16).hex().encode())
         with open(path) as file:
             return file.read()
+
+    def _record(self, reference: str) -> dict[str, Any]:
+        return self.containers.find(reference).record
+
+    def resume(self) -> list[str]:
+        """Take over the containers that live, with their names and ports; return what was lost."""
+        self.names.start()
+        self.containers.resume()
+        return self.wiring.resume(c.record for c in self.containers.all() if c.alive)
+
+    def connect(self, network: str, reference: str, config: dict[str, Any] | None) -> None:
+        """Connect a container to a network. Raises NoSuchContainer, and what `Wiring.connect` raises."""
+        container = self.containers.find(reference)
+        with container.lock:
+            self.wiring.connect(container.record, network, config)
+            self.containers.write(container)
+        self.tell_network("connect", network, container.id)
+
+    def disconnect(self, network: str, reference: str, force: bool) -> None:
+        """Take a container off a network. Raises NoSuchContainer, and what `Wiring.disconnect` raises."""
+        container = self.containers.find(reference)
+        with container.lock:
+            self.wiring.disconnect(container.record, network, force)
+            self.containers.write(container)
+        self.tell_network("disconnect", network, container.id)
+
+    def tell_network(self, action: str, reference: str, container_id: str = "") -> None:
+        """Publish an event of a network."""
+        network = self.wiring.networks.find(reference)
+        who = {"container": container_id} if container_id else {}
+        attributes = {**who, "name": network["Name"], "type": network["Driver"]}
+        self.events.publish("network", action, network["Id"], attributes)
 
     def now(self) -> int:
         """Return the time in nanoseconds since 1970."""

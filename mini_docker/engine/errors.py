@@ -6,29 +6,33 @@
 from __future__ import annotations
 
 
-class NoSuchNetwork(Exception):
+class Refused(Exception):
+    """Any of these."""
+
+
+class NoSuchNetwork(Refused):
     """No network of that id or name (404)."""
 
 
-class NoSuchVolume(Exception):
+class NoSuchVolume(Refused):
     """No volume of that name (404)."""
 
 
-class NoSuchPlugin(Exception):
+class NoSuchPlugin(Refused):
     """A driver that we do not have (404)."""
 
 
-class Forbidden(Exception):
+class Forbidden(Refused):
     """What a network's state or kind does not allow (403)."""
 
 
-class NameTaken(Exception):
+class NameTaken(Refused):
     """A name that another network or volume has (409)."""
 
 
-class VolumeInUse(Exception):
+class VolumeInUse(Refused):
     """A volume that a container still names (409)."""
 
 
-class NetworkFailure(Exception):
+class NetworkFailure(Refused):
     """What the machine could not give: a port, a pool, an address (500)."""

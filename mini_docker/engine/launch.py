@@ -8,12 +8,11 @@ from __future__ import annotations
 import os
 import signal
 import time
-import zlib
 from collections import namedtuple
 
 from mini_docker.cgroups.tree import Cgroup, hierarchies
 from mini_docker.engine.document import check_host_config, command, document
-from mini_docker.engine.store import DEFAULT_ROOT, Store
+from mini_docker.engine.store import Store
 from mini_docker.images.layout import full_name
 from mini_docker.linux.mount import RESOLVE_IN_ROOT, openat2
 from mini_docker.linux.step import Step
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, NamedTuple, TypeVar
 
-    from mini_docker.engine.bridge import BridgeNetwork
+    from mini_docker.engine.connect import Wiring
     from mini_docker.images.layout import Image
     from mini_docker.namespaces.user import User
 
@@ -68,14 +67,11 @@ class shielded:  # noqa: N801 (reads as a statement)
         signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
 
 
-def bridge_network(store: Store) -> BridgeNetwork:
-    """Return the default network of a store: another data root has another bridge, table and subnet."""
-    from mini_docker.engine.bridge import BridgeNetwork
+def wiring_of(store: Store) -> Wiring:
+    """Return the networks and volumes of a store, for a command without a daemon."""
+    from mini_docker.engine.connect import Wiring
 
-    if store.root == DEFAULT_ROOT:
-        return BridgeNetwork()
-    number = f"{zlib.crc32(store.root.encode()):08x}"
-    return BridgeNetwork(f"md-{number}", None, f"mini_docker_{number}")
+    return Wiring(store.root, store.find)
 
 
 def cgroup_of(container_id: str) -> Cgroup:
@@ -87,9 +83,7 @@ def clean(store: Store, container_id: str, cgroup: Cgroup) -> None:
     """Remove what a container has outside its own directory: members, control group, network."""
     cgroup.kill()
     cgroup.remove()
-    if os.path.isdir(f"{store.root}/network/leases"):
-        # its cable went with its network namespace
-        bridge_network(store).release(container_id, f"{store.root}/network")
+    wiring_of(store).detach({"Id": container_id})  # its cables went with its network namespace
 
 
 def forget(store: Store, container_id: str, name: str | None) -> None:
@@ -173,25 +167,20 @@ def look_up_user(root_fd: int, text: str, more_groups: Sequence[str] = ()) -> Us
     return user._replace(additional_gids=tuple(dict.fromkeys(groups)))
 
 
-def _host_file(path: str) -> str:
-    try:
-        with open(path) as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
 # %% notebooks/14_containers.ipynb#launch
 class Launch:
     """The start of one container, outside: each thing that is made is a line of `done`."""
 
-    def __init__(self, store: Store, record: dict[str, Any], everywhere: bool = False) -> None:
+    def __init__(
+        self, store: Store, record: dict[str, Any], wiring: Wiring, everywhere: bool = False
+    ) -> None:
         """Hold what is known; nothing is made yet.
 
         `everywhere` wants the control group in all trees: for who measures and freezes.
         """
         self.store = store
         self.record = record
+        self.wiring = wiring
         self.directory = store.directory(record["Id"])
         self.cgroup = cgroup_of(record["Id"])
         self.everywhere = everywhere
@@ -239,28 +228,16 @@ class Launch:
         name = self.record["Config"].get("User") or image_config.get("User") or ""
         groups = self.record["HostConfig"].get("GroupAdd") or ()
         user = look_up_user(rootfs_fd, name, groups)
+        volumes = self.wiring.mounts(self.record, rootfs_fd)
         request = {**self.record["Config"], "HostConfig": self.record["HostConfig"]}
-        for bind in request["HostConfig"].get("Binds") or ():
-            source = bind.partition(":")[0]
-            if source.startswith("/") and not os.path.exists(source):
-                os.makedirs(source, exist_ok=True)  # as Docker's -v does
+        request["VolumeMounts"] = volumes
         return document(request, image_config, self.record["Id"], self.directory, user)
 
     def _write_files(self, spec: dict[str, Any]) -> None:
         """Write the files that Docker binds over the image's: hostname, hosts, resolv.conf."""
-        from mini_docker.engine.bridge import hosts_file, resolv_conf
-
-        address = self.record.get("NetworkSettings", {}).get("IPAddress")
-        host_network = self.record["HostConfig"]["NetworkMode"] == "host"
-        texts = {
-            "hostname": spec["hostname"] + "\n",
-            "hosts": _host_file("/etc/hosts")
-            if host_network
-            else hosts_file(spec["hostname"], address),
-            "resolv.conf": _host_file("/etc/resolv.conf")
-            if host_network
-            else resolv_conf(_host_file("/etc/resolv.conf")),
-        }
-        for name, content in texts.items():
+        for name, content in self.wiring.files(self.record, spec["hostname"]).items():
             with open(f"{self.directory}/{name}", "w") as file:
                 file.write(content)
+        linked = self.wiring.link_variables(self.record)
+        own = {text.partition("=")[0] for text in spec["process"]["env"]}
+        spec["process"]["env"] += [text for text in linked if text.partition("=")[0] not in own]

@@ -175,6 +175,22 @@ class Store:
             if record is not None:
                 yield record
 
+    def find(self, reference: str) -> dict[str, Any]:
+        """Return the record of the container with this id, name or unique start of an id.
+
+        Raises NoSuchContainer, Conflict.
+        """
+        records = list(self.records())
+        for record in records:
+            if reference in (record["Id"], record["Name"]):
+                return record
+        matches = [record for record in records if reference and record["Id"].startswith(reference)]
+        if len(matches) > 1:
+            raise Conflict(f"Multiple IDs found with provided prefix: {reference}")
+        if not matches:
+            raise NoSuchContainer(f"No such container: {reference}")
+        return matches[0]
+
     def claim(self, container_id: str) -> Claim:
         """Say that this process looks after the container from now on (call it under `lock`)."""
         claim = Claim(f"{self.root}/running/{container_id}")

@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 RUN_PATH = (
     "import sys; sys.path.insert(0, {root!r}); "
     "import mini_docker.cli.main, mini_docker.cli.inprocess, mini_docker.engine.direct, "
-    "mini_docker.engine.supervise, mini_docker.engine.bridge; print(*sorted(sys.modules))"
+    "mini_docker.engine.supervise, mini_docker.engine.connect; print(*sorted(sys.modules))"
 )
 PS_PATH = (
     "import sys; sys.path.insert(0, {root!r}); "

@@ -1,0 +1,174 @@
+"""The daemon's networks and volumes over its API: names, ports and content, through the daemon's death."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from mini_docker.linux.netlink import link_set
+from mini_docker.linux.process import CLONE_NEWNET, setns
+from mini_docker.namespaces.net import in_netns, netlink_in, new_netns
+from tests.test_daemon import Daemon
+
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leak_free")]
+
+
+class Networked(Daemon):
+    """A daemon that finds its network again when it is started again."""
+
+    def __init__(self, root: pathlib.Path, netns_fd: int) -> None:
+        self.netns_fd = netns_fd
+        super().__init__(root)
+
+    def enter(self) -> None:
+        setns(self.netns_fd, CLONE_NEWNET)
+
+
+@pytest.fixture
+def daemon(tmp_path: pathlib.Path) -> Iterator[Networked]:
+    """A daemon in a network of its own, which dies with the test."""
+    netns_fd = new_netns()
+    with netlink_in(netns_fd) as inside:
+        inside.request(link_set("lo", up=True))
+    made = Networked(tmp_path, netns_fd)
+    try:
+        yield made
+    finally:
+        made.close()
+        os.close(netns_fd)
+
+
+def said(daemon: Networked, name: str, *words: str, **more: Any) -> str:
+    """Run a container to its end; return what it said."""
+    daemon.run(name, *words, **more)
+    daemon.ask("POST", f"/containers/{name}/wait")
+    text = daemon.logs(name, "stdout=1&stderr=1").decode(errors="replace")
+    daemon.ask("DELETE", f"/containers/{name}?force=1&v=1")
+    return text
+
+
+def call(daemon: Networked, port: int) -> bytes:
+    """Connect to a port of the daemon's host; return what is sent."""
+    try:
+        with in_netns(daemon.netns_fd, socket.socket) as client:
+            client.settimeout(2)
+            client.connect(("127.0.0.1", port))
+            return client.recv(100)
+    except OSError:
+        return b""
+
+
+def within(seconds: float, wanted: bytes, daemon: Networked, port: int) -> bool:
+    """Say whether a port answers as wanted before the time is over."""
+    end = time.monotonic() + seconds
+    while call(daemon, port) != wanted:
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+SERVE = ("nc", "-ll", "-p", "80", "-e", "echo", "hello")
+FRONT = {"HostConfig": {"NetworkMode": "front"}}
+
+
+def test_names_and_ports_outlive_the_daemon(daemon: Networked) -> None:
+    pool = {"IPAM": {"Config": [{"Subnet": "10.71.0.0/24"}]}}
+    status, made = daemon.ask("POST", "/networks/create", {"Name": "front", **pool})
+    assert status == 201 and len(made["Id"]) == 64 and made["Warning"] == ""
+    ports = {"PortBindings": {"80/tcp": [{"HostPort": "8080"}]}}
+    host = {"HostConfig": {"NetworkMode": "front", **ports}}
+    db = daemon.run(
+        "db",
+        *SERVE,
+        NetworkingConfig={"EndpointsConfig": {"front": {"Aliases": ["store"]}}},
+        **host,
+    )
+    assert within(5, b"hello\n", daemon, 8080)
+    settings = daemon.ask("GET", "/containers/db/json")[1]["NetworkSettings"]
+    assert settings["Networks"]["front"]["IPAddress"] == "10.71.0.2"
+    assert settings["Ports"] == {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}]}
+    network = daemon.ask("GET", "/networks/front")[1]
+    assert network["Containers"][db]["IPv4Address"] == "10.71.0.2/24"
+    assert "10.71.0.2" in said(daemon, "ask", "nslookup", "store", **FRONT)
+    assert daemon.ask("DELETE", "/networks/front")[0] == 403
+    daemon.create("thief", "true", **host)
+    status, answer = daemon.ask("POST", "/containers/thief/start")
+    assert (
+        status == 500
+        and "Bind for 0.0.0.0:8080 failed: port is already allocated" in answer["message"]
+    )
+    daemon.kill()
+    assert call(daemon, 8080) == b"hello\n", "the kernel needs no daemon"
+    daemon.start()
+    assert call(daemon, 8080) == b"hello\n"
+    with pytest.raises(OSError, match="in use"):
+        in_netns(daemon.netns_fd, socket.create_server, ("0.0.0.0", 8080))
+    assert "10.71.0.2" in said(daemon, "again", "nslookup", "store", **FRONT)
+    daemon.ask("DELETE", "/containers/db?force=1")
+    assert call(daemon, 8080) == b""
+    assert daemon.ask("POST", "/containers/thief/start")[0] == 204
+
+
+def test_connect_and_disconnect_while_it_runs(daemon: Networked) -> None:
+    for name, subnet in (("front", "10.71.0.0/24"), ("back", "10.72.0.0/24")):
+        daemon.ask(
+            "POST", "/networks/create", {"Name": name, "IPAM": {"Config": [{"Subnet": subnet}]}}
+        )
+    web = daemon.run("web", "sleep", "60", **FRONT)
+    static = {
+        "Container": "web",
+        "EndpointConfig": {"IPAMConfig": {"IPv4Address": "10.72.0.9"}, "Aliases": ["w"]},
+    }
+    assert daemon.ask("POST", "/networks/back/connect", static) == (200, "")
+    assert daemon.ask("POST", "/networks/back/connect", static)[0] == 403
+    back = {"HostConfig": {"NetworkMode": "back"}}
+    assert "10.72.0.9" in said(daemon, "ask", "nslookup", "w", **back)
+    ends = daemon.ask("GET", f"/containers/{web}/json")[1]["NetworkSettings"]["Networks"]
+    assert {n: e["IPAddress"] for n, e in ends.items()} == {
+        "front": "10.71.0.2",
+        "back": "10.72.0.9",
+    }
+    assert daemon.ask("POST", "/networks/back/disconnect", {"Container": "web"}) == (200, "")
+    status, answer = daemon.ask("POST", "/networks/back/disconnect", {"Container": "web"})
+    assert (status, answer["message"]) == (500, f"container {web} is not connected to network back")
+    assert daemon.ask("POST", "/networks/nosuch/connect", {"Container": "web"})[0] == 404
+    assert daemon.ask("POST", "/networks/front/connect", {"Container": "nosuch"})[0] == 404
+    assert daemon.ask("POST", "/networks/prune")[1] == {"NetworksDeleted": ["back"]}
+    for wrong in (
+        {"Name": 7},
+        {"Name": "x", "IPAM": []},
+        {"Name": "x", "IPAM": {"Config": [{"Subnet": 7}]}},
+    ):
+        assert daemon.ask("POST", "/networks/create", wrong)[0] == 400
+
+
+def test_volumes_over_the_api(daemon: Networked) -> None:
+    status, made = daemon.ask("POST", "/volumes/create", {"Name": "store", "Labels": {"a": "b"}})
+    assert status == 201 and made["Name"] == "store"
+    binds = {"HostConfig": {"Binds": ["store:/data"]}}
+    said(daemon, "writer", "sh", "-c", "echo kept >/data/file", **binds)
+    daemon.create("reader", "cat", "/data/file", Volumes={"/own": {}}, **binds)
+    mounts = daemon.ask("GET", "/containers/reader/json")[1]["Mounts"]
+    assert [(m["Type"], m["Destination"]) for m in mounts] == [
+        ("volume", "/data"),
+        ("volume", "/own"),
+    ]
+    status, answer = daemon.ask("DELETE", "/volumes/store")
+    assert status == 409 and answer["message"].startswith("remove store: volume is in use - [")
+    daemon.ask("POST", "/containers/reader/start")
+    daemon.ask("POST", "/containers/reader/wait")
+    assert b"kept" in daemon.logs("reader")
+    assert len(daemon.ask("GET", "/volumes")[1]["Volumes"]) == 2
+    daemon.ask("DELETE", "/containers/reader?v=1")
+    assert [v["Name"] for v in daemon.ask("GET", "/volumes")[1]["Volumes"]] == ["store"]
+    assert daemon.ask("GET", "/volumes/nosuch")[0] == 404
+    assert daemon.ask("POST", "/volumes/create", {"Name": "../x"})[0] in (400, 404)
+    assert daemon.ask("POST", "/volumes/prune")[1]["VolumesDeleted"] == ["store"]
+    assert daemon.ask("DELETE", "/volumes/store?force=1") == (204, "")
