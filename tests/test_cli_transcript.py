@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import io
 import os
+import pty
 import re
+import select
 import shutil
 import subprocess
 import tarfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from glob import glob
 
 import pytest
 
 from tests.conftest import ROOT, cannot_run_here
+from tests.test_engines import remove_groups
 from tests.transcript import LINES, Said, say
 
 pytestmark = [pytest.mark.peers, pytest.mark.root]
@@ -63,7 +66,8 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
         "pidfile": where / "pid",
         "host": host,
     }
-    command = ["dockerd", *(f"--{name}={value}" for name, value in options.items())]
+    flags = [f"--{name}={value}" for name, value in options.items()]
+    apart = ["unshare", "--net", "--mount", "sh", "-c", 'ip link set lo up; exec dockerd "$@"', "-"]
     environment = {
         **os.environ,
         "DOCKER_HOST": host,
@@ -71,7 +75,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
         "HOME": str(where),
     }
     with open(where / "log", "wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+        process = subprocess.Popen([*apart, *flags], stdout=log, stderr=log)
     try:
         for _ in range(300):
             if (
@@ -90,15 +94,9 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
     finally:
         process.terminate()
         process.wait()
-        clean_up(where)
-
-
-def clean_up(where: Path) -> None:
-    """Remove what a dockerd leaves behind: its bridge and its mounts."""
-    subprocess.run(["ip", "link", "delete", "docker0"], capture_output=True)
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    for mount in reversed([line.split()[4] for line in lines if f" {where}" in line]):
-        subprocess.run(["umount", "-l", mount], capture_output=True)
+        remove_groups("docker")
+        for path in [*glob("/tmp/qqa-*"), *glob("/tmp/qqb-*")]:
+            shutil.rmtree(path, ignore_errors=True) if os.path.isdir(path) else os.unlink(path)
 
 
 def whole(client: str, prefix: str, environment: dict[str, str]) -> list[Said]:
@@ -114,3 +112,61 @@ def test_both_clients_say_the_same(daemon: dict[str, str]) -> None:
         answers = list(zip(LINES, theirs.result(), ours.result(), strict=True))
     differing = [f"{line}\n  docker {a}\n  ours   {b}" for line, a, b in answers if a != b]
     assert not differing, "\n".join(differing)
+
+
+KEYS: list[tuple[list[str], list[tuple[bytes, bytes]]]] = [
+    # what is called, and (wait for this on the screen, then type that)
+    (
+        ["run", "--rm", "-it", "busybox", "sh", "-c", "tty; read x; echo got $x"],
+        [(b"pts", b"word\n")],
+    ),
+    (["run", "--rm", "-it", "busybox", "sh", "-c", "echo on; sleep 60"], [(b"on", b"\x03")]),
+    (
+        ["run", "-it", "--name", "P-tty", "busybox", "sh", "-c", "echo on; sleep 60"],
+        [(b"on", b"\x10\x11")],
+    ),
+    (["attach", "P-tty"], [(b"", b"\x10\x11")]),
+    (["exec", "-it", "P-tty", "sh", "-c", "echo on; cat"], [(b"on", b"a\x10\x11")]),
+    (
+        ["exec", "-it", "--detach-keys", "ctrl-x", "P-tty", "sh", "-c", "echo on; cat"],
+        [(b"on", b"\x18")],
+    ),
+    (["exec", "-it", "P-tty", "sh", "-c", "stty size; exit 3"], []),
+    (["rm", "-f", "P-tty"], []),
+]
+
+
+def on_a_terminal(
+    words: list[str], keys: list[tuple[bytes, bytes]], environment: dict[str, str]
+) -> tuple[int, bytes]:
+    """Run a client on a terminal, type, and return its status and what is on the screen."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execvpe(words[0], words, environment)
+    screen, keys, deadline = b"", list(keys), time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if keys and keys[0][0] in screen:
+            time.sleep(0.5)  # attach shows nothing that could be waited for
+            os.write(terminal, keys.pop(0)[1])
+        if not select.select([terminal], [], [], 0.1)[0]:
+            continue
+        try:
+            data = os.read(terminal, 4096)
+        except OSError:
+            data = b""
+        if not data:
+            break
+        screen += data
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), screen
+
+
+def test_both_clients_look_the_same_on_a_terminal(daemon: dict[str, str]) -> None:
+    """Keys, Ctrl-C, detaching, the size: statuses and screens."""
+    for words, keys in KEYS:
+        theirs, ours = (
+            on_a_terminal([client, *(word.replace("P-", prefix) for word in words)], keys, daemon)
+            for client, prefix in (("docker", "qqa-"), (OURS, "qqb-"))
+        )
+        screens = [screen.replace(b"qqb-", b"qqa-") for _, screen in (theirs, ours)]
+        assert (theirs[0], screens[0]) == (ours[0], screens[1]), words

@@ -26,7 +26,7 @@ NORMAL = [
     (r"\nexit status 1$", ""),  # network rm of 28.2 says it after its error
     (r"\bSRun '", "Run '"),  # a slip of 28.2
     (r"DEPRECATED: The legacy builder(.|\n)*?buildx/\n\n", ""),
-    (r'time="\S+" level=error msg="Can.t add file.*\n', ""),
+    (r'time="\S+" level=error msg="Can.t .*\n', ""),
     (r"(?m)^(root +)(\d+ +){3}\S+ +\S+ +\S+", r"\1NUMBERS"),
     (r"(?m)^ *\d+ +(sh|sleep)$", r"N \1"),
     (r"\bmini_docker\b", "docker"),

@@ -81,7 +81,17 @@ class Client:
                 f"{where}: connect: permission denied"
             ) from None
         except (OSError, ValueError) as error:
+            if self.endpoint.may_start:
+                return self._started()
             raise CommandError(self._unreachable(error)) from None
+
+    def _started(self) -> Connection:
+        """Return a connection to a daemon of ours that this command starts."""
+        from mini_docker.cli.daemon import start_daemon
+
+        start_daemon(self.endpoint)
+        self.endpoint = self.endpoint._replace(may_start=False)
+        return self.open()
 
     def _unreachable(self, error: Exception) -> str:
         if type(error).__module__ in ("ssl", "_ssl"):

@@ -26,9 +26,12 @@ if TYPE_CHECKING:
         tls: tuple[str, ...]
         verify: bool
         context: str
+        may_start: bool = False  # nobody named a daemon: if ours is not there, it is started
 
 else:
-    Endpoint = namedtuple("Endpoint", ("host", "tls", "verify", "context"))
+    Endpoint = namedtuple(
+        "Endpoint", ("host", "tls", "verify", "context", "may_start"), defaults=(False,)
+    )
 
 
 # %% notebooks/19c_a_client_by_hand.ipynb#context-choice
@@ -86,7 +89,7 @@ def endpoint(given: Given, directory: str) -> Endpoint:
     name = context_name(given, directory)
     if name != DEFAULT_CONTEXT:
         return _stored_endpoint(name, directory)
-    return _plain_endpoint(DEFAULT_HOST, given, directory)
+    return Endpoint(DEFAULT_HOST, (), False, DEFAULT_CONTEXT, True)
 
 
 def context_name(given: Given, directory: str) -> str:

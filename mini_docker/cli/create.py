@@ -141,7 +141,7 @@ def create_body(parsed: Parsed) -> tuple[dict[str, Any], dict[str, Any]]:
         Healthcheck=_health(parsed),
         MacAddress=parsed.one("mac-address"),
     )
-    body["HostConfig"] = _host_config(parsed) | {"Binds": binds, "PortBindings": bindings}
+    body["HostConfig"] = _host_config(parsed) | {"Binds": binds or None, "PortBindings": bindings}
     body["NetworkingConfig"] = {"EndpointsConfig": endpoints(parsed)}
     return body, {"name": parsed.one("name"), "platform": parsed.one("platform")}
 
@@ -178,10 +178,22 @@ def _health(parsed: Parsed) -> dict[str, Any]:
 
 
 # %% notebooks/F_container_commands.ipynb#host-config
+# Docker's client sends these as [] and not as null when there is nothing in them
+EMPTY_LISTS = (
+    "BlkioWeightDevice",
+    "BlkioDeviceReadBps",
+    "BlkioDeviceWriteBps",
+    "BlkioDeviceReadIOps",
+    "BlkioDeviceWriteIOps",
+    "Devices",
+    "Ulimits",
+)
+
+
 def _host_config(parsed: Parsed) -> dict[str, Any]:
     """Return what belongs to this machine and not to the image: limits, privileges, namespaces."""
     networks = [network_name(text) for text in parsed.all("network")]
-    restart = restart_policy(parsed.one("restart"))
+    restart = restart_policy(parsed.one("restart", "no"))
     if parsed.on("rm") and restart["Name"] not in ("", "no"):
         raise CommandError("conflicting options: cannot specify both --restart and --rm", FAILED)
     config = {
@@ -189,23 +201,24 @@ def _host_config(parsed: Parsed) -> dict[str, Any]:
         "NetworkMode": networks[0] if networks else "default",
         "RestartPolicy": restart,
         "AutoRemove": parsed.on("rm"),
-        "VolumesFrom": parsed.all("volumes-from"),
-        "CapAdd": parsed.all("cap-add"),
-        "CapDrop": parsed.all("cap-drop"),
+        "VolumesFrom": parsed.all("volumes-from") or None,
+        "CapAdd": parsed.all("cap-add") or None,
+        "CapDrop": parsed.all("cap-drop") or None,
         "Dns": parsed.all("dns"),
         "DnsOptions": parsed.all("dns-option"),
         "DnsSearch": parsed.all("dns-search"),
-        "ExtraHosts": [_extra_host(text) for text in parsed.all("add-host")],
-        "GroupAdd": parsed.all("group-add"),
+        "ExtraHosts": [_extra_host(text) for text in parsed.all("add-host")] or None,
+        "GroupAdd": parsed.all("group-add") or None,
         "Links": parsed.all("link"),
         "Privileged": parsed.on("privileged"),
         "PublishAllPorts": parsed.on("publish-all"),
         "ReadonlyRootfs": parsed.on("read-only"),
-        "SecurityOpt": [_security(text) for text in parsed.all("security-opt")],
+        "SecurityOpt": [_security(text) for text in parsed.all("security-opt")] or None,
         "Mounts": [parse_mount(text) for text in parsed.all("mount")],
         "LogConfig": {"Type": parsed.one("log-driver"), "Config": pairs(parsed.all("log-opt"))},
     }
-    return config | resources(parsed) | _namespaces(parsed) | _sizes(parsed)
+    lists: dict[str, Any] = {name: [] for name in EMPTY_LISTS}
+    return config | lists | resources(parsed) | _namespaces(parsed) | _sizes(parsed)
 
 
 def _namespaces(parsed: Parsed) -> dict[str, Any]:

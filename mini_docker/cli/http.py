@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from mini_docker.cli.errors import CommandError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
@@ -17,7 +19,7 @@ LONGEST_LINE = 1 << 16  # bytes of a head's line
 MOST_HEADERS = 200
 
 
-class ProtocolError(Exception):
+class ProtocolError(CommandError):
     """The other side does not speak HTTP, or stopped in the middle of a word."""
 
 

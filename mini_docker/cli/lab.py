@@ -57,36 +57,6 @@ def doctor(call: Call, parsed: Parsed) -> int:
     return os.execv(sys.executable, [sys.executable, "-c", launcher, root, *words])
 
 
-DAEMON_FLAGS = """
--H, --host list         Where to listen: unix://PATH, tcp://ADDRESS:PORT (with --tlsverify), fd://
-    --data-root string  Where images and containers are kept
--p, --pidfile string    Write the process's number to a file
-    --tlsverify         Let in only clients with a certificate of the same authority
-    --tlscacert string  The authority's certificate
-    --tlscert string    The daemon's certificate
-    --tlskey string     The daemon's key
-"""
-
-
-def daemon(call: Call, parsed: Parsed) -> int:
-    """Become the daemon, which needs what the launcher leaves out: the machine's h11."""
-    launcher = (
-        "import sys; sys.path.insert(0, sys.argv.pop(1)); "
-        "from mini_docker.api.daemon import main; sys.exit(main(sys.argv[1:]))"
-    )
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    words = [sys.executable, "-E", "-c", launcher, root]
-    if data_root(call) and not parsed.given("data-root"):
-        words += ["--data-root", data_root(call)]
-    for name, values in parsed.values.items():
-        switch = name == "tlsverify"
-        words += [
-            part for value in values for part in ([f"--{name}"] if switch else [f"--{name}", value])
-        ]
-    sys.stdout.flush()
-    return os.execv(sys.executable, words)
-
-
 def reset(call: Call, parsed: Parsed) -> int:
     """Remove every container, network and control group of ours; twice is the same as once."""
     from mini_docker.cli.inprocess import open_engine
@@ -117,16 +87,6 @@ COMMANDS: tuple[Command, ...] = (
         0,
         0,
         ("doctor", "doctor --json"),
-    ),
-    Command(
-        "daemon",
-        "[OPTIONS]",
-        "Run the engine and its HTTP API in the foreground",
-        DAEMON_FLAGS,
-        daemon,
-        0,
-        0,
-        ("daemon", "daemon -H unix:///tmp/other.sock --data-root /tmp/other"),
     ),
     Command(
         "reset",

@@ -52,7 +52,8 @@ PLACES = {
     "login": "login, logout, search",
     "contexts": "context ls, context show, context use, context create, context rm, context inspect",
     "manual": "completion, manual",
-    "lab": "daemon, setup, doctor, reset",
+    "daemon": "daemon",
+    "lab": "setup, doctor, reset",
 }
 GROUPS = {
     "container": "Manage containers",
@@ -292,7 +293,7 @@ def overview() -> str:
         "A Docker to learn from: every line of it is in a notebook.",
     ]
     single = [name for name in modules() if " " not in name and not name.startswith("_")]
-    lab = PLACES["lab"].split(", ") + ["completion", "manual"]
+    lab = ["daemon", *PLACES["lab"].split(", "), "completion", "manual"]
     for title, names in (
         ("Common Commands", COMMON),
         ("Management Commands", list(GROUPS)),

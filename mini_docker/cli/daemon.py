@@ -1,0 +1,123 @@
+# Exported from notebooks/G_object_commands.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/G_object_commands.ipynb#daemon-module
+"""Our daemon's process: run in the foreground by a command, or started by the first that needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from mini_docker.cli.command import Command
+from mini_docker.cli.context import connect
+from mini_docker.cli.errors import CommandError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from mini_docker.cli.command import Call
+    from mini_docker.cli.context import Endpoint
+    from mini_docker.cli.flags import Parsed
+
+
+# %% notebooks/G_object_commands.ipynb#daemon-words
+DAEMON_FLAGS = """
+-H, --host list         Where to listen: unix://PATH, tcp://ADDRESS:PORT (with --tlsverify), fd://
+    --data-root string  Where images and containers are kept
+-p, --pidfile string    Write the process's number to a file
+    --tlsverify         Let in only clients with a certificate of the same authority
+    --tlscacert string  The authority's certificate
+    --tlscert string    The daemon's certificate
+    --tlskey string     The daemon's key
+"""
+LAUNCHER = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "from mini_docker.api.daemon import main; sys.exit(main(sys.argv[1:]))"
+)
+
+
+def daemon_words() -> list[str]:
+    """Return the start of the daemon's command line: it needs what our launcher leaves out, h11."""
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return [sys.executable, "-E", "-c", LAUNCHER, root]
+
+
+def daemon(call: Call, parsed: Parsed) -> int:
+    """Become the daemon."""
+    words = daemon_words()
+    root = call.settings.one("data-root") or os.environ.get("MINI_DOCKER_ROOT", "")
+    if root and not parsed.given("data-root"):
+        words += ["--data-root", root]
+    for name, values in parsed.values.items():
+        for value in values:
+            words += [f"--{name}"] if name == "tlsverify" else [f"--{name}", value]
+    sys.stdout.flush()
+    return os.execv(words[0], words)
+
+
+# %% notebooks/G_object_commands.ipynb#daemon-start
+PATIENCE = 20.0  # seconds for a daemon to come up on a slow machine
+STEP = 0.02
+LOG = "/run/mini_docker.log"
+
+
+def start_daemon(endpoint: Endpoint, log: str = LOG, *more: str) -> int:
+    """Start our daemon in the background, say so in one line, wait until it answers; return its pid.
+
+    Raises CommandError, with the daemon's last words when it ended.
+    """
+    if os.geteuid() != 0:
+        problem = (
+            f"Cannot connect to the Docker daemon at {endpoint.host}. Is the docker daemon running?"
+        )
+        raise CommandError(f"{problem} (only root can start it: sudo mini_docker ...)")
+    pid = _spawn([*daemon_words(), "--host", endpoint.host, *more], log)
+    print(f"mini_docker: no daemon was running; started one (its log: {log})", file=sys.stderr)
+    import time
+
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            connect(endpoint).close()
+            return pid
+        except OSError:
+            time.sleep(STEP)
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            raise CommandError(f"mini_docker: the daemon ended at once: {_last_line(log)}")
+    raise CommandError(f"mini_docker: the daemon does not answer; its log: {log}")
+
+
+def _spawn(words: list[str], log: str) -> int:
+    """Run a command in a session of its own, its output in a file; return its pid."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        os.setsid()
+        null = os.open(os.devnull, os.O_RDONLY)
+        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(null, 0)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        os.execv(words[0], words)
+    finally:
+        os._exit(127)
+
+
+def _last_line(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return (file.read().strip().splitlines() or ["without a word"])[-1]
+
+
+# %% notebooks/G_object_commands.ipynb#daemon-table
+COMMANDS: tuple[Command, ...] = (
+    Command(
+        "daemon",
+        "[OPTIONS]",
+        "Run the engine and its HTTP API in the foreground",
+        DAEMON_FLAGS,
+        daemon,
+        0,
+        0,
+        ("daemon", "daemon -H unix:///tmp/other.sock --data-root /tmp/other"),
+    ),
+)

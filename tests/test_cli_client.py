@@ -1,0 +1,499 @@
+"""The client against a daemon that says what a test wants: framings, errors, half-closes, lies."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+import termios
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mini_docker.cli.client import Client, filters, query_string
+from mini_docker.cli.context import Endpoint, endpoint, normal_host
+from mini_docker.cli.daemon import start_daemon
+from mini_docker.cli.errors import CommandError, DaemonError
+from mini_docker.cli.http import Connection, ProtocolError
+from mini_docker.cli.messages import bar, plain_message
+from mini_docker.cli.streams import Detached, Frames, Keys
+from mini_docker.cli.template import Template, TemplateError
+from mini_docker.cli.text import quoted
+from tests.conftest import ROOT
+
+OURS = f"{ROOT}/labs/bin/mini_docker"
+
+
+class Fake:
+    """A daemon on a unix socket: each answer is bytes to send, or a function that speaks."""
+
+    def __init__(self, path: Path, answers: list[bytes | Callable[[socket.socket], None]]) -> None:
+        """Listen, and answer one connection after the other."""
+        self.host = f"unix://{path}"
+        self.seen: list[bytes] = []
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(path))
+        self.listener.listen()
+        self.thread = threading.Thread(target=self._serve, args=(answers,))
+        self.thread.start()
+
+    def _serve(self, answers: list[bytes | Callable[[socket.socket], None]]) -> None:
+        for answer in answers:
+            peer, _ = self.listener.accept()
+            with peer:
+                if callable(answer):
+                    answer(peer)
+                    continue
+                self.seen.append(peer.recv(65536))
+                peer.sendall(answer)
+        self.listener.close()
+
+    def client(self) -> Client:
+        """Return a client of this daemon."""
+        return Client(Endpoint(self.host, (), False, "default"), "/nonexistent")
+
+    def run(self, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run the command line against this daemon."""
+        environment = {
+            **os.environ,
+            "DOCKER_HOST": self.host,
+            "DOCKER_CONFIG": "/nonexistent",
+            **more,
+        }
+        done = subprocess.run([OURS, *words], capture_output=True, text=True, env=environment)
+        self.thread.join(5)
+        return done
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[Callable[..., Fake]]:
+    made: list[Fake] = []
+
+    def make(*answers: bytes | Callable[[socket.socket], None]) -> Fake:
+        made.append(Fake(tmp_path / f"{len(made)}.sock", list(answers)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.thread.join(5)
+        assert not one.thread.is_alive()
+
+
+def said(value: object, status: str = "200 OK", *headers: str) -> bytes:
+    """Return an answer with a JSON body."""
+    body = json.dumps(value).encode()
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+BODIES = [
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcd", b"abc"),
+    (b"HTTP/1.1 200 OK\r\n\r\nabcd", b"abcd"),
+    (b"HTTP/1.0 200 OK\nContent-Length: 1\n\na", b"a"),
+    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\nA\r\n012345678\n\r\n0\r\n\r\n",
+     b"a012345678\n"),
+    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nTrailer: x\r\n\r\n", b""),
+    (b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nxxxxx", b""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("raw", "body"), BODIES, ids=range(len(BODIES)))
+@pytest.mark.parametrize("step", [1, 2, 7, 1000])
+def test_a_body_ends_where_its_framing_says(raw: bytes, body: bytes, step: int) -> None:
+    ours, theirs = socket.socketpair()
+
+    def send() -> None:
+        for at in range(0, len(raw), step):
+            theirs.sendall(raw[at : at + step])
+        theirs.close()
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    with ours:
+        assert Connection(ours).response("GET").read() == body
+        thread.join()
+
+
+BROKEN = [
+    b"",
+    b"HTTP/1.1 200",
+    b"HTTP/1.1 abc OK\r\n\r\n",
+    b"HTTP/2 200 OK\r\n\r\n",
+    b"nonsense\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcdef\r\n0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nabc",
+    b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 5000 + b"Y: z\r\n" * 5000,
+    b"HTTP/1.1 200 OK\r\n" + b"X" * 200_000,
+]
+
+
+@pytest.mark.parametrize("raw", BROKEN, ids=range(len(BROKEN)))
+def test_what_is_not_http_is_an_error_and_never_half_an_answer(raw: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    thread = threading.Thread(target=pour, args=(theirs, raw))
+    thread.start()
+    with ours, pytest.raises(ProtocolError):
+        Connection(ours).response("GET").read()
+    ours.close()
+    thread.join()
+
+
+def pour(peer: socket.socket, raw: bytes) -> None:
+    """Send all, unless the other side has heard enough."""
+    with peer, contextlib.suppress(OSError):
+        peer.sendall(raw)
+
+
+def test_a_pool_of_one_connection_serves_requests_in_turn(fake: Callable[..., Fake]) -> None:
+    def twice(peer: socket.socket) -> None:
+        for _ in range(2):
+            peer.recv(65536)
+            peer.sendall(said([1]))
+
+    client = fake(twice).client()
+    assert client.json("GET", "/a") == client.json("GET", "/b") == [1]
+
+
+def test_an_idle_connection_that_was_closed_is_replaced(fake: Callable[..., Fake]) -> None:
+    client = fake(said([1]), said([2])).client()
+    assert (client.json("GET", "/a"), client.json("GET", "/b")) == ([1], [2])
+
+
+TOO_NEW = said(
+    {"message": "client version 1.41 is too new."}, "400 Bad Request", "Api-Version: 1.38"
+)
+TOO_OLD = said(
+    {
+        "message": "client version 1.41 is too old. Minimum supported API version is 1.44, please upgrade"
+    },
+    "400 Bad Request",
+    "Api-Version: 1.52",
+)
+
+
+@pytest.mark.parametrize(("refusal", "version"), [(TOO_NEW, b"1.38"), (TOO_OLD, b"1.44")])
+def test_a_daemon_of_another_version_is_asked_again(
+    fake: Callable[..., Fake], refusal: bytes, version: bytes
+) -> None:
+    daemon = fake(refusal, said([]))
+    assert daemon.client().json("GET", "/images/json") == []
+    assert [line.split(b" ")[1] for line in daemon.seen] == [
+        b"/v1.41/images/json", b"/v" + version + b"/images/json",
+    ]  # fmt: skip
+
+
+def test_a_refusal_is_the_daemons_sentence(fake: Callable[..., Fake]) -> None:
+    plain = b"HTTP/1.1 500 Oh\r\nContent-Length: 5\r\n\r\nplain"
+    client = fake(
+        said({"message": "no"}, "409 Conflict"), plain, said([], "404 Not Found")
+    ).client()
+    for status, text in ((409, "no"), (500, "plain"), (404, "[]")):
+        with pytest.raises(DaemonError, match="^Error response from daemon: ") as caught:
+            client.json("GET", "/x")
+        assert (caught.value.http_status, caught.value.message) == (status, text)
+
+
+NOT_JSON = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>"
+HALF = b"HTTP/1.1 200 OK\r\nContent-Length: 600\r\n\r\n[{"
+SPEAKS = {
+    "no JSON": (NOT_JSON, "the daemon's answer is no JSON: '<html>'"),
+    "half": (HALF, "unexpected EOF"),
+    "silent": (b"", "error during connect: GET /v1.41/containers/json: unexpected EOF"),
+    "nested": (b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 100_000, "the daemon's answer is no JSON"),
+}
+
+
+@pytest.mark.parametrize("case", SPEAKS)
+def test_a_daemon_that_breaks_off_is_one_line(fake: Callable[..., Fake], case: str) -> None:
+    raw, line = SPEAKS[case]
+    done = fake(raw).run("ps")
+    assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert line in done.stderr and "Traceback" not in done.stderr
+
+
+def test_nobody_there_is_dockers_sentence(tmp_path: Path) -> None:
+    for host in (f"unix://{tmp_path}/none", "tcp://127.0.0.1:1"):
+        done = subprocess.run([OURS, "-H", host, "ps"], capture_output=True, text=True)
+        line = f"Cannot connect to the Docker daemon at {host}. Is the docker daemon running?\n"
+        assert (done.returncode, done.stderr) == (1, line)
+
+
+def test_hostile_words_reach_the_terminal_quoted(fake: Callable[..., Fake]) -> None:
+    one = {
+        "Id": "a" * 64, "Names": ["/x"], "Image": "i", "Command": "\x1b[2J\r\n\u202e\x07", "Created": 1,
+        "Status": "Up", "State": "running", "Ports": [], "Mounts": [], "Labels": None, "ImageID": "",
+        "NetworkSettings": {"Networks": {}},
+    }  # fmt: skip
+    done = fake(said([one])).run("ps", "--format", "{{.Command}}")
+    assert done.stdout == '"\\x1b[2J\\r\\n\\u202e\\a"\n'
+    assert quoted('a"b\\') == '"a\\"b\\\\"'
+
+
+def test_streams_are_told_apart_and_a_broken_one_is_said(fake: Callable[..., Fake]) -> None:
+    body = b"\x01\0\0\0\0\0\0\x04out\n\x02\0\0\0\0\0\0\x04err\n"
+    chunks = b"".join(b"%x\r\n%b\r\n" % (1, body[at : at + 1]) for at in range(len(body)))
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    inspected = said({"Id": "x", "Config": {"Tty": False}})
+    done = fake(inspected, head + chunks + b"0\r\n\r\n").run("logs", "x")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "out\n", "err\n")
+    done = fake(inspected, head + chunks).run("logs", "x")
+    assert done.returncode != 0 and done.stdout == "out\n" and "unexpected EOF" in done.stderr
+    done = fake(inspected, head + b"8\r\n\x09\0\0\0\0\0\0\x01\r\n").run("logs", "x")
+    assert done.returncode != 0 and "Unrecognized input header: 9" in done.stderr
+
+
+def test_frames_may_come_in_any_pieces() -> None:
+    data = b"\x01\0\0\0\0\0\0\x03abc\x02\0\0\0\0\0\0\x02de\x01\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\x01f"
+    for step in range(1, len(data)):
+        frames, found = Frames(), {1: b"", 2: b""}
+        for at in range(0, len(data), step):
+            for stream, piece in frames.feed(data[at : at + step]):
+                found[stream] += piece
+        assert found == {1: b"abcf", 2: b"de"}
+    with pytest.raises(CommandError, match="error from daemon in stream: boom"):
+        Frames().feed(b"\x03\0\0\0\0\0\0\x04boom")
+
+
+def half_closer(heard: list[bytes]) -> Callable[[socket.socket], None]:
+    """Return an exec that echoes what it heard once the client has closed its half."""
+
+    def speak(peer: socket.socket) -> None:
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += peer.recv(65536)
+        peer.sendall(b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+        rest = b""
+        while more := peer.recv(65536):
+            rest += more
+        heard.append(rest.partition(b"}")[2] or rest)
+        answer = b"got %d" % len(heard[-1])
+        peer.sendall(b"\x01\0\0\0" + len(answer).to_bytes(4, "big") + answer)
+
+    return speak
+
+
+def test_the_end_of_the_input_closes_half_and_the_answer_still_comes(
+    fake: Callable[..., Fake],
+) -> None:
+    heard: list[bytes] = []
+    inspected = said({"ExitCode": 4})
+    daemon = fake(said({"Id": "e"}, "201 Created"), half_closer(heard), inspected)
+    environment = {**os.environ, "DOCKER_HOST": daemon.host}
+    done = subprocess.run(
+        [OURS, "exec", "-i", "x", "cat"], input=b"x" * 100_000, capture_output=True, env=environment
+    )
+    assert (done.returncode, done.stdout) == (4, b"got 100000")
+
+
+def test_keys() -> None:
+    keys = Keys("ctrl-a,b")
+    assert [keys.feed(piece) for piece in (b"x\x01", b"y", b"\x01\x01")] == [
+        b"x",
+        b"\x01y",
+        b"\x01",
+    ]
+    with pytest.raises(Detached):
+        keys.feed(b"b")
+    for bad in ("ctrl-", "ctrl-é", "word", "ctrl-aa"):
+        with pytest.raises(CommandError, match="Unknown character"):
+            Keys(bad)
+
+
+def test_a_terminal_is_given_back_when_the_client_is_terminated(fake: Callable[..., Fake]) -> None:
+    """exec -t on a terminal, and SIGTERM in the middle: the echo is on again."""
+    raw = threading.Event()
+
+    def speak(peer: socket.socket) -> None:
+        peer.recv(65536)
+        peer.sendall(b"HTTP/1.1 101 UPGRADED\r\n\r\nready")
+        raw.set()
+        while peer.recv(65536):
+            pass
+
+    daemon = fake(said({"Id": "e"}, "201 Created"), speak)
+    master, slave = pty.openpty()
+    before = termios.tcgetattr(slave)
+    environment = {**os.environ, "DOCKER_HOST": daemon.host}
+    command = [OURS, "exec", "-it", "x", "sh"]
+    process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environment)
+    assert raw.wait(10)
+    text = b""
+    while b"ready" not in text:
+        text += os.read(master, 100)
+    assert not termios.tcgetattr(slave)[3] & termios.ECHO
+    process.terminate()
+    assert process.wait(10) == 143
+    assert termios.tcgetattr(slave) == before
+    os.close(master)
+    os.close(slave)
+
+
+def test_queries_and_filters() -> None:
+    query = {
+        "a": True,
+        "b": False,
+        "c": None,
+        "d": "",
+        "e": ["x", "y z"],
+        "f": {"l": {"a=b": True}},
+        "n": 0,
+    }
+    assert (
+        query_string(query)
+        == "?a=1&e=x&e=y%20z&f=%7B%22l%22%3A%20%7B%22a%3Db%22%3A%20true%7D%7D&n=0"
+    )
+    assert filters(["label=a=b", "Label = c", "status=x"]) == {
+        "label": {"a=b": True, "c": True}, "status": {"x": True},
+    }  # fmt: skip
+
+
+HOSTS = {
+    "far": "tcp://far:2375", "far:1": "tcp://far:1", "tcp://": "tcp://localhost:2375", "unix:///x": "unix:///x",
+    "tcp://[::1]": "tcp://[::1]:2375",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_hosts(host: str) -> None:
+    assert normal_host(host) == HOSTS[host]
+
+
+def test_a_daemon_is_named_in_dockers_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    config = {**os.environ, "DOCKER_CONFIG": str(tmp_path)}
+    for name in ("one", "two"):
+        command = [OURS, "context", "create", name, "--docker", f"host=tcp://{name}:1"]
+        subprocess.run(command, env=config, check=True, capture_output=True)
+    where = str(tmp_path)
+    assert endpoint({}, where).host == "unix:///run/mini_docker.sock"
+    subprocess.run([OURS, "context", "use", "one"], env=config, check=True, capture_output=True)
+    assert endpoint({}, where).host == "tcp://one:1"
+    monkeypatch.setenv("DOCKER_CONTEXT", "two")
+    assert endpoint({}, where).host == "tcp://two:1"
+    monkeypatch.setenv("DOCKER_HOST", "tcp://three:1")
+    assert endpoint({}, where).host == "tcp://three:1"
+    assert endpoint({"context": ["one"]}, where).host == "tcp://one:1"
+    assert endpoint({"host": ["far"]}, where).host == "tcp://far:2375"
+    monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+    assert endpoint({"host": ["far"]}, where).tls == tuple(
+        f"{where}/{n}.pem" for n in ("ca", "cert", "key")
+    )
+    listed = subprocess.run(
+        [OURS, "context", "ls", "-q"], env=config, capture_output=True, text=True
+    )
+    assert listed.stdout == "default\none\ntwo\n"
+    subprocess.run(
+        [OURS, "context", "rm", "-f", "one", "two"], env=config, check=True, capture_output=True
+    )
+
+
+TEMPLATES = [
+    ("{{.A}}", {"A": 1}, "1"),
+    ("{{ .A.B }}-{{.A}}", {"A": {"B": "x"}}, "x-map[B:x]"),
+    ("{{range .L}}{{.}},{{end}}", {"L": [1, True, None, 1.5]}, "1,true,<no value>,1.5,"),
+    ("{{range $i, $e := .L}}{{$i}}{{$e}}{{else}}none{{end}}", {"L": []}, "none"),
+    ("a {{- .A -}} b", {"A": 1}, "a1b"),
+    ("{{/* no */}}{{if .A}}y{{else if .B}}z{{else}}n{{end}}", {"A": "", "B": [0]}, "z"),
+    ("{{with .A}}{{.}}{{end}}{{with .B}}{{.}}{{else}}-{{end}}", {"A": 1, "B": 0}, "1-"),
+    ('{{printf "%s %q %5d %-4s| %v" .A .A .N .A .L}}', {"A": "x", "N": 3, "L": ["a"]},
+     'x "x"     3 x   | [a]'),
+    ("{{json .}}", {"a": "<&é"}, '{"a":"<&é"}'),
+    ('{{join .L "-"}} {{upper "a"}} {{truncate "abc" 2}}', {"L": ["x", "y"]}, "x-y A ab"),
+    ('{{"}}"}} {{`{{`}}', {}, "}} {{"),
+    ("{{and 1 0 2}}{{or 0 3}}{{not 1}}{{eq 1 1}}{{lt 1 2}}", {}, "03falsetruetrue"),
+    ('{{index .M "k" 0}} {{slice "abcd" 1 3}}', {"M": {"k": ["v"]}}, "v bc"),
+    ("{{$x := 1}}{{range .L}}{{$x = .}}{{end}}{{$x}}", {"L": [5, 6]}, "6"),
+    ("{{range .L}}{{if eq . 2}}{{continue}}{{end}}{{.}}{{end}}", {"L": [1, 2, 3]}, "13"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "value", "result"), TEMPLATES, ids=[t[0][:30] for t in TEMPLATES])
+def test_templates(text: str, value: object, result: str) -> None:
+    assert Template(text).apply(value) == result
+
+
+WRONG = [
+    ("{{", "unclosed action"), ("{{end}}", "unexpected {{end}}"), ("{{if .A}}", "unexpected EOF"),
+    ("{{nothing}}", 'function "nothing" not defined'), ("{{.A.B}}", "can't evaluate field B"),
+    ("{{.C}}", 'map has no entry for key "C"'), ("{{index .L 9}}", "index out of range"),
+    ("{{}}", "missing value"),
+    ("{{(1}}", "unclosed left paren"), ("{{1 | }}", "missing value"), ("{{len 1}}", "len of type int"),
+    ("{{$y}}", 'undefined variable "$y"'), ("{{range 5}}{{end}}", "range can't iterate"),
+    ("{{" + "(" * 9999 + "1" + ")" * 9999 + "}}", "too many brackets"), ("{{join 1 2}}", ""),
+    ("{{lt 1}}", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "words"), WRONG, ids=[w[0][:20] for w in WRONG])
+def test_a_wrong_template_is_one_sentence(text: str, words: str) -> None:
+    with pytest.raises(TemplateError) as caught:
+        Template(text).apply({"A": 1, "L": [1]})
+    assert words in str(caught.value)
+
+
+def test_progress_as_lines_and_as_bars(fake: Callable[..., Fake]) -> None:
+    assert plain_message({"status": "Pulling", "id": "latest"}) == "latest: Pulling\n"
+    assert plain_message({"stream": "Step 1"}) == "Step 1"
+    assert bar({"current": 5}, 200) == "      5B" and bar({}, 200) == ""
+    assert bar({"current": 5, "total": 10}, 80) == "      5B/10B"
+    messages = [{"status": "a"}, {"errorDetail": {"message": "boom", "code": 3}, "error": "boom"}]
+    body = b"".join(json.dumps(message).encode() + b"\n" for message in messages)
+    done = fake(b"HTTP/1.1 200 OK\r\n\r\n" + body).run("pull", "x:1")
+    assert (done.returncode, done.stdout, done.stderr) == (3, "a\n", "boom\n")
+
+
+def test_a_pull_before_a_run_tells_only_its_image(fake: Callable[..., Fake]) -> None:
+    missing = said({"message": "No such image: x:latest"}, "404 Not Found")
+    pulled = b'HTTP/1.1 200 OK\r\n\r\n{"status":"Status: Downloaded"}\n'
+    made = said({"Id": "abc", "Warnings": ["careful"]}, "201 Created")
+    daemon = fake(missing, pulled, made)
+    done = daemon.run("create", "x")
+    assert (done.returncode, done.stdout) == (0, "abc\n")
+    assert done.stderr.splitlines() == [
+        "Unable to find image 'x:latest' locally", "Status: Downloaded", "WARNING: careful",
+    ]  # fmt: skip
+    assert daemon.seen[1].startswith(b"POST /v1.41/images/create?fromImage=x&tag=latest HTTP/1.1")
+
+
+@pytest.mark.root
+def test_a_command_starts_the_daemon_that_it_misses(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    where = Endpoint(f"unix://{tmp_path}/d.sock", (), False, "default", True)
+    log = str(tmp_path / "log")
+    pid = start_daemon(where, log, "--data-root", str(tmp_path / "data"))
+    try:
+        assert Client(where, "/nonexistent").json("GET", "/version")["ApiVersion"]
+        said = f"mini_docker: no daemon was running; started one (its log: {log})\n"
+        assert capfd.readouterr() == ("", said)
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)
+    with pytest.raises(CommandError, match="the daemon ended at once: .*--nonsense"):
+        start_daemon(where, log, "--nonsense")
+
+
+def test_the_module_runs_without_a_launcher() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from mini_docker.cli.main import main; main(['-v'])"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0 and done.stdout.startswith("mini_docker version")
