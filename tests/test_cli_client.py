@@ -477,7 +477,7 @@ def test_a_command_starts_the_daemon_that_it_misses(
 ) -> None:
     where = Endpoint(f"unix://{tmp_path}/d.sock", (), False, "default", True)
     log = str(tmp_path / "log")
-    pid = start_daemon(where, log, "--data-root", str(tmp_path / "data"))
+    pid = start_daemon(where.host, log, "--data-root", str(tmp_path / "data"))
     try:
         assert Client(where, "/nonexistent").json("GET", "/version")["ApiVersion"]
         said = f"mini_docker: no daemon was running; started one (its log: {log})\n"
@@ -486,7 +486,7 @@ def test_a_command_starts_the_daemon_that_it_misses(
         os.kill(pid, signal.SIGTERM)
         os.waitpid(pid, 0)
     with pytest.raises(CommandError, match="the daemon ended at once: .*--nonsense"):
-        start_daemon(where, log, "--nonsense")
+        start_daemon(where.host, log, "--nonsense")
 
 
 def test_the_module_runs_without_a_launcher() -> None:

@@ -120,7 +120,18 @@ KEYS: list[tuple[list[str], list[tuple[bytes, bytes]]]] = [
         ["run", "--rm", "-it", "busybox", "sh", "-c", "tty; read x; echo got $x"],
         [(b"pts", b"word\n")],
     ),
-    (["run", "--rm", "-it", "busybox", "sh", "-c", "echo on; sleep 60"], [(b"on", b"\x03")]),
+    (
+        [
+            "run",
+            "--rm",
+            "-it",
+            "busybox",
+            "sh",
+            "-c",
+            "trap 'exit 7' INT; echo on; sleep 60 & wait",
+        ],
+        [(b"on", b"\x03")],
+    ),
     (
         ["run", "-it", "--name", "P-tty", "busybox", "sh", "-c", "echo on; sleep 60"],
         [(b"on", b"\x10\x11")],

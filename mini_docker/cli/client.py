@@ -89,7 +89,7 @@ class Client:
         """Return a connection to a daemon of ours that this command starts."""
         from mini_docker.cli.daemon import start_daemon
 
-        start_daemon(self.endpoint)
+        start_daemon(self.endpoint.host)
         self.endpoint = self.endpoint._replace(may_start=False)
         return self.open()
 

@@ -9,13 +9,12 @@ import os
 import sys
 
 from mini_docker.cli.command import Command
-from mini_docker.cli.context import connect
+from mini_docker.cli.context import DEFAULT_CONTEXT, Endpoint, connect
 from mini_docker.cli.errors import CommandError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mini_docker.cli.command import Call
-    from mini_docker.cli.context import Endpoint
     from mini_docker.cli.flags import Parsed
 
 
@@ -60,24 +59,23 @@ STEP = 0.02
 LOG = "/run/mini_docker.log"
 
 
-def start_daemon(endpoint: Endpoint, log: str = LOG, *more: str) -> int:
+def start_daemon(host: str, log: str = LOG, *more: str) -> int:
     """Start our daemon in the background, say so in one line, wait until it answers; return its pid.
 
     Raises CommandError, with the daemon's last words when it ended.
     """
     if os.geteuid() != 0:
-        problem = (
-            f"Cannot connect to the Docker daemon at {endpoint.host}. Is the docker daemon running?"
-        )
+        problem = f"Cannot connect to the Docker daemon at {host}. Is the docker daemon running?"
         raise CommandError(f"{problem} (only root can start it: sudo mini_docker ...)")
-    pid = _spawn([*daemon_words(), "--host", endpoint.host, *more], log)
+    pid = _spawn([*daemon_words(), "--host", host, *more], log)
     print(f"mini_docker: no daemon was running; started one (its log: {log})", file=sys.stderr)
     import time
 
+    where = Endpoint(host, (), False, DEFAULT_CONTEXT)
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         try:
-            connect(endpoint).close()
+            connect(where).close()
             return pid
         except OSError:
             time.sleep(STEP)

@@ -158,7 +158,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(text: str, status: int) -> int:
-    print(text, file=sys.stderr)
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        pass  # the terminal is gone; the status still says it
     return status
 
 

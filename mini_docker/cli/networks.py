@@ -172,7 +172,7 @@ CONNECT_FLAGS = """
 """
 
 
-def connect(call: Call, parsed: Parsed) -> int:
+def network_connect(call: Call, parsed: Parsed) -> int:
     """Put a container into a network."""
     network, container = parsed.words
     addresses = {
@@ -191,7 +191,7 @@ def connect(call: Call, parsed: Parsed) -> int:
     return 0
 
 
-def disconnect(call: Call, parsed: Parsed) -> int:
+def network_disconnect(call: Call, parsed: Parsed) -> int:
     """Take a container out of a network."""
     network, container = parsed.words
     body = {"Container": container, "Force": parsed.on("force")}
@@ -367,7 +367,7 @@ COMMANDS: tuple[Command, ...] = (
         "[OPTIONS] NETWORK CONTAINER",
         "Connect a container to a network",
         CONNECT_FLAGS,
-        connect,
+        network_connect,
         2,
         2,
         ("network connect --alias db lan web",),
@@ -377,7 +377,7 @@ COMMANDS: tuple[Command, ...] = (
         "[OPTIONS] NETWORK CONTAINER",
         "Disconnect a container from a network",
         "-f, --force  Force the container to disconnect from a network",
-        disconnect,
+        network_disconnect,
         2,
         2,
         ("network disconnect lan web",),
