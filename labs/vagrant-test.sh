@@ -75,7 +75,7 @@ provisioned_again() { vagrant_ provision | tee "$STATE/again.log" && ! grep -q '
 opens_jupyter() {
     local address page
     inside 'sudo systemd-run -q --unit=lab --working-directory=/vagrant make lab; for i in $(seq 200); do
-        journalctl -o cat -u lab | grep -o "http://127.0.0.1:8888/lab.*" && break; sleep 1; done' >"$STATE/address"
+        sudo journalctl -o cat -u lab | grep -o "http://127.0.0.1:8888/lab.*" && break; sleep 1; done' >"$STATE/address"
     address=$(grep -o 'http://127.0.0.1:8888/lab.*' "$STATE/address" | tr -d '\r' | head -n 1)
     [[ $address ]] || return
     for _ in $(seq 100); do
