@@ -477,6 +477,23 @@ def test_spec_writes_a_document_that_runs(runtime: Runtime) -> None:
     assert done.stdout == "mini_runc\ntouch: /x: Read-only file system\n", done.stderr
 
 
+def test_without_a_path_the_control_group_is_below_ours_and_all_of_it_goes(
+    runtime: Runtime,
+) -> None:
+    document = runtime.document("sleep", "60")
+    del document["linux"]["cgroupsPath"]
+    runtime.write(document)
+    null = {"capture_output": False, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    done = runtime.call("run", "--detach", "-b", str(runtime.bundle), runtime.id, **null)
+    assert done.returncode == 0
+    pid = json.loads(runtime.call("state", runtime.id).stdout)["pid"]
+    lines = pathlib.Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    assert all(line.endswith(f":/mini_runc/{runtime.id}") for line in lines)
+    runtime.call("delete", "--force", runtime.id)
+    left = [d for d, _, _ in os.walk("/sys/fs/cgroup") if d.endswith(f"/{runtime.id}")]
+    assert left == []
+
+
 # ---- crashes ----------------------------------------------------------------------------------------
 
 

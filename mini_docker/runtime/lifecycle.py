@@ -65,6 +65,7 @@ else:
 VERSION = "1.2.0"  # of the runtime specification
 DEATH = 10  # seconds that a killed process may take to be gone
 GATE = ("report", "word")
+PARENT = "/mini_runc"  # of the control groups whose path the document leaves to us
 
 
 # %% notebooks/11d_state.ipynb#state-object
@@ -252,10 +253,10 @@ def cgroup_path(container_id: str, spec: dict[str, Any]) -> str:
 
     Raises ValueError for a path that climbs. Source: OCI config-linux.md "Control groups".
     """
-    path: str = (spec.get("linux") or {}).get("cgroupsPath") or f"/mini_runc/{container_id}"
+    path: str = (spec.get("linux") or {}).get("cgroupsPath") or f"{PARENT}/{container_id}"
     if ".." in path.split("/"):
         raise ValueError(f"linux.cgroupsPath: '{path}' climbs with '..'")
-    return "/" + path.strip("/") if path.startswith("/") else f"/mini_runc/{path.strip('/')}"
+    return "/" + path.strip("/") if path.startswith("/") else f"{PARENT}/{path.strip('/')}"
 
 
 def unit_path(container_id: str, spec: dict[str, Any]) -> str:
@@ -480,6 +481,7 @@ def clean(store: Store, record: Record) -> None:
     if cgroup is not None:
         cgroup.kill()
         cgroup.remove()
+        remove_parents(cgroup)
     if record["made"]:
         try:
             hooks = store.document(record["id"]).get("hooks") or {}
@@ -489,3 +491,14 @@ def clean(store: Store, record: Record) -> None:
         except OSError as error:
             os.write(2, f"mini_runc: warning: poststop {error.strerror}\n".encode())
     remove_directory(store.directory(record["id"]))
+
+
+def remove_parents(cgroup: Cgroup) -> None:
+    """Remove our own parent of control groups, if this was the last one below it."""
+    for directory in cgroup.directories.values():
+        parent = os.path.dirname(directory)
+        if parent.endswith(PARENT):
+            try:
+                os.rmdir(parent)
+            except OSError:
+                continue  # in use, or gone
