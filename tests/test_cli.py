@@ -293,7 +293,8 @@ def test_ps_shows_the_images_command_and_truncates(lab: Lab) -> None:
 CHAPTERS = {
     "mini_docker.linux.mount": "1 system calls",
     "mini_docker.namespaces.net": "3 net",
-    "mini_docker.engine.networks": "3b nat",
+    "mini_docker.engine.networks": "15 networks",
+    "mini_docker.engine.bridge": "3b nat",
     "mini_docker.engine.containers": "14 containers",
     "mini_docker.enginex": "",
     "json": "",

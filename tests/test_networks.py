@@ -627,7 +627,7 @@ def count_down_to_death(n: int) -> None:
 def test_killed_at_any_moment_the_next_one_cleans_up(store: str) -> None:
     n = 0
     while alone(killed_before, n, f"{store}{n}"):
-        n += 3  # every third moment, another third at each run
+        n += 3  # every third moment
     assert n > 30, f"only {n} moments were passed"
 
 

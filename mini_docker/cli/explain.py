@@ -22,7 +22,7 @@ CHAPTERS = {
     "mini_docker.namespaces.pid": "2 pid",
     "mini_docker.namespaces.kinds": "2 pid",
     "mini_docker.namespaces.net": "3 net",
-    "mini_docker.engine.networks": "3b nat",
+    "mini_docker.engine.bridge": "3b nat",
     "mini_docker.namespaces.mnt": "4 mnt",
     "mini_docker.namespaces.ipc": "5 ipc",
     "mini_docker.namespaces.uts": "6 uts",
@@ -35,6 +35,9 @@ CHAPTERS = {
     "mini_docker.runtime": "11 runtime",
     "mini_docker.images": "12 images",
     "mini_docker.engine": "14 containers",
+    "mini_docker.engine.networks": "15 networks",
+    "mini_docker.engine.connect": "15 networks",
+    "mini_docker.engine.volumes": "16 volumes",
 }
 MAN_PAGE = re.compile(r"[a-z_][a-z_0-9]*\([1-8]\)")
 SYSTEM_CALLS = {
