@@ -261,6 +261,17 @@ def test_list_shows_all(runtime: Runtime) -> None:
     assert rows[0]["id"] == runtime.id and rows[0]["rootfs"] == runtime.rootfs
 
 
+def test_ps_shows_the_container_s_processes_and_runs_no_shell(runtime: Runtime) -> None:
+    pid = runtime.start("sleep", "60")
+    lines = runtime.call("ps", runtime.id).stdout.splitlines()
+    assert len(lines) == 2 and str(pid) in lines[1].split()
+    lines = runtime.call("ps", runtime.id, "-eo", "pid,comm").stdout.splitlines()
+    assert lines[1].split() == [str(pid), "sleep"]
+    done = runtime.call("ps", runtime.id, "-eo", "comm; touch /tmp/mini_runc_ps")
+    assert done.returncode == 1 and "shows no column PID" in done.stderr
+    assert not os.path.exists("/tmp/mini_runc_ps")
+
+
 # ---- terminal ---------------------------------------------------------------------------------------
 
 

@@ -258,14 +258,18 @@ def _process(store: Store, container_id: str, words: Words) -> dict[str, Any]:
 # %% notebooks/11e_mini_runc.ipynb#ps
 def command_ps(store: Store, words: Words) -> int:
     """Print the processes of a container: as ps(1) shows them, or their pids as JSON."""
+    import subprocess
+
     from mini_docker.runtime.lifecycle import members
 
     pids = members(store.read(words.container(most=None)))
     if words.one("format") == "json":
         print(dumps(pids))
         return 0
-    with os.popen(" ".join(["ps", *(words.rest[1:] or ["-ef"])])) as pipe:
-        lines = pipe.read().splitlines()
+    command = ["ps", *(words.rest[1:] or ["-ef"])]
+    lines = subprocess.run(command, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    if not lines or "PID" not in lines[0].split():
+        raise RuntimeFailure(f"{' '.join(command)} shows no column PID")
     column = lines[0].split().index("PID")
     print(lines[0])
     for line in lines[1:]:
