@@ -54,6 +54,8 @@ class TeachingRegistry(ThreadingHTTPServer):
         self.rules = list(rules)
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[tuple[str, str], tuple[str, bytes]] = {}
+        self.owners: dict[str, set[str]] = {}  # of an uploaded blob; one without is everybody's
+        self.names: set[str] = set()  # repositories that have had a manifest
         self.uploads: dict[str, bytearray] = {}
         self.seen: list[str] = []  # "GET /v2/", in the order of arrival
 
@@ -121,7 +123,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _digest(self, name: str, digest: str) -> None:
         blob = self.server.blobs.get(digest)
-        if blob is None:
+        if blob is None or name not in self.server.owners.get(digest, {name}):
             return self.fail(404, "BLOB_UNKNOWN")
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         start = int(wanted[1]) if wanted else 0
@@ -141,6 +143,7 @@ class Handler(BaseHTTPRequestHandler):
             digest = f"sha256:{hashlib.sha256(self.body).hexdigest()}"
             kept = (self.headers.get("Content-Type", ""), self.body)
             self.server.manifests[name, target] = self.server.manifests[name, digest] = kept
+            self.server.names.add(name)
             subject = document.get("subject", {}).get("digest")
             extra = {"OCI_Subject": subject} if subject else {}
             return self.answer(201, Docker_Content_Digest=digest, **extra)
@@ -155,7 +158,7 @@ class Handler(BaseHTTPRequestHandler):
         return self.answer(200, data, Content_Type=media_type, Docker_Content_Digest=digest)
 
     def _tags(self, name: str, _: str) -> None:
-        if all(kept != name for kept, _ in self.server.manifests):
+        if name not in self.server.names | {kept for kept, _ in self.server.manifests}:
             return self.fail(404, "NAME_UNKNOWN")
         tags = sorted(tag for kept, tag in self.server.manifests if kept == name and ":" not in tag)
         return self.answer(200, json.dumps({"name": name, "tags": tags}).encode())
@@ -176,7 +179,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _upload(self, name: str, upload: str) -> None:
         if self.command == "POST":
-            if self.query.get("mount") in self.server.blobs:
+            if (mounted := self.query.get("mount", "")) in self.server.blobs:
+                self.server.owners.setdefault(mounted, set()).add(name)
                 return self.answer(201)
             upload = str(uuid.uuid4())
             self.server.uploads[upload] = bytearray()
@@ -195,6 +199,7 @@ class Handler(BaseHTTPRequestHandler):
         algorithm, _, encoded = digest.partition(":")
         if hashlib.new(algorithm, kept).hexdigest() != encoded:
             return self.fail(400, "DIGEST_INVALID")
+        self.server.owners.setdefault(digest, set()).add(name)
         self.server.blobs[digest] = bytes(self.server.uploads.pop(upload))
         return self.answer(201, Location=f"/v2/{name}/blobs/{digest}")
 
