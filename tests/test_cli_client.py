@@ -471,6 +471,36 @@ def test_a_pull_before_a_run_tells_only_its_image(fake: Callable[..., Fake]) -> 
     assert daemon.seen[1].startswith(b"POST /v1.41/images/create?fromImage=x&tag=latest HTTP/1.1")
 
 
+def test_draw(fake: Callable[..., Fake]) -> None:
+    member = {"Name": 'a"b', "IPv4Address": "10.0.0.2/24"}
+    network = {
+        "Id": "n",
+        "Name": "lan",
+        "Driver": "bridge",
+        "IPAM": {"Config": [{"Subnet": "10.0.0.0/24"}]},
+    }
+    answers = (said([network]), said({**network, "Containers": {"c": member}}))
+    assert fake(*answers).run("draw", "networks").stdout == (
+        '┌─ lan bridge 10.0.0.0/24 ─┐\n│ a"b  10.0.0.2            │\n└──────────────────────────┘\n'
+    )
+    graph = fake(*answers).run("draw", "networks", "--dot").stdout
+    assert '  "lan bridge 10.0.0.0/24" -- "a\\"b" [label="10.0.0.2"]\n' in graph
+    missing = fake(said([network])).run("draw", "networks", "moon")
+    assert (missing.returncode, missing.stderr) == (1, "network moon not found\n")
+    history = [
+        {"CreatedBy": "RUN \x1b[2J\n" + "x" * 99, "Size": 5},
+        {"CreatedBy": "", "Size": 1000},
+    ]
+    layers = fake(said(history)).run("draw", "layers", "me/x:1").stdout.splitlines()
+    assert layers[1].startswith("│ RUN \\x1b[2J\\nxxx") and layers[2].startswith("│ -  ")
+    config = {"NetworkMode": "host", "PidMode": "container:0123456789abcdef", "IpcMode": "private"}
+    one = said({"Id": "f" * 64, "Name": "/web", "HostConfig": config})
+    drawn = fake(one).run("draw", "namespaces", "web").stdout
+    assert "┌─ web ffffffffffff ─" in drawn and "│ network  the host's" in drawn
+    assert "│ pid      that of 0123456789ab" in drawn and "│ ipc      its own" in drawn
+    assert fake().run("draw", "moon").stderr.startswith("cannot draw 'moon'; there are: networks")
+
+
 @pytest.mark.root
 def test_a_command_starts_the_daemon_that_it_misses(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]

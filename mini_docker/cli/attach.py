@@ -133,6 +133,7 @@ RUN_FLAGS = (
     + """
 -d, --detach             Run container in background and print container ID
     --detach-keys string  Override the key sequence for detaching a container
+    --explain            Without a daemon, print the plan: each step, its chapter, man page and time
     --sig-proxy          Proxy received signals to the process (default true)
 """
 )
@@ -140,6 +141,8 @@ RUN_FLAGS = (
 
 def run(call: Call, parsed: Parsed) -> int:
     """Create a container, attach, start it, and return its exit status."""
+    if parsed.on("explain"):
+        return _explain(call)
     try:
         body, query = create_body(parsed)
         wanted = [] if parsed.on("detach") else _attached(parsed, body)
@@ -161,6 +164,14 @@ def run(call: Call, parsed: Parsed) -> int:
         raise pointed(call, error, start_status(error.message)) from None
     except CommandError as error:
         raise (pointed(call, error, FAILED) if error.status == FAILED else error) from None
+
+
+def _explain(call: Call) -> int:
+    """Run the container in this process: a daemon does not send the steps that it took."""
+    from mini_docker.cli.inprocess import command_run
+
+    root = call.settings.one("data-root") or os.environ.get("MINI_DOCKER_ROOT", "")
+    return command_run(root, call.arguments)
 
 
 def _run_attached(stay: Stay, signals: Signals, parsed: Parsed, wanted: list[str]) -> int:

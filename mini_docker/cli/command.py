@@ -52,9 +52,10 @@ FILTER = '-f, --filter filter  Show only what has a property, such as "label=key
 class Call:
     """One use of the command line: how the command was called, and the daemon it speaks to."""
 
-    def __init__(self, path: str, settings: Parsed) -> None:
-        """Keep the words of the command and the flags before it."""
+    def __init__(self, path: str, settings: Parsed, arguments: list[str]) -> None:
+        """Keep the words of the command, the flags before it, and what stood after it."""
         self.path = path
+        self.arguments = arguments
         self.settings = settings
         self.directory = config_directory(settings.values)
         self._client: Client | None = None
@@ -86,7 +87,7 @@ def run_command(command: Command, path: str, settings: Parsed, arguments: list[s
             print(help_text(command, path), end="")
             return 0
         _count_words(command, path, len(parsed.words))
-        return command.run(Call(path, settings), parsed)
+        return command.run(Call(path, settings, arguments), parsed)
     except UsageError as error:
         raise CommandError(with_usage(str(error), path, command.words), FAILED) from None
 

@@ -51,6 +51,7 @@ PLACES = {
     "system": "version, info, events, system df, system prune",
     "login": "login, logout, search",
     "contexts": "context ls, context show, context use, context create, context rm, context inspect",
+    "draw": "draw",
     "manual": "completion, manual",
     "daemon": "daemon",
     "lab": "setup, doctor, reset",
@@ -296,7 +297,7 @@ def overview() -> str:
         "A Docker to learn from: every line of it is in a notebook.",
     ]
     single = [name for name in modules() if " " not in name and not name.startswith("_")]
-    lab = ["daemon", *PLACES["lab"].split(", "), "completion", "manual"]
+    lab = ["daemon", *PLACES["lab"].split(", "), "draw", "completion", "manual"]
     for title, names in (
         ("Common Commands", COMMON),
         ("Management Commands", list(GROUPS)),
