@@ -29,9 +29,8 @@ class House:
         self.records: dict[str, dict[str, Any]] = {}
         self.wiring = Wiring(directory, self.find, names)
         self.sleepers: list[subprocess.Popen[bytes]] = []
-        self.spaces = [
-            new_netns() for _ in range(3)
-        ]  # before there are threads, as the zygote does
+        # before there are threads, as the zygote does
+        self.spaces = [new_netns() for _ in range(spaces)]
 
     def find(self, name: str) -> dict[str, Any]:
         for record in self.records.values():
@@ -123,6 +122,9 @@ def a_life(store: str) -> None:
     assert home.ends(web) == {"front": "10.71.0.2", "back": "10.72.0.3"} and asks("store")
     hosts = Path(store, "containers", web["Id"], "hosts")
     assert "10.72.0.3\t000000000000\n" in hosts.read_text()
+    home.wiring.networks.rename(store_["Id"], "shelf")
+    assert asks("shelf") and not asks("store")
+    home.wiring.networks.rename(store_["Id"], "store")
     home.wiring.disconnect(web, "back", False)
     assert home.ends(web) == {"front": "10.71.0.2"} and "10.72" not in hosts.read_text()
     server.stop()
@@ -170,6 +172,11 @@ def old_links(store: str) -> None:
     home.create("far", HostConfig={"NetworkMode": "front"})
     with pytest.raises(InvalidRequest, match="Cannot link to /far, as it does not belong"):
         home.create("wrong", HostConfig={"Links": ["far"]})
+    home.wiring.connect(web, "front", None)
+    resolv = Path(store, "containers", web["Id"], "resolv.conf")
+    assert resolv.read_text().startswith("nameserver 127.0.0.11\n")
+    home.wiring.disconnect(web, "front", False)
+    assert "127.0.0.11" not in resolv.read_text()
     friend = home.create("friend", HostConfig={"NetworkMode": "container:db"})
     spec: dict[str, Any] = {"linux": {"namespaces": [{"type": "network"}]}}
     assert home.wiring.join(friend, spec) and not home.wiring.join(web, spec)

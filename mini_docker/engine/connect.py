@@ -291,7 +291,7 @@ class Wiring:
         endpoints[found["Name"]] = wanted
         settings = record.setdefault("NetworkSettings", network_settings({}, {}))
         settings.setdefault("Networks", {})[found["Name"]] = end
-        self._write_hosts(record)
+        self._write_names(record)
 
     def _is_served(self, record: dict[str, Any]) -> bool:
         return self.names is not None and record["Id"] in self.names.clients
@@ -315,15 +315,18 @@ class Wiring:
         endpoints.pop(found["Name"], None)
         settings = record.get("NetworkSettings") or {}
         (settings.get("Networks") or {}).pop(found["Name"], None)
-        self._write_hosts(record)
+        self._write_names(record)
 
-    def _write_hosts(self, record: dict[str, Any]) -> None:
-        """Write /etc/hosts of a running container anew, in place: it is bound, a new file would not be."""
-        path = f"{self.root}/containers/{record['Id']}/hosts"
-        if record["State"].get("Pid") and os.path.exists(path):
-            with open(path, "r+") as file:
-                text = self.hosts(record)
-                file.write(text)
+    def _write_names(self, record: dict[str, Any]) -> None:
+        """Write hosts and resolv.conf of a running container anew, in place: they are bound, new files
+        would not be."""
+        directory = f"{self.root}/containers/{record['Id']}"
+        if not record["State"].get("Pid") or not os.path.exists(f"{directory}/hosts"):
+            return
+        texts = self.files(record, record["Config"].get("Hostname") or "")
+        for name in ("hosts", "resolv.conf"):
+            with open(f"{directory}/{name}", "r+") as file:
+                file.write(texts[name])
                 file.truncate()
 
 

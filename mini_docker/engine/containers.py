@@ -557,6 +557,7 @@ class Containers:
             container.record["Name"] = wanted
             self.write(container)
             self.store.release_name(old, container.id)
+            self.network.wiring.networks.rename(container.id, wanted)
             with self.lock:
                 self.by_name.pop(old, None)
                 self.by_name[wanted] = container

@@ -762,6 +762,13 @@ class Networks:
             if netns_fd is not None:
                 self._choose_gateway(container_id, netns_fd)
 
+    def rename(self, container_id: str, name: str) -> None:
+        """Give the ends of a container another name; the name server reads it there."""
+        with self.locked():
+            for network_id, endpoint in self.endpoints_of(container_id).items():
+                path = f"{self.directory}/{network_id}/endpoints/{container_id}"
+                _write_json(path, {**endpoint, "Name": name})
+
     def release(self, container_id: str, unplug: bool = False) -> None:
         """Free all that a container that has ended had; one that had nothing is fine.
 
