@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,10 +21,12 @@ from mini_docker.linux.process import CLONE_NEWUTS, unshare
 from mini_docker.runtime.enter import enter, other_namespaces, plan_enter
 from mini_docker.runtime.hooks import run_hooks
 from mini_docker.runtime.init import StartError, release, start
+from mini_docker.runtime.jsontext import dumps, loads
 from mini_docker.runtime.lifecycle import make_gate
 from mini_docker.runtime.plan import Resources, plan
 from mini_docker.runtime.talk import Talk, listen, say
 
+ROOT = Path(__file__).resolve().parents[1]
 chapter = importlib.import_module("exercises.ch11")
 make_root, running, small_document = chapter.make_root, chapter.running, chapter.small_document
 pytestmark = pytest.mark.root
@@ -352,6 +355,24 @@ def wrong_kind(root: str) -> str:
 
 def test_a_path_of_another_kind_is_refused_with_its_step(root: str) -> None:
     assert result(wrong_kind, root).startswith(f"{errno.EINVAL} join pid namespace")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1,]", "x", "1 2", '{"a" 1}', "nul", '"\x01"', '"', '{"a":', "[", "-"]
+)
+def test_a_text_that_is_no_json_is_a_value_error(text: str) -> None:
+    """Without the json module the scanner has no error to raise, so a fresh interpreter tries it."""
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from mini_docker.runtime.jsontext import loads; "
+    words = ["/usr/bin/python3", "-ISE", "-c", f"{code}loads({text!r})", str(ROOT)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert "json.decoder.JSONDecodeError: " in done.stderr.splitlines()[-1]
+
+
+def test_json_is_what_the_module_makes_of_it() -> None:
+    value: dict[str, Any] = {"a": [1, -2.5, None, True, {"é\n": '"\\'}], "b": {}, "": [[]]}
+    assert json.loads(dumps(value)) == value == loads(f" {json.dumps(value, indent=3)}\n")
+    with pytest.raises(TypeError, match="bytes is nothing that JSON knows"):
+        dumps([b""])
 
 
 # ---- nothing is imported inside ---------------------------------------------------------------------

@@ -28,14 +28,20 @@ SPACE = " \t\n\r"
 
 
 def loads(text: str) -> Any:
-    """Return the value of a JSON text. Raises ValueError."""
+    """Return the value of a JSON text. Raises ValueError.
+
+    Where something is wrong the whole module is asked after all: it finds the words for it, and the C
+    half alone cannot even raise its own error.
+    """
     try:
         value, end = _scan(text, len(text) - len(text.lstrip(SPACE)))
-    except StopIteration as error:
-        raise ValueError(f"no value at character {error.value}") from None
-    if text[end:].strip(SPACE):
-        raise ValueError(f"more text after the value, at character {end}")
-    return value
+        if not text[end:].strip(SPACE):
+            return value
+    except (StopIteration, SystemError, ValueError):
+        pass
+    import json
+
+    return json.loads(text)
 
 
 def dumps(value: Any) -> str:
