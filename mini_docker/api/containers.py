@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from mini_docker.api.http import HttpError
 from mini_docker.api.routes import Route
-from mini_docker.engine.views import inspect, list_containers, summary
+from mini_docker.engine.views import (
+    check_filters,
+    inspect,
+    list_containers,
+    matches_labels,
+    older_than,
+    summary,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -144,6 +151,40 @@ def remove(call: Call) -> None:
     call.reply.empty(204)
 
 
+UPDATABLE = (
+    "BlkioWeight CpuShares CpuPeriod CpuQuota CpusetCpus CpusetMems Memory MemorySwap MemoryReservation "
+    "NanoCpus PidsLimit RestartPolicy CpuRealtimePeriod CpuRealtimeRuntime"
+).split()
+
+
+def update(call: Call) -> None:
+    """POST /containers/{id}/update: zeros and nulls change nothing."""
+    body = call.request.json()
+    check_types(body, {int: HOST_NUMBERS}, "UpdateConfig")
+    given = {key: body[key] for key in UPDATABLE if body.get(key)}
+    if not (given.get("RestartPolicy") or {"Name": "x"}).get("Name"):
+        given.pop("RestartPolicy")
+    call.engine.containers.update(call.holes["id"], given)
+    call.reply.send_json(200, {"Warnings": None})
+
+
+PRUNE_FILTERS = frozenset(("until", "label", "label!"))
+
+
+def prune(call: Call) -> None:
+    """POST /containers/prune."""
+    filters = call.request.filters()
+    check_filters(filters, PRUNE_FILTERS)
+    until = min(map(older_than, filters.get("until", ())), default=float("inf"))
+    yes, no = filters.get("label", ()), filters.get("label!", ())
+
+    def matches(labels: dict[str, str]) -> bool:
+        return matches_labels(labels, yes) and not (no and matches_labels(labels, no))
+
+    removed = call.engine.containers.prune(until, matches)
+    call.reply.send_json(200, {"ContainersDeleted": removed or None, "SpaceReclaimed": 0})
+
+
 # %% notebooks/18_http_api.ipynb#container-views
 def listing(call: Call) -> None:
     """GET /containers/json."""
@@ -178,5 +219,7 @@ CONTAINER_ROUTES = (
     Route("POST", "/containers/{id}/pause", pause, CONTAINER),
     Route("POST", "/containers/{id}/unpause", unpause, CONTAINER),
     Route("POST", "/containers/{id}/rename", rename, CONTAINER),
+    Route("POST", "/containers/{id}/update", update, CONTAINER),
+    Route("POST", "/containers/prune", prune, CONTAINER),
     Route("DELETE", "/containers/{id}", remove, CONTAINER),
 )

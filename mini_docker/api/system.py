@@ -14,7 +14,9 @@ from mini_docker.api.routes import NEWEST, OLDEST, Route, text
 from mini_docker.api.streams import moment_of
 from mini_docker.cgroups.tree import hierarchies
 from mini_docker.engine.logs import SECOND, moment
-from mini_docker.engine.views import matches_labels
+from mini_docker.engine.views import matches_labels, summary
+from mini_docker.engine.volumes import usage
+from mini_docker.images import manage
 from mini_docker.images.layout import ARCHITECTURE
 
 TYPE_CHECKING = False
@@ -110,7 +112,7 @@ def info(call: Call) -> None:
         "ContainersRunning": states.count("running"),
         "ContainersPaused": states.count("paused"),
         "ContainersStopped": len(states) - states.count("running") - states.count("paused"),
-        "Images": len(engine.store.layout.names()),
+        "Images": len(manage.records(engine.store.layout)),
         "SystemTime": moment(engine.now()),
         "CgroupVersion": "2" if hierarchies().version == "v2" else "1",
         "KernelVersion": machine.release,
@@ -134,6 +136,26 @@ def pretty_name() -> str:
     except OSError:
         pass
     return "Linux"
+
+
+def disk_usage(call: Call) -> None:
+    """GET /system/df."""
+    engine = call.engine
+    containers = engine.containers.all()
+    images = manage.list_images(engine.store.layout)
+    for image in images:
+        image["Containers"] = sum(c.record.get("ImageID") == image["Id"] for c in containers)
+    volumes = engine.wiring.volumes.listing()["Volumes"] or []
+    users = engine.containers.volume_users()
+    for volume in volumes:
+        size = usage(volume["Mountpoint"])
+        volume["UsageData"] = {"Size": size, "RefCount": len(users.get(volume["Name"], ()))}
+    sizes = [
+        {**summary(c), "SizeRw": usage(f"{engine.store.directory(c.id)}/upper")} for c in containers
+    ]
+    total = sum(image["Size"] for image in images)
+    found = {"LayersSize": total, "Images": images, "Containers": sizes, "Volumes": volumes}
+    call.reply.send_json(200, {**found, "BuildCache": [], "BuilderSize": 0})
 
 
 # %% notebooks/18_http_api.ipynb#events
@@ -199,4 +221,5 @@ SYSTEM_ROUTES = (
     Route("GET", "/version", version, SYSTEM),
     Route("GET", "/info", info, SYSTEM),
     Route("GET", "/events", events, SYSTEM),
+    Route("GET", "/system/df", disk_usage, SYSTEM),
 )

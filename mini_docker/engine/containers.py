@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 
-from mini_docker.engine.document import InvalidRequest
+from mini_docker.engine.document import InvalidRequest, resources
 from mini_docker.engine.errors import Refused
 from mini_docker.engine.launch import Launch, cgroup_of, forget, new_record, unpack_layers
 from mini_docker.engine.logs import SECOND, log_path
@@ -615,6 +615,32 @@ class Containers:
             for found in container.record.get("MountPoints") or ():
                 users.setdefault(found["Name"], []).append(container.id)
         return users
+
+    def update(self, reference: str, limits: dict[str, Any]) -> None:
+        """Change limits and policy, of a running container at once. Raises InvalidRequest, OSError."""
+        container = self.find(reference)
+        with container.lock:
+            host = {**container.record["HostConfig"], **limits}
+            parse_policy(host)
+            written = resources(host)
+            if container.alive:
+                cgroup_of(container.id).update(written)
+            container.record["HostConfig"] = host
+            self.write(container)
+        self.tell(container, "update")
+
+    def prune(self, until: float, matches: Callable[[dict[str, str]], bool]) -> list[str]:
+        """Remove the stopped containers made before `until` whose labels match; return their ids."""
+        removed = []
+        for container in self.all():
+            with container.lock:
+                stopped = container.state["Status"] in ("created", "exited", "dead")
+                old = container.record["Created"] < until
+                labels = container.record["Config"].get("Labels") or {}
+                if stopped and old and not container.removed and matches(labels):
+                    self._remove(container, True)
+                    removed.append(container.id)
+        return removed
 
     def waiter(
         self, container: Container, condition: str

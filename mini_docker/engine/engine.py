@@ -17,7 +17,9 @@ from mini_docker.engine.dns import Server
 from mini_docker.engine.events import Events
 from mini_docker.engine.execs import Execs
 from mini_docker.engine.launch import Launch
+from mini_docker.engine.registries import Registries
 from mini_docker.engine.store import Store, replace_file
+from mini_docker.images import manage
 from mini_docker.images.layout import NoSuchImage
 
 TYPE_CHECKING = False
@@ -61,6 +63,7 @@ class Engine:
         plug = Plug(self.wiring, zygote)
         self.containers = Containers(self.store, zygote, self.events, plug)
         self.execs = Execs(self.containers)
+        self.registries = Registries(self.store, self.events)
         self.stopping = False
         self.identity = self._identity()
 
@@ -122,20 +125,14 @@ class Engine:
 
     def find_image(self, reference: str) -> tuple[Image, str]:
         """Return the image of that name, id or start of an id, and its id. Raises NoSuchImage."""
-        layout = self.store.layout
-        wanted = reference.removeprefix("sha256:")
-        if set(wanted) <= set("0123456789abcdef") and len(wanted) >= 4:
-            for name in layout.names():
-                image = layout.image(name)
-                if self.image_id(image).removeprefix("sha256:").startswith(wanted):
-                    return image, self.image_id(image)
-        image = layout.image(reference)
-        return image, self.image_id(image)
+        image = manage.find(self.store.layout, reference).image
+        return image, image.id
 
-    def image_id(self, image: Image) -> str:
-        """Return an image's id as Docker has it: the digest of its config."""
-        digest: str = self.store.layout.read_json(image.digest)["config"]["digest"]
-        return digest
+    def image_users(self) -> list[manage.User]:
+        """Return all containers, as far as removing an image concerns them."""
+        return [
+            manage.User(c.id, c.record.get("ImageID", ""), c.alive) for c in self.containers.all()
+        ]
 
     def image_ids(self, reference: str) -> set[str]:
         """Return the ids of the images that `reference` means; none where there is none."""

@@ -92,8 +92,10 @@ CHAPTERS = (
     Chapter("14d", "Shims", ENGINE),
     Chapter("14e", "Logs", BASE),
     Chapter("14f", "States", ENGINE),
+    Chapter("14g", "Files and numbers", ENGINE),
     Chapter("18", "The HTTP API", ENGINE),
     Chapter("18b", "Streams over HTTP", ENGINE),
+    Chapter("18c", "Objects over HTTP", ENGINE),
     Chapter("19", "The command line", ENGINE),
 )
 

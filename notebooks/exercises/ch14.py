@@ -225,3 +225,44 @@ def check_backoff(answer: Callable[[list[float]], list[float]]) -> Verdict:
     if answer([10]) != [0.1]:
         return failed("the first delay is 0.1, whatever was before")
     return passed("patient with the stubborn, quick with the unlucky")
+
+
+@check
+def check_go_mode(answer: Callable[[int], int]) -> Verdict:
+    """Check the translation of a mode to Go's bits (chapter 14g)."""
+    for mode, wanted, what in (
+        (0o100644, 0o644, "an ordinary file has its permissions alone"),
+        (0o040755, 1 << 31 | 0o755, "a directory has bit 31"),
+        (0o120777, 1 << 27 | 0o777, "a symlink has bit 27"),
+        (0o104755, 1 << 23 | 0o755, "setuid is bit 23, not stat's 0o4000"),
+        (0o041777, 1 << 31 | 1 << 20 | 0o777, "/tmp is a directory with the sticky bit, bit 20"),
+    ):
+        if answer(mode) != wanted:
+            return failed(f"{mode:o} is {wanted}, and not {answer(mode)}: {what}")
+    return passed("files, directories, links and three special bits")
+
+
+@check
+def check_changes(
+    answer: Callable[[dict[str, str | None], dict[str, str | None]], dict[str, str]],
+) -> Verdict:
+    """Check the comparison of two trees (chapter 14g)."""
+    old: dict[str, str | None] = {
+        "/etc": None,
+        "/etc/a": "1",
+        "/etc/b": "2",
+        "/var": None,
+        "/var/x": "3",
+    }
+    if answer(old, dict(old)) != {}:
+        return failed("nothing has changed, and the answer is not empty")
+    if answer(old, {**old, "/etc/a": "9"}).get("/etc/a") != "C":
+        return failed("/etc/a has another content: C")
+    if answer(old, {**old, "/etc/a": "9"}).get("/etc") != "C":
+        return failed("something below /etc has changed, so /etc counts as changed")
+    if answer(old, {**old, "/new": None, "/new/f": ""}) != {"/new": "A", "/new/f": "A"}:
+        return failed("a new directory and a new, empty file are both A")
+    gone = {path: content for path, content in old.items() if not path.startswith("/var")}
+    if answer(old, gone) != {"/var": "D"}:
+        return failed("a directory that is gone is one D: what was in it went with it")
+    return passed("added, changed, deleted, and directories with them")

@@ -27,7 +27,7 @@ def check_match_route(answer: Callable[[str, str], dict[str, str] | None]) -> Ve
 
 
 @check
-def check_filters(answer: Callable[[str], dict[str, list[str]]]) -> Verdict:
+def check_read_filters(answer: Callable[[str], dict[str, list[str]]]) -> Verdict:
     """Check the reading of filters in both encodings (chapter 18)."""
     if answer('{"label":["a=b"]}') != {"label": ["a=b"]}:
         return failed("the list of values, as docker-py sends it, is not read")
@@ -81,3 +81,48 @@ def check_detach_keys(answer: Callable[[str], bytes]) -> Verdict:
             continue
         return failed(f"'{bad}' gave {found!r}: it is no key")
     return passed("keys to bytes")
+
+
+@check
+def check_progress(answer: Callable[[bytes], tuple[dict[str, str], str | None]]) -> Verdict:
+    """Check the reading of a progress stream (chapter 18c)."""
+    lines = b'{"status":"Waiting","id":"a"}\r\n{"status":"Downloading","id":"a"}\n{"status":"Digest: x"}\n'
+    if answer(b"") != ({}, None):
+        return failed("no lines, no layers, no error")
+    if answer(lines) != ({"a": "Downloading"}, None):
+        return failed(f"layer a is Downloading, the digest is of no layer: {answer(lines)}")
+    bad = lines + b'{"errorDetail":{"message":"m"},"error":"reset"}\n{"status":"Done","id":"a"}\n'
+    if answer(bad)[1] != "reset":
+        return failed("a line with 'error' is the end: 200 was said before it was known")
+    if answer(bad)[0] != {"a": "Downloading"}:
+        return failed("after an error nothing counts any more")
+    return passed("progress, and the error that came late")
+
+
+@check
+def check_path_stat(answer: Callable[[str], tuple[str, bool, str]]) -> Verdict:
+    """Check the decoding of X-Docker-Container-Path-Stat (chapter 18c)."""
+    import base64
+    import json
+
+    def header(name: str, mode: int, target: str = "") -> str:
+        stat = {
+            "name": name,
+            "size": 1,
+            "mode": mode,
+            "mtime": "2026-11-23T19:24:46Z",
+            "linkTarget": target,
+        }
+        return base64.b64encode(json.dumps(stat).encode()).decode()
+
+    if answer(header("passwd", 0o644)) != ("passwd", False, ""):
+        return failed("an ordinary file is not read")
+    if answer(header("etc", 2147484141)) != ("etc", True, ""):
+        return failed(
+            "2147484141 is Go's mode of a directory: look at bit 31, not at stat's 0o40000"
+        )
+    if answer(header("sh", 134218239, "/bin/busybox")) != ("sh", False, "/bin/busybox"):
+        return failed("a symlink is no directory, and has a target")
+    if answer(header("odd", 0o040000)) != ("odd", False, ""):
+        return failed("0o40000 is a directory to stat(2), and nothing of the kind in Go's bits")
+    return passed("base64, JSON, and Go's bits")

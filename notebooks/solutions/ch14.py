@@ -8,8 +8,10 @@ import posixpath
 from exercises.ch14 import (
     check_backoff,
     check_bind,
+    check_changes,
     check_demultiplex,
     check_find,
+    check_go_mode,
     check_held_back,
     check_next_state,
     check_parse_tail,
@@ -332,10 +334,66 @@ def backoff_unforgiving(lives: list[float]) -> list[float]:
     return [min(60, 0.1 * 2**number) for number in range(len(lives))]
 
 
+def go_mode_blank(mode: int) -> int:
+    """The untouched exercise."""
+    return mode
+
+
+def go_mode(mode: int) -> int:
+    """Return Go's bits for a mode of stat(2)."""
+    kinds = {0o040000: 1 << 31, 0o120000: 1 << 27}
+    special = (1 << 23 if mode & 0o4000 else 0) | (1 << 20 if mode & 0o1000 else 0)
+    return mode & 0o777 | kinds.get(mode & 0o170000, 0) | special
+
+
+def go_mode_kinds(mode: int) -> int:
+    """Wrong: it forgets the special bits."""
+    return go_mode(mode & ~0o7000)
+
+
+def go_mode_stat(mode: int) -> int:
+    """Wrong: it keeps stat's own bits for the kind."""
+    return go_mode(mode) | (mode & 0o170000)
+
+
+Tree = dict[str, "str | None"]
+
+
+def diff_blank(old: Tree, new: Tree) -> dict[str, str]:
+    """The untouched exercise."""
+    return {}
+
+
+def diff(old: Tree, new: Tree) -> dict[str, str]:
+    """Return what has changed."""
+    found = {path: "A" for path in new if path not in old}
+    found |= {path: "C" for path in new if path in old and new[path] != old[path]}
+    for path in old:
+        if path not in new and posixpath.dirname(path) not in set(old) - set(new):
+            found[path] = "D"
+    for path in list(found):
+        while (path := posixpath.dirname(path)) != "/":
+            if path in old and path in new:
+                found[path] = "C"
+    return found
+
+
+def diff_flat(old: Tree, new: Tree) -> dict[str, str]:
+    """Wrong: directories do not change with what is in them."""
+    kept = {path: kind for path, kind in diff(old, new).items() if kind != "C"}
+    return kept | {path: "C" for path in new if path in old and new[path] != old[path]}
+
+
+def diff_deep(old: Tree, new: Tree) -> dict[str, str]:
+    """Wrong: everything in a directory that is gone is gone once more."""
+    return diff(old, new) | {path: "D" for path in old if path not in new}
+
+
 EXERCISES = [
     Exercise(
         "find",
         check_find,
+        check_go_mode,
         blank=find_blank,
         solution=find,
         wrong=[(find_first, "'77' is somebody's name"), (find_prefix_first, "exact name wins")],
@@ -357,6 +415,7 @@ EXERCISES = [
     Exercise(
         "bind",
         check_bind,
+        check_changes,
         blank=bind_blank,
         solution=bind,
         wrong=[(bind_trusting, "a relative path"), (bind_textual, "in other words")],
@@ -405,5 +464,19 @@ EXERCISES = [
         blank=backoff_blank,
         solution=backoff,
         wrong=[(backoff_endless, "more than a minute"), (backoff_unforgiving, "begins anew")],
+    ),
+    Exercise(
+        "go mode",
+        check_go_mode,
+        blank=go_mode_blank,
+        solution=go_mode,
+        wrong=[(go_mode_kinds, "setuid is bit 23"), (go_mode_stat, "permissions alone")],
+    ),
+    Exercise(
+        "diff",
+        check_changes,
+        blank=diff_blank,
+        solution=diff,
+        wrong=[(diff_flat, "/etc counts as changed"), (diff_deep, "one D")],
     ),
 ]

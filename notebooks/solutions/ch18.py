@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 
-from exercises.ch18 import check_detach_keys, check_filters, check_head, check_match_route
+from exercises.ch18 import (
+    check_detach_keys,
+    check_head,
+    check_match_route,
+    check_path_stat,
+    check_progress,
+    check_read_filters,
+)
 from mini_docker.lab import Exercise
 
 
@@ -135,6 +143,59 @@ def keys_careless(text: str) -> bytes:
     )
 
 
+def progress_blank(data: bytes) -> tuple[dict[str, str], str | None]:
+    """The untouched exercise."""
+    return {}, None
+
+
+def progress(data: bytes) -> tuple[dict[str, str], str | None]:
+    """Return the last status of each layer, and the error."""
+    found: dict[str, str] = {}
+    for line in data.splitlines():
+        message = json.loads(line)
+        if "error" in message:
+            return found, message["error"]
+        if "id" in message:
+            found[message["id"]] = message["status"]
+    return found, None
+
+
+def progress_optimist(data: bytes) -> tuple[dict[str, str], str | None]:
+    """Wrong: it reads the status alone."""
+    lines = [json.loads(line) for line in data.splitlines()]
+    return {m["id"]: m["status"] for m in lines if "id" in m}, None
+
+
+def progress_patient(data: bytes) -> tuple[dict[str, str], str | None]:
+    """Wrong: it reads on after the error."""
+    lines = [json.loads(line) for line in data.splitlines()]
+    errors = [message["error"] for message in lines if "error" in message]
+    return {m["id"]: m["status"] for m in lines if "id" in m}, (errors or [None])[0]
+
+
+def path_stat_blank(header: str) -> tuple[str, bool, str]:
+    """The untouched exercise."""
+    return "", False, ""
+
+
+def path_stat(header: str) -> tuple[str, bool, str]:
+    """Return what the header says."""
+    stat = json.loads(base64.b64decode(header))
+    return stat["name"], bool(stat["mode"] & 1 << 31), stat["linkTarget"]
+
+
+def path_stat_unix(header: str) -> tuple[str, bool, str]:
+    """Wrong: it takes Go's bits for stat's."""
+    stat = json.loads(base64.b64decode(header))
+    return stat["name"], bool(stat["mode"] & 0o40000), stat["linkTarget"]
+
+
+def path_stat_both(header: str) -> tuple[str, bool, str]:
+    """Wrong: either will do for it."""
+    stat = json.loads(base64.b64decode(header))
+    return stat["name"], bool(stat["mode"] & (1 << 31 | 0o40000)), stat["linkTarget"]
+
+
 EXERCISES = [
     Exercise(
         "match",
@@ -145,7 +206,7 @@ EXERCISES = [
     ),
     Exercise(
         "filters",
-        check_filters,
+        check_read_filters,
         blank=filters_blank,
         solution=filters,
         wrong=[(filters_keys, "is no filter"), (filters_true, "a string is no list")],
@@ -163,5 +224,19 @@ EXERCISES = [
         blank=keys_blank,
         solution=keys,
         wrong=[(keys_upper, "ctrl-@"), (keys_careless, "is no key")],
+    ),
+    Exercise(
+        "progress",
+        check_progress,
+        blank=progress_blank,
+        solution=progress,
+        wrong=[(progress_optimist, "200 was said"), (progress_patient, "nothing counts")],
+    ),
+    Exercise(
+        "path stat",
+        check_path_stat,
+        blank=path_stat_blank,
+        solution=path_stat,
+        wrong=[(path_stat_unix, "bit 31"), (path_stat_both, "nothing of the kind")],
     ),
 ]

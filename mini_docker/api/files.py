@@ -1,0 +1,227 @@
+# Exported from notebooks/18c_objects.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/18c_objects.ipynb#files-module
+"""The routes of a container's files, processes and numbers."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import posixpath
+import time
+
+from mini_docker.api.containers import found
+from mini_docker.api.http import HttpError
+from mini_docker.api.images import reference
+from mini_docker.api.routes import Route
+from mini_docker.engine.commit import changed, commit
+from mini_docker.engine.containers import EngineError
+from mini_docker.engine.files import (
+    NoSuchPath,
+    at_place,
+    changes,
+    open_place,
+    path_stat,
+    read_tree,
+    stacked,
+    write_tree,
+)
+from mini_docker.engine.logs import moment
+from mini_docker.engine.measure import PsFailed, stats, top
+from mini_docker.images.tar import pack
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from mini_docker.api.routes import Call
+    from mini_docker.engine.files import Place
+
+TAR = "application/x-tar"
+STAT = "X-Docker-Container-Path-Stat"
+
+
+# %% notebooks/18c_objects.ipynb#archive
+def wanted_path(call: Call) -> str:
+    """Return the path that the query names. Raises HttpError, in Docker's words."""
+    path = call.request.query.get("path", "")
+    if not path:
+        raise HttpError(400, "bad parameter: pathcannot be empty")
+    if "\0" in path:
+        raise HttpError(400, "bad parameter: path has a NUL in it")
+    return path
+
+
+def missing(call: Call, path: str) -> HttpError:
+    """Return the error of a path that is not there."""
+    return HttpError(404, f"Could not find the file {path} in container {call.holes['id']}")
+
+
+def described(fd: int, path: str) -> list[tuple[str, str]]:
+    """Return the header that describes a file."""
+    name = posixpath.basename(posixpath.normpath(path)) or "/"
+    text = json.dumps(path_stat(fd, name), separators=(",", ":"))
+    return [(STAT, base64.b64encode(text.encode()).decode())]
+
+
+def archive_stat(call: Call) -> None:
+    """HEAD /containers/{id}/archive."""
+    path = wanted_path(call)
+
+    def use(place: Place) -> None:
+        fd = open_place(place, path)
+        try:
+            call.reply.head(200, described(fd, path))
+            call.reply.end()
+        finally:
+            os.close(fd)
+
+    _at(call, path, False, use)
+
+
+def archive_get(call: Call) -> None:
+    """GET /containers/{id}/archive."""
+    path = wanted_path(call)
+
+    def use(place: Place) -> None:
+        fd = open_place(place, path, follow=path.endswith("/"))
+        try:
+            headers = described(fd, path)
+            name = posixpath.basename(posixpath.normpath(path)) or "."
+            piece = call.reply.stream_out(TAR, headers)
+            for data in read_tree(fd, name):
+                piece(data)
+            call.reply.end()
+        finally:
+            os.close(fd)
+
+    _at(call, path, False, use)
+
+
+def archive_put(call: Call) -> None:
+    """PUT /containers/{id}/archive."""
+    path, keep = wanted_path(call), call.request.flag("noOverwriteDirNonDir")
+
+    def use(place: Place) -> None:
+        fd = open_place(place, path, follow=True)
+        try:
+            directory_fd = os.open(
+                f"/proc/self/fd/{fd}/.", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+            )
+        except NotADirectoryError:
+            raise EngineError("extraction point is not a directory") from None
+        finally:
+            os.close(fd)
+        try:
+            write_tree(directory_fd, call.request.body(), keep)
+        finally:
+            os.close(directory_fd)
+        call.reply.empty(200)
+
+    _at(call, path, True, use)
+
+
+def _at(call: Call, path: str, write: bool, use: Any) -> None:
+    container = found(call)
+    try:
+        with container.lock:  # a start must not stack the same directories meanwhile
+            at_place(call.engine.store, container, path, write, use)
+    except NoSuchPath:
+        raise missing(call, path) from None
+
+
+def export(call: Call) -> None:
+    """GET /containers/{id}/export."""
+    container = found(call)
+    fd = stacked(call.engine.store, container)
+    try:
+        piece = call.reply.stream_out("application/octet-stream")
+        for data in pack(f"/proc/self/fd/{fd}/."):
+            if data:
+                piece(data)
+        call.reply.end()
+    finally:
+        os.close(fd)
+
+
+def diff(call: Call) -> None:
+    """GET /containers/{id}/changes."""
+    call.reply.send_json(200, changes(call.engine.store, found(call)))
+
+
+# %% notebooks/18c_objects.ipynb#commit
+def commit_container(call: Call) -> None:
+    """POST /commit."""
+    query = call.request.query
+    container = call.engine.containers.find(query.get("container", ""))
+    name = reference(query["repo"], query.get("tag", "")).familiar() if query.get("repo") else ""
+    body = call.request.json(required=False)
+    own = {
+        key: value for key, value in container.record["Config"].items() if value not in (None, "")
+    }
+    given = {key: value for key, value in body.items() if value not in (None, "", [], {})}
+    config = {**container.record["ImageConfig"], **own, **given}
+    for key in ("Image", "Hostname", "Domainname"):
+        config.pop(key, None)
+    lines = [value for key, value in call.request.query_lists if key == "changes"]
+    config = changed(config, [one for line in lines for one in line.splitlines() if one.strip()])
+    about = {
+        "created": moment(call.engine.now()),
+        "comment": query.get("comment", ""),
+        "author": query.get("author", ""),
+    }
+    pause = call.request.flag("pause", True) and container.state["Status"] == "running"
+    if pause:
+        call.engine.containers.pause(container.id)
+    try:
+        identity = commit(call.engine.store, container, name, config, about)
+    finally:
+        if pause:
+            call.engine.containers.unpause(container.id)
+    call.engine.containers.tell(container, "commit", comment=about["comment"])
+    call.reply.send_json(201, {"Id": identity})
+
+
+# %% notebooks/18c_objects.ipynb#measure
+def processes(call: Call) -> None:
+    """GET /containers/{id}/top."""
+    container = found(call)
+    container.require_alive()
+    try:
+        call.reply.send_json(200, top(container, call.request.query.get("ps_args", "")))
+    except PsFailed as error:
+        raise EngineError(str(error)) from None
+
+
+def measured(call: Call) -> None:
+    """GET /containers/{id}/stats: one sample a second, or one alone."""
+    container, one_shot = found(call), call.request.flag("one-shot")
+    sample = stats(container)
+    if not call.request.flag("stream", True):
+        if not one_shot and container.alive:
+            time.sleep(1)
+            sample = stats(container, sample)
+        call.reply.send_json(200, sample)
+        return
+    piece = call.reply.stream_out(None)
+    while not container.removed and not call.engine.stopping:
+        piece(json.dumps(sample, separators=(",", ":")).encode() + b"\n")
+        time.sleep(1)
+        if call.reply.gone():
+            return
+        sample = stats(container, sample if container.alive else None)
+    call.reply.end()
+
+
+# %% notebooks/18c_objects.ipynb#file-routes
+FILE_ROUTES = (
+    Route("HEAD", "/containers/{id}/archive", archive_stat, "Container"),
+    Route("GET", "/containers/{id}/archive", archive_get, "Container"),
+    Route("PUT", "/containers/{id}/archive", archive_put, "Container"),
+    Route("GET", "/containers/{id}/export", export, "Container"),
+    Route("GET", "/containers/{id}/changes", diff, "Container"),
+    Route("POST", "/commit", commit_container, "Image"),
+    Route("GET", "/containers/{id}/top", processes, "Container"),
+    Route("GET", "/containers/{id}/stats", measured, "Container"),
+)

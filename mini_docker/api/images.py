@@ -1,0 +1,269 @@
+# Exported from notebooks/18c_objects.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/18c_objects.ipynb#images-module
+"""The routes of images: what the store has, and what registries send."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+from mini_docker.api.http import HttpError
+from mini_docker.api.routes import Route
+from mini_docker.engine.commit import changed
+from mini_docker.engine.logs import moment
+from mini_docker.images import manage
+from mini_docker.images.archive import import_tree, load, save
+from mini_docker.images.layout import ImageError, NoSuchImage, full_name
+from mini_docker.images.reference import InvalidReference, Reference, parse_reference
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from mini_docker.api.routes import Call
+    from mini_docker.registry.credentials import Login
+
+TAR = "application/x-tar"
+
+
+# %% notebooks/18c_objects.ipynb#image-views
+def image_list(call: Call) -> None:
+    """GET /images/json."""
+    filters = call.request.filters()
+    if name := call.request.query.get("filter"):
+        filters["reference"] = [name]
+    everything = call.request.flag("all")
+    try:
+        found = manage.list_images(call.engine.store.layout, filters, everything)
+    except ValueError as error:
+        raise HttpError(400, str(error)) from None
+    call.reply.send_json(200, found)
+
+
+def image_show(call: Call) -> None:
+    """GET /images/{name}/json."""
+    name = call.holes["name"]
+    try:
+        call.reply.send_json(200, manage.inspect(call.engine.store.layout, name))
+    except NoSuchImage as error:
+        raise HttpError(404, f"no such image: {name}: {error}") from None
+
+
+def image_history(call: Call) -> None:
+    """GET /images/{name}/history."""
+    call.reply.send_json(200, manage.history(call.engine.store.layout, call.holes["name"]))
+
+
+def image_tag(call: Call) -> None:
+    """POST /images/{name}/tag."""
+    query = call.request.query
+    target = reference(query.get("repo", ""), query.get("tag", ""))
+    record = manage.find(call.engine.store.layout, call.holes["name"])
+    call.engine.store.layout.tag(target.familiar(), manage_root(call, record))
+    call.engine.events.publish("image", "tag", record.image.id, {"name": target.familiar()})
+    call.reply.empty(201)
+
+
+def manage_root(call: Call, record: Any) -> Any:
+    """Return the descriptor that the names of an image lead to."""
+    from mini_docker.images.layout import as_descriptor
+
+    for entry in call.engine.store.layout.entries():
+        if entry["digest"] in record.roots:
+            return as_descriptor(entry)
+    raise NoSuchImage(f"No such image: {record.image.id}")
+
+
+def reference(repository: str, tag: str) -> Reference:
+    """Return what a repository and a tag (or digest) mean. Raises HttpError(400)."""
+    try:
+        if tag:
+            return parse_reference(f"{repository}{'@' if ':' in tag else ':'}{tag}")
+        return parse_reference(repository)
+    except InvalidReference as error:
+        raise HttpError(400, str(error)) from None
+
+
+def image_delete(call: Call) -> None:
+    """DELETE /images/{name}."""
+    layout, force = call.engine.store.layout, call.request.flag("force")
+    try:
+        gone = manage.remove(layout, call.holes["name"], call.engine.image_users(), force)
+    except manage.ImageConflict as error:
+        raise HttpError(409, str(error)) from None
+    for entry in gone:
+        for word, what in entry.items():
+            call.engine.events.publish("image", word.lower().removesuffix("d").replace("untagge", "untag"),
+                                       what, {"name": what})  # fmt: skip
+    call.reply.send_json(200, gone)
+
+
+def image_prune(call: Call) -> None:
+    """POST /images/prune."""
+    users = call.engine.image_users()
+    try:
+        done = manage.prune(call.engine.store.layout, users, call.request.filters())
+    except ValueError as error:
+        raise HttpError(400, str(error)) from None
+    call.reply.send_json(200, done)
+
+
+# %% notebooks/18c_objects.ipynb#image-archives
+def image_save(call: Call) -> None:
+    """GET /images/{name}/get."""
+    _save(call, [call.holes["name"]])
+
+
+def images_save(call: Call) -> None:
+    """GET /images/get?names=a&names=b."""
+    names = [value for key, value in call.request.query_lists if key == "names"]
+    _save(call, names)
+
+
+def _save(call: Call, names: list[str]) -> None:
+    layout, wanted = call.engine.store.layout, []
+    for name in names:
+        record = manage.find(layout, name)
+        tags = record.names if manage.is_id(name) else [full_name(name)]
+        wanted.append((record.image, [] if manage.is_id(name) else tags))
+    pieces = save(layout, wanted)
+    piece = call.reply.stream_out(TAR)
+    for data in pieces:
+        if data:
+            piece(data)
+    call.reply.end()
+
+
+def images_load(call: Call) -> None:
+    """POST /images/load."""
+    found = load(call.engine.store.layout, call.request.body())
+    piece = call.reply.stream_out("application/json")
+    for loaded in found:
+        names = [f"Loaded image: {name}" for name in loaded.names]
+        for line in names or [f"Loaded image ID: {loaded.id}"]:
+            piece(json.dumps({"stream": f"{line}\n"}).encode() + b"\n")
+    call.reply.end()
+
+
+# %% notebooks/18c_objects.ipynb#image-registries
+def image_create(call: Call) -> None:
+    """POST /images/create: pull (fromImage), or import (fromSrc)."""
+    query = call.request.query
+    if query.get("fromImage"):
+        target = reference(query["fromImage"], query.get("tag", ""))
+        call.request.raw()
+        _with_progress(call, lambda tell: call.engine.registries.pull(
+            target, query.get("platform") or None, login_of(call), tell))  # fmt: skip
+    elif query.get("fromSrc") == "-":
+        _import(call)
+    else:
+        raise HttpError(400, "fromSrc: only '-', the body of the request, can be imported")
+
+
+def _import(call: Call) -> None:
+    query = call.request.query
+    name = reference(query["repo"], query.get("tag", "")).familiar() if query.get("repo") else ""
+    changes = [value for key, value in call.request.query_lists if key == "changes"]
+    config = changed({}, changes)
+    created, message = moment(call.engine.now()), query.get("message") or "Imported from -"
+    layout = call.engine.store.layout
+    identity = import_tree(layout, call.request.body(), name, config, created, message)
+    piece = call.reply.stream_out("application/json")
+    piece(json.dumps({"status": identity}).encode() + b"\n")
+    call.reply.end()
+
+
+def _with_progress(call: Call, act: Any) -> None:
+    """Do something that tells how it goes; an error before the first word is an answer of its own."""
+    send: list[Any] = []
+
+    def tell(message: dict[str, Any]) -> None:
+        if not send:
+            send.append(call.reply.stream_out("application/json"))
+        send[0](json.dumps(message, separators=(",", ":")).encode() + b"\r\n")
+
+    try:
+        act(tell)
+    except (ImageError, OSError) as error:
+        if not send:
+            raise HttpError(call.engine.registries.registry_status(error), str(error)) from None
+        tell({"errorDetail": {"message": str(error)}, "error": str(error)})
+    if not send:
+        send.append(call.reply.stream_out("application/json"))
+    call.reply.end()
+
+
+def login_of(call: Call) -> Login | None:
+    """Return the login in X-Registry-Auth, base64 of JSON; None where there is none."""
+    from mini_docker.registry.credentials import Login
+
+    text = call.request.headers.get("x-registry-auth", "")
+    try:
+        found = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)) or "{}")
+    except ValueError:
+        raise HttpError(400, "X-Registry-Auth is no base64 of JSON") from None
+    if not isinstance(found, dict) or not (found.get("username") or found.get("identitytoken")):
+        return None
+    return Login(
+        found.get("username") or "", found.get("password") or "", found.get("identitytoken") or ""
+    )
+
+
+def image_push(call: Call) -> None:
+    """POST /images/{name}/push."""
+    if "x-registry-auth" not in call.request.headers:
+        raise HttpError(400, "Bad parameters and missing X-Registry-Auth: EOF")
+    target = reference(call.holes["name"], call.request.query.get("tag", ""))
+    call.request.raw()
+    who = login_of(call)
+
+    def act(tell: Any) -> None:
+        tell({"status": f"The push refers to repository [{target.repository()}]"})
+        call.engine.registries.push(target, who, tell)
+
+    _with_progress(call, act)
+
+
+def image_search(call: Call) -> None:
+    """GET /images/search."""
+    term = call.request.query.get("term", "")
+    if not term:
+        raise HttpError(400, "term is empty")
+    call.reply.send_json(
+        200, call.engine.registries.search(term, call.request.number("limit") or 25, login_of(call))
+    )
+
+
+def auth(call: Call) -> None:
+    """POST /auth: try a login; nothing is kept here, clients keep their own."""
+    body = call.request.json()
+    call.engine.registries.try_login(body)
+    call.reply.send_json(200, {"IdentityToken": "", "Status": "Login Succeeded"})
+
+
+def distribution(call: Call) -> None:
+    """GET /distribution/{name}/json."""
+    call.reply.send_json(
+        200, call.engine.registries.distribution(reference(call.holes["name"], ""), login_of(call))
+    )
+
+
+# %% notebooks/18c_objects.ipynb#image-routes
+IMAGE = "Image"
+IMAGE_ROUTES = (
+    Route("GET", "/images/json", image_list, IMAGE),
+    Route("POST", "/images/create", image_create, IMAGE),
+    Route("GET", "/images/get", images_save, IMAGE),
+    Route("POST", "/images/load", images_load, IMAGE),
+    Route("POST", "/images/prune", image_prune, IMAGE),
+    Route("GET", "/images/search", image_search, IMAGE),
+    Route("GET", "/images/{name:.*}/json", image_show, IMAGE),
+    Route("GET", "/images/{name:.*}/history", image_history, IMAGE),
+    Route("GET", "/images/{name:.*}/get", image_save, IMAGE),
+    Route("POST", "/images/{name:.*}/tag", image_tag, IMAGE),
+    Route("POST", "/images/{name:.*}/push", image_push, IMAGE),
+    Route("DELETE", "/images/{name:.*}", image_delete, IMAGE),
+    Route("POST", "/auth", auth, "System"),
+    Route("GET", "/distribution/{name:.*}/json", distribution, "Distribution"),
+)

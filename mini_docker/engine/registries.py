@@ -1,0 +1,135 @@
+# Exported from notebooks/18c_objects.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/18c_objects.ipynb#registries-module
+"""Pull, push, search, login: the registry's functions, told to whom it concerns."""
+
+from __future__ import annotations
+
+import json
+
+from mini_docker.images.layout import NoSuchImage, as_json
+from mini_docker.images.reference import DEFAULT_DOMAIN, OLD_DOMAIN
+from mini_docker.images.unpack import unpack_layer
+from mini_docker.registry.account import login
+from mini_docker.registry.credentials import Credentials, Login
+from mini_docker.registry.errors import Denied, NotFound, Unauthorized
+from mini_docker.registry.pull import pull
+from mini_docker.registry.push import push
+from mini_docker.registry.queries import open_repository, search
+from mini_docker.registry.settings import load_settings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from mini_docker.engine.events import Events
+    from mini_docker.engine.store import Store
+    from mini_docker.images.layout import Descriptor
+    from mini_docker.images.reference import Reference
+
+
+# %% notebooks/18c_objects.ipynb#registries
+class Registries:
+    """What the engine does with registries."""
+
+    def __init__(self, store: Store, events: Events) -> None:
+        """Hold the store that images come into, and whom to tell."""
+        self.store, self.events = store, events
+
+    def pull(
+        self,
+        target: Reference,
+        platform: str | None,
+        who: Login | None,
+        tell: Callable[[dict[str, Any]], None],
+    ) -> None:
+        """Bring an image and unpack it. Raises RegistryError, ImageError."""
+        store = self.store
+
+        def unpack(layer: Descriptor, diff_id: str) -> None:
+            unpack_layer(store.layout, layer, diff_id, f"{store.root}/layers")
+
+        store.layout.create()
+        pull(store.layout, target, platform=platform, credentials=Given(who), settings=load_settings(),
+             progress=tell, unpack=unpack)  # fmt: skip
+        name = target.familiar()
+        self.events.publish("image", "pull", name, {"name": target.familiar_repository()})
+
+    def push(
+        self, target: Reference, who: Login | None, tell: Callable[[dict[str, Any]], None]
+    ) -> None:
+        """Send an image to its registry. Raises NoSuchImage, RegistryError, ImageError."""
+        push(
+            self.store.layout,
+            target,
+            credentials=Given(who),
+            settings=load_settings(),
+            progress=tell,
+        )
+        self.events.publish("image", "push", target.familiar(), {"name": target.familiar()})
+
+    def search(self, term: str, limit: int, who: Login | None) -> list[dict[str, Any]]:
+        """Return what a registry finds, as Docker shows it. Raises RegistryError."""
+        found = search(term, limit, Given(who), load_settings())
+        return [
+            {
+                "name": one.name,
+                "description": one.description,
+                "star_count": one.stars,
+                "is_official": one.official,
+                "is_automated": False,
+            }
+            for one in found
+        ]
+
+    def try_login(self, body: dict[str, Any]) -> None:
+        """Try a login at a registry. Raises RegistryError."""
+        address = str(body.get("serveraddress") or DEFAULT_DOMAIN)
+        domain = (address.partition("://")[2] or address).partition("/")[0]
+        who = Login(str(body.get("username") or ""), str(body.get("password") or ""))
+        login(DEFAULT_DOMAIN if domain == OLD_DOMAIN else domain, who, Given(None), load_settings())
+
+    @staticmethod
+    def registry_status(error: Exception) -> int:
+        """Return the HTTP status that a registry's refusal becomes."""
+        for kind, status in (
+            (NotFound, 404),
+            (NoSuchImage, 404),
+            (Unauthorized, 500),
+            (Denied, 404),
+        ):
+            if isinstance(error, kind):
+                return status
+        return 500
+
+    @staticmethod
+    def distribution(target: Reference, who: Login | None) -> dict[str, Any]:
+        """Return what GET /distribution/NAME/json answers. Raises RegistryError."""
+        with open_repository(target, Given(who), load_settings()) as repository:
+            fetched = repository.manifest(target.target())
+            entries = fetched.document.get("manifests") or []
+            platforms = [entry["platform"] for entry in entries if entry.get("platform")]
+            if not entries:
+                digest = fetched.document["config"]["digest"]
+                with repository.blob(digest) as response:
+                    config = json.loads(response.read(1 << 22))
+                platforms = [{"architecture": config.get("architecture"), "os": config.get("os")}]
+        return {"Descriptor": as_json(fetched.descriptor), "Platforms": platforms}
+
+
+class Given(Credentials):
+    """The credentials that came with one request, and no others."""
+
+    def __init__(self, who: Login | None) -> None:
+        """Hold a login."""
+        super().__init__()
+        self.who = who
+
+    def get(self, domain: str) -> Login | None:
+        """Return the login, whatever the registry: the client chose it for this one."""
+        return self.who
+
+    def put(self, domain: str, login: Login) -> str:
+        """Keep nothing: clients keep their own."""
+        return ""
