@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 
 from mini_docker.engine.launch import cgroup_of
@@ -141,6 +140,8 @@ def top(container: Container, arguments: str) -> dict[str, Any]:
 
     The table must have a column PID, by which the container's own lines are known.
     """
+    import subprocess
+
     members = set(cgroup_of(container.id).members())
     words = arguments.split() or ["-ef"]
     try:

@@ -393,7 +393,6 @@ EXERCISES = [
     Exercise(
         "find",
         check_find,
-        check_go_mode,
         blank=find_blank,
         solution=find,
         wrong=[(find_first, "'77' is somebody's name"), (find_prefix_first, "exact name wins")],
@@ -415,7 +414,6 @@ EXERCISES = [
     Exercise(
         "bind",
         check_bind,
-        check_changes,
         blank=bind_blank,
         solution=bind,
         wrong=[(bind_trusting, "a relative path"), (bind_textual, "in other words")],
