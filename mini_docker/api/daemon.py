@@ -85,6 +85,8 @@ def parse(words: Sequence[str]) -> Options | None:
             raise Wrong(f"{word} needs a value")
         values.setdefault(name, []).append(value if equals else rest.pop(0))
     hosts = tuple(values.get("--host", (DEFAULT_HOST,)))
+    for host in hosts:
+        check_host(host)
     files = [values.get(name, [""])[-1] for name in ("--tlscacert", "--tlscert", "--tlskey")]
     if "--tls" in values and not all(files):
         raise Wrong("--tlsverify needs --tlscacert, --tlscert and --tlskey")
@@ -95,6 +97,19 @@ def parse(words: Sequence[str]) -> Options | None:
     tls = (files[0], files[1], files[2]) if "--tls" in values else None
     root, pidfile = (values.get(name, [""])[-1] for name in ("--data-root", "--pidfile"))
     return Options(hosts, root or os.environ.get("MINI_DOCKER_ROOT") or DEFAULT_ROOT, pidfile, tls)
+
+
+def check_host(host: str) -> None:
+    """Raise Wrong for an address that cannot be listened at."""
+    scheme, separator, rest = host.partition("://")
+    if (
+        not separator
+        or scheme not in ("unix", "tcp", "fd")
+        or (scheme == "unix" and rest[:1] != "/")
+    ):
+        raise Wrong(f"{host} is no unix://PATH, tcp://ADDRESS:PORT or fd://")
+    if scheme == "tcp" and not rest.rpartition(":")[2].isdigit():
+        raise Wrong(f"{host}: a port is missing, as in tcp://127.0.0.1:2376")
 
 
 # %% notebooks/18b_streams.ipynb#run-daemon
@@ -198,15 +213,11 @@ def open_listeners(server: Server, options: Options) -> list[str]:
             paths.append(rest)
         elif scheme == "tcp" and options.tls:
             address, _, port = rest.rpartition(":")
-            if not port.isdigit():
-                raise Wrong(f"{host}: a port is missing, as in tcp://127.0.0.1:2376")
             context = tls_context(*options.tls)
             server.listen(tcp_listener(address.strip("[]") or "0.0.0.0", int(port)), context)
         elif scheme == "fd":
             for listener in passed_listeners():
                 server.listen(listener)
-        else:
-            raise Wrong(f"{host} is no unix://PATH, tcp://ADDRESS:PORT or fd://")
     return paths
 
 

@@ -63,7 +63,7 @@ class Engine:
         plug = Plug(self.wiring, zygote)
         self.containers = Containers(self.store, zygote, self.events, plug)
         self.execs = Execs(self.containers)
-        self.registries = Registries(self.store, self.events)
+        self.registries = Registries(self.store, self.events.publish)
         self.stopping = False
         self.identity = self._identity()
 

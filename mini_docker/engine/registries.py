@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from mini_docker.engine.events import Events
     from mini_docker.engine.store import Store
     from mini_docker.images.layout import Descriptor
     from mini_docker.images.reference import Reference
@@ -33,9 +32,11 @@ if TYPE_CHECKING:
 class Registries:
     """What the engine does with registries."""
 
-    def __init__(self, store: Store, events: Events) -> None:
-        """Hold the store that images come into, and whom to tell."""
-        self.store, self.events = store, events
+    def __init__(
+        self, store: Store, publish: Callable[[str, str, str, dict[str, str]], None]
+    ) -> None:
+        """Hold the store that images come into, and what tells of it."""
+        self.store, self.publish = store, publish
 
     def pull(
         self,
@@ -54,7 +55,7 @@ class Registries:
         pull(store.layout, target, platform=platform, credentials=Given(who), settings=load_settings(),
              progress=tell, unpack=unpack)  # fmt: skip
         name = target.familiar()
-        self.events.publish("image", "pull", name, {"name": target.familiar_repository()})
+        self.publish("image", "pull", name, {"name": target.familiar_repository()})
 
     def push(
         self, target: Reference, who: Login | None, tell: Callable[[dict[str, Any]], None]
@@ -67,7 +68,7 @@ class Registries:
             settings=load_settings(),
             progress=tell,
         )
-        self.events.publish("image", "push", target.familiar(), {"name": target.familiar()})
+        self.publish("image", "push", target.familiar(), {"name": target.familiar()})
 
     def search(self, term: str, limit: int, who: Login | None) -> list[dict[str, Any]]:
         """Return what a registry finds, as Docker shows it. Raises RegistryError."""
