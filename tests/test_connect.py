@@ -135,6 +135,8 @@ def a_life(store: str) -> None:
     thread = reborn.start()
     assert home.wiring.resume(home.records.values()) == []
     assert asks("web") and home.wiring.networks.held
+    home.wiring.resume([], running=list(home.records))
+    assert len(home.wiring.networks.endpoints_of(web["Id"])) == 1, "another's is left alone"
     home.wiring.detach(web)
     home.wiring.detach(web)
     assert (

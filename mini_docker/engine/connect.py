@@ -241,14 +241,15 @@ class Wiring:
             ends = {n: settings_of(_asked(end)) for n, end in settings["Networks"].items()}
             record["NetworkSettings"] = network_settings(ends, {})
 
-    def resume(self, records: Iterable[dict[str, Any]]) -> list[str]:
+    def resume(self, records: Iterable[dict[str, Any]], running: Collection[str] = ()) -> list[str]:
         """After a restart: reconcile the machine with the containers that live; return what was lost.
 
-        Their ports are held again, their names served again, and what the dead left is removed.
+        Their ports are held again, their names served again, and what the dead left is removed. `running`
+        are ids of containers that somebody else looks after: what is theirs stays.
         """
         living = {record["Id"]: record for record in records if record["State"].get("Pid")}
-        self.networks.recover(living)
-        self.volumes.recover(living)
+        self.networks.recover({*living, *running})
+        self.volumes.recover({*living, *running})
         lost = self.networks.hold_ports(living)
         for container_id, record in living.items():
             ends = self.networks.endpoints_of(container_id).values()

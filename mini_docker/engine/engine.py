@@ -82,7 +82,8 @@ class Engine:
         """Take over the containers that live, with their names and ports; return what was lost."""
         self.names.start()
         self.containers.resume()
-        return self.wiring.resume(c.record for c in self.containers.all() if c.alive)
+        living = (container.record for container in self.containers.all() if container.alive)
+        return self.wiring.resume(living, self.store.running())
 
     def connect(self, network: str, reference: str, config: dict[str, Any] | None) -> None:
         """Connect a container to a network. Raises NoSuchContainer, and what `Wiring.connect` raises."""
