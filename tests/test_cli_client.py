@@ -6,8 +6,10 @@ import contextlib
 import json
 import os
 import pty
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import termios
@@ -26,7 +28,7 @@ from mini_docker.cli.messages import bar, plain_message
 from mini_docker.cli.streams import Detached, Frames, Keys
 from mini_docker.cli.template import Template, TemplateError
 from mini_docker.cli.text import quoted
-from tests.conftest import ROOT
+from tests.conftest import ROOT, cannot_run_here
 
 OURS = f"{ROOT}/labs/bin/mini_docker"
 
@@ -469,6 +471,68 @@ def test_a_pull_before_a_run_tells_only_its_image(fake: Callable[..., Fake]) -> 
         "Unable to find image 'x:latest' locally", "Status: Downloaded", "WARNING: careful",
     ]  # fmt: skip
     assert daemon.seen[1].startswith(b"POST /v1.41/images/create?fromImage=x&tag=latest HTTP/1.1")
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Path:
+    """Make an authority, and certificates of a daemon and of a client, as Docker's manual says."""
+    if not shutil.which("openssl"):
+        cannot_run_here("there is no openssl (remedy: apt-get install openssl)")
+
+    def openssl(*words: str) -> None:
+        subprocess.run(["openssl", *words], cwd=tmp_path, check=True, capture_output=True)
+
+    new = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    openssl(*new, "-subj", "/CN=authority", "-keyout", "ca-key.pem", "-out", "ca.pem")
+    signed = ["-CA", "ca.pem", "-CAkey", "ca-key.pem", "-addext", "subjectAltName=IP:127.0.0.1"]
+    for name, key in (("server", "server-key"), ("cert", "key")):
+        openssl(
+            *new, "-subj", f"/CN={name}", *signed, "-keyout", f"{key}.pem", "-out", f"{name}.pem"
+        )
+    return tmp_path
+
+
+def test_over_tcp_both_sides_prove_who_they_are(certificates: Path) -> None:
+    settings = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    settings.load_cert_chain(certificates / "server.pem", certificates / "server-key.pem")
+    settings.load_verify_locations(certificates / "ca.pem")
+    settings.verify_mode = ssl.CERT_REQUIRED
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        for _ in range(3):
+            peer, _address = listener.accept()
+            with (
+                peer,
+                contextlib.suppress(OSError),
+                settings.wrap_socket(peer, server_side=True) as tls,
+            ):
+                tls.recv(65536)
+                tls.sendall(said([]))
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    host = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+    known = {
+        **os.environ,
+        "DOCKER_HOST": host,
+        "DOCKER_TLS_VERIFY": "1",
+        "DOCKER_CERT_PATH": str(certificates),
+    }
+    good, nobody, plain = (
+        subprocess.run([OURS, *words, "ps", "-q"], capture_output=True, text=True, env=environment)
+        for words, environment in (
+            ([], known),
+            (["--tlscert", "/none", "--tlskey", "/none"], known),
+            ([], {**known, "DOCKER_TLS_VERIFY": ""}),
+        )
+    )
+    thread.join()
+    listener.close()
+    assert (good.returncode, good.stdout, good.stderr) == (0, "", "")
+    for done in (nobody, plain):
+        assert done.returncode == 1 and "error during connect" in done.stderr
+        assert "Traceback" not in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_draw(fake: Callable[..., Fake]) -> None:

@@ -71,17 +71,12 @@ def path_stat(client: Client, name: str, path: str) -> dict[str, Any]:
 
 
 def stat_or_error(client: Client, name: str, path: str) -> dict[str, Any]:
-    """Return `path_stat`, the error in the words that a HEAD request cannot carry."""
+    """Return `path_stat`; a HEAD request has no room for the daemon's words, so a GET asks for them."""
     try:
         return path_stat(client, name, path)
-    except DaemonError as error:
-        if error.http_status != 404:
-            raise
-        client.json(
-            "GET", f"/containers/{quote(name)}/json"
-        )  # its own error, if it is the container
-        text = f"Could not find the file {path} in container {name}"
-        raise DaemonError(text, 404) from None
+    except DaemonError:
+        client.call("GET", f"/containers/{quote(name)}/archive", {"path": path or "/"})
+        raise
 
 
 # %% notebooks/F_container_commands.ipynb#copy-out
