@@ -322,6 +322,15 @@ def test_devices(runtime: Runtime) -> None:
 
 
 @root
+@oci("config-linux.md", "no resources.devices: the default devices alone")
+def test_devices_nobody_named(runtime: Runtime) -> None:
+    script = "mknod /dev/other c 10 237; cat /dev/other; head -c 1 /dev/zero | wc -c"
+    done = runtime.run("sh", "-c", script)
+    assert "can't open '/dev/other': Operation not permitted" in done.stderr
+    assert done.stdout == "1\n"
+
+
+@root
 @oci("config.md", "hostname, domainname")
 def test_names(runtime: Runtime) -> None:
     script = "hostname; cat /proc/sys/kernel/domainname"

@@ -222,9 +222,12 @@ def _create_cgroup(
 ) -> tuple[list[Step], int | None]:
     """Make the control group; return the steps into it and a descriptor to be born by.
 
-    Without root, and with nothing to limit, a container does without one.
+    A document that says nothing of devices means the default ones, and no other. Without root, and with
+    nothing to limit, a container does without a group.
     """
     limits = (spec.get("linux") or {}).get("resources") or {}
+    if os.geteuid() == 0:
+        limits = {"devices": [], **limits}
     try:
         cgroup.create(limits, everywhere=True)  # engines read numbers of trees that limit nothing
     except PermissionError:
