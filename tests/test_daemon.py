@@ -410,3 +410,72 @@ def test_options_that_make_no_sense(
 ) -> None:
     assert main(words) == 1
     assert said in capsys.readouterr().err
+
+
+def test_the_description_is_what_is_served(daemon: Daemon) -> None:
+    status, described = daemon.ask("GET", "/v1.41/openapi.json")
+    assert status == 200 and len(described["paths"]) > 60
+    for path, methods in described["paths"].items():
+        for method in methods:
+            if path in ("/events", "/session") or method == "head":
+                continue
+            asked = (
+                path.replace("{id}", "nosuch")
+                .replace("{name}", "nosuch")
+                .replace("{rest}", "nosuch")
+            )
+            status, answer = daemon.ask(method.upper(), f"/v1.41{asked}")
+            assert answer != {"message": "page not found"}, (method, path)
+            assert status < 400 or answer["message"], (method, path, answer)
+            if status == 404 and path != "/commit":
+                assert "nosuch" in answer["message"], (method, path, answer)
+
+
+def test_health_checks(daemon: Daemon) -> None:
+    check = {"Interval": 200_000_000, "Retries": 2, "Timeout": 10_000_000_000}
+    probe = ["CMD-SHELL", "test -e /tmp/ok || { echo not yet; exit 1; }"]
+    words = ("sh", "-c", "sleep 3; touch /tmp/ok; sleep 60")
+    daemon.run("patient", *words, Healthcheck={**check, "Test": probe})
+    slow = {**check, "Test": ["CMD", "sleep", "60"], "Timeout": 300_000_000, "Retries": 1}
+    daemon.run("slow", "sleep", "60", Healthcheck=slow)
+    seen: list[str] = []
+    deadline = time.monotonic() + 30
+    while "healthy" not in seen and time.monotonic() < deadline:
+        seen.append(daemon.state("patient")["Health"]["Status"])
+        time.sleep(0.1)
+    assert [s for i, s in enumerate(seen) if s not in seen[:i]] == [
+        "starting",
+        "unhealthy",
+        "healthy",
+    ]
+    health = daemon.state("slow")["Health"]
+    assert health["Status"] == "unhealthy" and "exceeded timeout" in health["Log"][0]["Output"]
+    assert len(daemon.ask("GET", '/containers/json?filters={"health":["healthy"]}')[1]) == 1
+
+
+def test_a_socket_that_somebody_else_opened(tmp_path: pathlib.Path) -> None:
+    """What systemd does: the socket is descriptor 3, and two variables say so."""
+    path = str(tmp_path / "passed.sock")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+    words = [
+        "sh",
+        "-c",
+        f'LISTEN_FDS=1 LISTEN_PID=$$ exec "{COMMAND}" daemon -H fd:// --data-root "{tmp_path}"',
+    ]
+
+    def third() -> None:
+        unshare(CLONE_NEWNET)
+        os.dup2(listener.fileno(), 3)
+
+    process = subprocess.Popen(words, preexec_fn=third, close_fds=False, stderr=subprocess.DEVNULL)
+    try:
+        connection = UnixConnection(path)
+        connection.request("GET", "/_ping")
+        assert connection.getresponse().read() == b"OK"
+        connection.close()
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+        listener.close()

@@ -11,6 +11,7 @@ from mini_docker.api.execs import EXEC_ROUTES
 from mini_docker.api.files import FILE_ROUTES
 from mini_docker.api.images import IMAGE_ROUTES
 from mini_docker.api.networks import NETWORK_ROUTES
+from mini_docker.api.openapi import OPENAPI_ROUTES
 from mini_docker.api.routes import Table
 from mini_docker.api.streams import STREAM_ROUTES
 from mini_docker.api.system import SYSTEM_ROUTES
@@ -28,5 +29,6 @@ TABLE = Table(
         *NETWORK_ROUTES,
         *VOLUME_ROUTES,
         *ABSENT_ROUTES,
+        *OPENAPI_ROUTES,
     ]
 )

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import ssl
 import threading
@@ -16,6 +17,7 @@ from mini_docker.engine.containers import Containers
 from mini_docker.engine.dns import Server
 from mini_docker.engine.events import Events
 from mini_docker.engine.execs import Execs
+from mini_docker.engine.health import Health
 from mini_docker.engine.launch import Launch
 from mini_docker.engine.registries import Registries
 from mini_docker.engine.store import Store, replace_file
@@ -63,6 +65,7 @@ class Engine:
         plug = Plug(self.wiring, zygote)
         self.containers = Containers(self.store, zygote, self.events, plug)
         self.execs = Execs(self.containers)
+        self.health = Health(self.containers, self.execs)
         self.registries = Registries(self.store, self.events.publish)
         self.stopping = False
         self.identity = self._identity()
@@ -147,20 +150,30 @@ class Engine:
 def relay(stream: ssl.SSLSocket) -> socket.socket:
     """Return a socket whose bytes go to and from `stream`: what TLS encrypts, one process must."""
     ours, theirs = socket.socketpair()
-    threading.Thread(target=_copy, args=(stream, ours), daemon=True).start()
-    threading.Thread(target=_copy, args=(ours, stream), daemon=True).start()
+    threading.Thread(target=_relay, args=(stream, ours), daemon=True).start()
     return theirs
 
 
-def _copy(source: socket.socket, target: socket.socket) -> None:
-    """Copy to the end, and pass the end on."""
+def _relay(stream: ssl.SSLSocket, plain: socket.socket) -> None:
+    """Copy both ways in one thread: two must not use one TLS connection at the same time.
+
+    The client's end of input becomes the other side's; when the other side ends, all does.
+    """
+    sides = [stream, plain]
     try:
-        while data := source.recv(1 << 16):
-            target.sendall(data)
-        if isinstance(target, ssl.SSLSocket):
-            target.unwrap()
-            target.close()
-        else:
-            target.shutdown(socket.SHUT_WR)
+        while plain in sides:
+            ready = [stream] if stream in sides and stream.pending() else []
+            for side in ready or select.select(sides, [], [])[0]:
+                data = side.recv(1 << 16)
+                if data:
+                    (plain if side is stream else stream).sendall(data)
+                elif side is stream:
+                    sides.remove(stream)
+                    plain.shutdown(socket.SHUT_WR)
+                else:
+                    sides.remove(plain)
     except OSError:
         pass
+    finally:
+        stream.close()
+        plain.close()
