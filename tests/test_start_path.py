@@ -233,7 +233,7 @@ def test_the_launcher_works_through_a_link_and_minds_no_environment(tmp_path: Pa
     link = tmp_path / "mini_docker"
     link.symlink_to(ROOT / "labs" / "bin" / "mini_docker")
     done = subprocess.run(
-        [link, "version"],
+        [link, "--version"],
         capture_output=True,
         text=True,
         cwd=tmp_path,
@@ -241,6 +241,14 @@ def test_the_launcher_works_through_a_link_and_minds_no_environment(tmp_path: Pa
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("mini_docker version ")
+
+
+def test_the_daemon_imports_nothing_from_where_it_is_started(tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('a module of somebody else')")
+    command = [str(ROOT / "labs" / "bin" / "mini_docker"), "daemon", "--host", "nonsense"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "is no unix://PATH" in done.stderr
 
 
 def test_counts_are_added_up_and_a_failing_run_fails() -> None:

@@ -35,9 +35,12 @@ LAUNCHER = (
 
 
 def daemon_words() -> list[str]:
-    """Return the start of the daemon's command line: it needs what our launcher leaves out, h11."""
+    """Return the start of the daemon's command line: it needs what our launcher leaves out, h11.
+
+    Isolated (-I): no module of the working directory, nor of the environment, gets into a root daemon.
+    """
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    return [sys.executable, "-E", "-c", LAUNCHER, root]
+    return [sys.executable, "-I", "-c", LAUNCHER, root]
 
 
 def daemon(call: Call, parsed: Parsed) -> int:
@@ -91,6 +94,8 @@ def _spawn(words: list[str], log: str) -> int:
         return pid
     try:
         os.setsid()
+        os.chdir("/")
+        os.closerange(3, 1024)  # whatever our caller left open: a lock, a pipe of make's
         null = os.open(os.devnull, os.O_RDONLY)
         out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(null, 0)
