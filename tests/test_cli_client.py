@@ -567,10 +567,12 @@ def test_draw(fake: Callable[..., Fake]) -> None:
 
 @pytest.mark.root
 def test_a_command_starts_the_daemon_that_it_misses(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where = Endpoint(f"unix://{tmp_path}/d.sock", (), False, "default", True)
     log = str(tmp_path / "log")
+    (tmp_path / "json.py").write_text("raise SystemExit('a module of somebody else')")
+    monkeypatch.chdir(tmp_path)
     pid = start_daemon(where.host, log, "--data-root", str(tmp_path / "data"))
     try:
         assert Client(where, "/nonexistent").json("GET", "/version")["ApiVersion"]

@@ -85,12 +85,16 @@ class Client:
                 return self._started()
             raise CommandError(self._unreachable(error)) from None
 
+    def start_nothing(self) -> None:
+        """Let a daemon that is not there be: some commands only want to know."""
+        self.endpoint = self.endpoint._replace(may_start=False)
+
     def _started(self) -> Connection:
         """Return a connection to a daemon of ours that this command starts."""
         from mini_docker.cli.daemon import start_daemon
 
+        self.start_nothing()
         start_daemon(self.endpoint.host)
-        self.endpoint = self.endpoint._replace(may_start=False)
         return self.open()
 
     def _unreachable(self, error: Exception) -> str:

@@ -73,10 +73,16 @@ def _whole(stream: int, data: bytes) -> tuple[int, bytes]:
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Write every byte, write(2)."""
+    """Write every byte, write(2). Raises CommandError in Docker's words when there is no room."""
     view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    try:
+        while view:
+            view = view[os.write(fd, view) :]
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        where = {1: "/dev/stdout", 2: "/dev/stderr"}.get(fd, f"descriptor {fd}")
+        raise CommandError(f"write {where}: {(error.strerror or '').lower()}") from None
 
 
 class Screen:

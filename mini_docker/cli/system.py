@@ -38,6 +38,7 @@ def version(call: Call, parsed: Parsed) -> int:
     }
     problem = None
     server: Any = None
+    call.client.start_nothing()
     try:
         server = call.client.json("GET", "/version")
         client["ApiVersion"] = call.client.version
