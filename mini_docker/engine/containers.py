@@ -197,6 +197,17 @@ class Containers:
         attributes = {**labels, "image": record["Config"]["Image"], "name": container.name, **more}
         self.events.publish("container", action, container.id, attributes)
 
+    def tell_networks(
+        self, container: Container, action: str, ends: dict[str, Any] | None = None
+    ) -> None:
+        """Publish that a container has been connected to its networks, or (from `ends`) disconnected."""
+        if ends is None:
+            ends = (container.record.get("NetworkSettings") or {}).get("Networks") or {}
+        for name, end in ends.items():
+            kind = {"host": "host", "none": "null"}.get(name, "bridge")
+            about = {"container": container.id, "name": name, "type": kind}
+            self.events.publish("network", action, end.get("NetworkID", ""), about)
+
     def write(self, container: Container) -> None:
         """Write a container's record, unless it is gone."""
         if not container.removed:
@@ -231,6 +242,7 @@ class Containers:
         state = {"Status": "running", "Pid": pid, "ExitCode": 0, "At": now, "StartedAt": now}
         container.record["State"] = {"FinishedAt": container.state.get("FinishedAt"), **state}
         self.write(container)
+        self.tell_networks(container, "connect")
         self.tell(container, "start")
         container.changed.notify_all()
         self._watch(container, lifeline)
@@ -323,6 +335,7 @@ class Containers:
             code, at = ended["ExitCode"], ended["At"] / SECOND
             killed = self._oom_killed(container)
             self.tell(container, "oom") if killed else None
+            ends = dict((container.record.get("NetworkSettings") or {}).get("Networks") or {})
             self._clean(container)
             started = container.state.get("StartedAt", at)
             container.record["State"] = {
@@ -336,6 +349,7 @@ class Containers:
                 "Health": container.state.get("Health"),
             }
             self.tell(container, "die", exitCode=str(code))
+            self.tell_networks(container, "disconnect", ends)
             again = wants_restart(container.record, code, container.stopped)
             if again:
                 container.state["Status"] = "restarting"
@@ -553,7 +567,10 @@ class Containers:
             old = container.name
             if wanted == old:
                 raise InvalidRequest("Renaming a container with the same name as its current name")
-            self.store.claim_name(wanted, container.id)
+            try:
+                self.store.claim_name(wanted, container.id)
+            except Conflict as error:
+                raise Conflict(f"Error when allocating new name: {error}") from None
             container.record["Name"] = wanted
             self.write(container)
             self.store.release_name(old, container.id)
@@ -683,6 +700,8 @@ def first_word(lifeline: socket.socket, what: str = "create failed") -> dict[str
     lifeline.close()
     about_command = bool(word.get("about_command"))
     code = (127 if word["errno"] in (2, 20) else 126) if about_command else 128
+    if about_command:  # runc's word, by which the client chooses 126
+        word["error"] = word["error"].replace(": is a directory", ": permission denied")
     text = f"OCI runtime {what}: runc {what}: unable to start container process"
     if what == "create failed":
         text = f"failed to create shim task: {text}"

@@ -183,6 +183,16 @@ def check_host_config(host: dict[str, Any]) -> None:
         raise InvalidRequest(str(error)) from None
 
 
+def namespaces(host: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the namespaces to make: all, but those that a ...Mode says are the host's."""
+    modes = {"network": "NetworkMode", "pid": "PidMode", "ipc": "IpcMode", "uts": "UTSMode"}
+    return [
+        {"type": name}
+        for name in (*NAMESPACES, "network")
+        if host.get(modes.get(name, "")) != "host"
+    ]
+
+
 def document(
     request: dict[str, Any], image: dict[str, Any], container_id: str, directory: str, user: User
 ) -> dict[str, Any]:
@@ -192,7 +202,6 @@ def document(
     image, `directory` the container's own on the host. Raises InvalidRequest.
     """
     host = request["HostConfig"]
-    names = list(NAMESPACES) + (["network"] if host["NetworkMode"] != "host" else [])
     spec = {
         "ociVersion": OCI_VERSION,
         "hostname": request["Hostname"],
@@ -210,7 +219,7 @@ def document(
         },
         "mounts": mounts(request.get("VolumeMounts") or (), directory),
         "linux": {
-            "namespaces": [{"type": name} for name in names],
+            "namespaces": namespaces(host),
             "cgroupsPath": f"/mini_docker/{container_id}",
             "resources": {**resources(host), "devices": [*map(dict, DEVICES)]},
         },

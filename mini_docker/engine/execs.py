@@ -50,7 +50,8 @@ class Exec:
     @property
     def words(self) -> str:
         """The command, as events show it."""
-        return " ".join(self.request["Cmd"])
+        program, *arguments = self.request["Cmd"]
+        return f"{program} {' '.join(arguments)}"  # with the space, as Docker writes it
 
     def view(self) -> dict[str, Any]:
         """Return what GET /exec/ID/json answers."""
@@ -155,7 +156,7 @@ class Execs:
             one.exit_code = 126
             if isinstance(error, StartFailed):
                 raise
-            raise StartFailed(f"OCI runtime exec failed: {error}: unknown", False, 126) from None
+            raise StartFailed(str(error), False, 126) from None
         one.running = True
         self.containers.watch.add(lifeline, lambda: self._ended(one))
 

@@ -330,7 +330,7 @@ def changes(store: Store, container: Container) -> list[dict[str, Any]] | None:
     if not os.path.isdir(upper):
         return None
     lower = tuple(f"{store.root}/layers/{name}" for name in container.record["Layers"])
-    ours = {*MOUNT_POINTS, *(p["Destination"] for p in container.record.get("MountPoints") or ())}
+    ours = set(MOUNT_POINTS)
     found = upper_changes(upper, lower)
     shown = [change for change in found if not _is_ours(change.path, ours)]
     dropped = {posixpath.dirname(change.path) for change in found if _is_ours(change.path, ours)}

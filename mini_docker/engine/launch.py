@@ -106,13 +106,9 @@ def new_record(request: dict[str, Any], image: Image, container_id: str) -> dict
     """
     host = {"NetworkMode": "bridge", "AutoRemove": False, **(request.get("HostConfig") or {})}
     if host["NetworkMode"] in ("", "default"):
-        host["NetworkMode"] = "bridge"
+        host |= {"NetworkMode": "bridge", "NetworkModeAsked": "default"}
     check_host_config(host)
-    config = {
-        key: value
-        for key, value in request.items()
-        if key not in ("HostConfig", "NetworkingConfig", "Name")
-    }
+    config = merged(request, image.config.get("config") or {})
     config["Hostname"] = request.get("Hostname") or _hostname(host, container_id)
     return {
         "Id": container_id,
@@ -126,6 +122,27 @@ def new_record(request: dict[str, Any], image: Image, container_id: str) -> dict
         "HostConfig": host,
         "State": {"Status": CREATED, "Pid": 0, "ExitCode": 0},
     }
+
+
+NOT_CONFIG = ("HostConfig", "NetworkingConfig", "Name", "name")
+
+
+def merged(request: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
+    """Return the config of a container: the request's, and what it leaves to its image."""
+    config = {key: value for key, value in request.items() if key not in NOT_CONFIG}
+    if config.get("Entrypoint") is None:
+        config["Entrypoint"] = image.get("Entrypoint")
+        config["Cmd"] = config.get("Cmd") or image.get("Cmd")
+    for key in ("User", "WorkingDir", "StopSignal", "Healthcheck"):
+        if not config.get(key) and image.get(key):
+            config[key] = image[key]
+    for key in ("Labels", "ExposedPorts", "Volumes"):
+        config[key] = {**(image.get(key) or {}), **(config.get(key) or {})}
+    config["Volumes"] = config["Volumes"] or None
+    given = [entry.partition("=")[0] for entry in config.get("Env") or ()]
+    inherited = [entry for entry in image.get("Env") or () if entry.partition("=")[0] not in given]
+    config["Env"] = [*(config.get("Env") or ()), *inherited]
+    return config
 
 
 def _hostname(host: dict[str, Any], container_id: str) -> str:

@@ -51,7 +51,10 @@ CONFIG_DEFAULTS: dict[str, Any] = {
 
 
 def with_defaults(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Return `given` with what it leaves out, or says null to where the default is no null."""
+    """Return `given` with what it leaves out, or says nothing to where the default says something."""
+    given = {
+        key: None if value == "" and defaults.get(key) else value for key, value in given.items()
+    }
     kept = {
         key: value for key, value in given.items() if value is not None or defaults.get(key) is None
     }
@@ -84,6 +87,21 @@ def state_view(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def host_view(host: dict[str, Any]) -> dict[str, Any]:
+    """Return the HostConfig of an inspect document: numbers that say "no limit" are null there."""
+    found = with_defaults(HOST_DEFAULTS, host)
+    if found["MemorySwappiness"] == -1:
+        found["MemorySwappiness"] = None
+    found["PidsLimit"] = found["PidsLimit"] or None
+    found["ShmSize"] = found["ShmSize"] or HOST_DEFAULTS["ShmSize"]
+    log = found["LogConfig"]
+    found["LogConfig"] = {"Type": log.get("Type") or "json-file", "Config": log.get("Config") or {}}
+    if found["NetworkMode"] == "bridge" and host.get("NetworkModeAsked"):
+        found["NetworkMode"] = host["NetworkModeAsked"]
+    found.pop("NetworkModeAsked", None)
+    return found
+
+
 def inspect(containers: Containers, container: Container, execs: list[str]) -> dict[str, Any]:
     """Return what `docker inspect` shows of a container."""
     record = container.record
@@ -107,7 +125,7 @@ def inspect(containers: Containers, container: Container, execs: list[str]) -> d
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": execs or None,
-        "HostConfig": with_defaults(HOST_DEFAULTS, record["HostConfig"]),
+        "HostConfig": host_view(record["HostConfig"]),
         "GraphDriver": {
             "Name": record.get("Driver", "overlay"),
             "Data": {"UpperDir": f"{directory}/upper", "WorkDir": f"{directory}/work"},
