@@ -9,6 +9,7 @@ import pathlib
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -479,3 +480,24 @@ def test_a_socket_that_somebody_else_opened(tmp_path: pathlib.Path) -> None:
         process.terminate()
         assert process.wait(20) == 0
         listener.close()
+
+
+def test_eight_clients_at_once_lose_nothing(daemon: Daemon) -> None:
+    """Attach and start come close upon each other: whoever has the answer to the one asks for the other."""
+
+    def life(number: int) -> None:
+        name = f"many{number}"
+        daemon.create(name, "echo", name)
+        stream = daemon.upgrade(f"/containers/{name}/attach?stream=1&stdout=1&stderr=1")
+        status, answer = daemon.ask("POST", f"/containers/{name}/start")
+        outcomes.append((status, all_of(stream)[8:] == f"{name}\n".encode(), answer))
+        daemon.ask("DELETE", f"/containers/{name}?force=1")
+
+    outcomes: list[tuple[int, bool, Any]] = []
+    for turn in range(6):
+        threads = [threading.Thread(target=life, args=(turn * 8 + n,)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert outcomes == [(204, True, "")] * 48

@@ -17,6 +17,7 @@ from mini_docker.engine.views import older_than
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from typing import Any
 
     from mini_docker.api.routes import Call
@@ -75,13 +76,12 @@ def answer_attach(call: Call) -> None:
     wanted["keys"] = parse_keys(request.query.get("detachKeys") or DETACH_KEYS)
     wanted["stdin"] = wanted["stdin"] and bool(container.record["Config"].get("OpenStdin"))
     request.raw()
-    stream, typed = call.reply.hijack(request.upgrades, False, RAW_STREAM)
-    attach(
-        call.engine.containers,
-        container,
-        call.engine.plain(stream),
-        {**wanted, "typed": typed.decode("latin-1")},
-    )
+
+    def take() -> tuple[socket.socket, str]:
+        stream, typed = call.reply.hijack(request.upgrades, False, RAW_STREAM)
+        return call.engine.plain(stream), typed.decode("latin-1")
+
+    attach(call.engine.containers, container, take, wanted)
 
 
 def answer_resize(call: Call) -> None:

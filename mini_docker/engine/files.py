@@ -12,6 +12,7 @@ import tarfile
 from collections import namedtuple
 
 from mini_docker.engine.document import InvalidRequest
+from mini_docker.engine.launch import STACKING
 from mini_docker.images.unpack import open_parent
 from mini_docker.linux.mount import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 from mini_docker.storage.overlay import open_overlay, plan_overlay, remove_tree
@@ -53,7 +54,8 @@ def stacked(store: Store, container: Container) -> int:
     layers = [f"{store.root}/layers/{name}" for name in container.record["Layers"]]
     for name in ("upper", "reading", "reading/upper", "reading/work"):
         os.makedirs(f"{directory}/{name}", exist_ok=True)
-    return open_overlay(plan_overlay([*layers, f"{directory}/upper"], f"{directory}/reading"))
+    with STACKING:
+        return open_overlay(plan_overlay([*layers, f"{directory}/upper"], f"{directory}/reading"))
 
 
 def writable(store: Store, container: Container) -> int:
@@ -62,7 +64,8 @@ def writable(store: Store, container: Container) -> int:
     layers = [f"{store.root}/layers/{name}" for name in container.record["Layers"]]
     for name in ("upper", "work"):
         os.makedirs(f"{directory}/{name}", exist_ok=True)
-    return open_overlay(plan_overlay(layers, directory))
+    with STACKING:
+        return open_overlay(plan_overlay(layers, directory))
 
 
 def locate(store: Store, container: Container, path: str, write: bool = False) -> Place:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from _thread import allocate_lock
 from collections import namedtuple
 
 from mini_docker.cgroups.tree import Cgroup, hierarchies
@@ -53,6 +54,7 @@ else:
 
 # %% notebooks/14_containers.ipynb#helpers
 CREATED, RUNNING, EXITED = "created", "running", "exited"
+STACKING = allocate_lock()  # open_overlay changes the working directory, which all threads share
 
 
 class shielded:  # noqa: N801 (reads as a statement)
@@ -209,7 +211,8 @@ class Launch:
         `connect(self, spec)` gives the container its network and returns the network namespace, if it
         made one. The caller closes the descriptors.
         """
-        rootfs_fd = self.step("stack the layers", open_overlay, self._overlay())
+        with STACKING:
+            rootfs_fd = self.step("stack the layers", open_overlay, self._overlay())
         cgroup_fd: int | None = None
         try:
             spec = self._document(rootfs_fd)

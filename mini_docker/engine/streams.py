@@ -40,20 +40,26 @@ else:
 
 # %% notebooks/18b_streams.ipynb#attach
 def attach(
-    containers: Containers, container: Container, connection: socket.socket, wanted: dict[str, Any]
+    containers: Containers,
+    container: Container,
+    take: Callable[[], tuple[socket.socket, str]],
+    wanted: dict[str, Any],
 ) -> None:
     """Hand a connection to the container's shim; before the start it waits for it here.
 
-    The connection is the caller's no longer. `wanted`: stdin, stdout, stderr, stream, logs, keys.
+    `take()` answers the client and returns its connection, with what it has typed already. It is called
+    under the container's lock: whoever starts the container as soon as it has the answer finds the
+    client here. `wanted`: stdin, stdout, stderr, stream, logs, keys.
     """
-    containers.tell(container, "attach")
     with container.lock:
+        connection, typed = take()
+        containers.tell(container, "attach")
+        wanted = {**wanted, "typed": typed}
         if container.alive:
             try:
                 with connection:
-                    containers.ask(
-                        container, {"ask": "attach", **wanted}, (connection.fileno(),)
-                    ).close()
+                    fds = (connection.fileno(),)
+                    containers.ask(container, {"ask": "attach", **wanted}, fds).close()
             except OSError:
                 pass  # it ended at this moment: the connection is closed, as it would be now
             return

@@ -1,0 +1,156 @@
+"""The same transcript through docker's client against dockerd and against ours: the answers are the same.
+
+What differs for a reason is rewritten by NORMAL in both; docs/differences.md explains it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import cannot_run_here
+from tests.test_daemon import Daemon
+
+pytestmark = [pytest.mark.root, pytest.mark.peers]
+CLIENT = "/usr/bin/docker"
+
+TRANSCRIPT = r"""
+run --name t1 --network none busybox sh -c 'echo out; exit 3'
+start -a t1
+inspect -f '{{.State.Status}} {{.State.ExitCode}} {{.HostConfig.NetworkMode}} {{.Path}} {{json .Args}}' t1
+inspect -f '{{json .Config.Cmd}} {{json .Config.Env}} {{json .Config.Labels}} {{json .Mounts}}' t1
+ps -a --format '{{.Names}} {{.Image}} {{.Command}} {{.State}} {{.Ports}} {{.Networks}} {{.Labels}}'
+run -d --network none --name t2 -l a=b -v vv:/data -e X=1 busybox sleep 100
+ps --filter label=a=b --format '{{.Names}} {{.Mounts}} {{.Labels}}'
+rm t2
+run --network none --name t1 busybox true
+run --rm --network none busybox nosuch
+run --rm --network none busybox /etc
+exec t2 nosuch
+exec nosuch true
+exec -u nosuchuser t2 true
+exec t2 sh -c 'echo in; exit 5'
+kill -s BAD t2
+kill t1
+stop t1
+pause t1
+unpause t2
+top t1
+rename t1 t2
+rename t1 t1
+logs --tail 1 t1
+logs nosuch
+cp t2:/nosuch /tmp/x
+cp /etc/hostname t2:/nosuch/x
+diff t2
+wait t1
+update --restart always t1
+run --rm --network none --restart always busybox true
+run --rm --network none -m 1m busybox true
+run --rm --network nosuch busybox true
+run --rm --network none -u 1000:1000 busybox id
+run --rm --network none -w /x/y busybox pwd
+run --rm --network none -h hh busybox hostname
+run --rm --network none --read-only busybox touch /x
+run --rm --network none --add-host a:1.2.3.4 busybox grep 1.2.3.4 /etc/hosts
+run --rm --network none --entrypoint echo busybox hi
+run --rm --network none --ulimit nofile=99 busybox sh -c 'ulimit -n'
+run --rm --network none -t busybox echo tty
+volume ls -q
+volume rm vv
+volume rm nosuch
+network ls --format '{{.Name}} {{.Driver}} {{.Scope}}'
+network rm bridge
+network create bridge
+network inspect nosuch
+image inspect nosuch
+rmi nosuch
+tag nosuch x
+history -q nosuch
+commit -c 'CMD ["true"]' t1 made:1
+inspect -f '{{json .Config.Cmd}}' made:1
+rmi --no-prune made:1
+ps --filter nosuch=1
+ps --filter status=bad
+swarm leave
+service ls
+plugin ls -q
+rm -f t2 t1 nosuch
+"""
+NORMAL = (
+    (r"\b[0-9a-f]{64}\b", "ID"),
+    (r"\b[0-9a-f]{12}\b", "SHORT"),
+    (r'time="[^\n]*\n', ""),  # the client's own log
+    (r"Deleted: sha256:ID\n", ""),  # how many layers an image has is the store's affair
+    (r"See 'docker run --help'.\n", ""),
+)
+
+
+def play(host: str) -> list[str]:
+    """Return the lines of the transcript with their output and status."""
+    said = []
+    for line in TRANSCRIPT.strip().splitlines():
+        done = subprocess.run(
+            ["sh", "-c", f"{CLIENT} {line}"], env={**os.environ, "DOCKER_HOST": host},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60,
+        )  # fmt: skip
+        text = f"$ docker {line}\n{done.stdout}status {done.returncode}\n"
+        for pattern, replacement in NORMAL:
+            text = re.sub(pattern, replacement, text)
+        said += text.splitlines()
+    return said
+
+
+@pytest.fixture
+def dockerd(tmp_path: pathlib.Path) -> Iterator[str]:
+    """A dockerd of the test's own, without bridge and rules: the transcript has no use for them."""
+    if shutil.which("dockerd") is None or not os.path.exists(CLIENT):
+        cannot_run_here("there is no dockerd (remedy: labs/provision.sh --peers)")
+    host = f"unix://{tmp_path}/dockerd.sock"
+    words = ["dockerd", "-H", host, "--data-root", f"{tmp_path}/docker", "--exec-root", f"{tmp_path}/exec",
+             "-p", f"{tmp_path}/docker.pid", "--iptables=false", "--storage-driver", "vfs"]  # fmt: skip
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while subprocess.run([CLIENT, "-H", host, "version"], capture_output=True).returncode:
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            cannot_run_here("dockerd does not start on this machine")
+        time.sleep(0.2)
+    try:
+        yield host
+    finally:
+        process.terminate()
+        process.wait(60)
+        subprocess.run(["umount", "-R", f"{tmp_path}/docker"], capture_output=True)
+        subprocess.run(["ip", "link", "delete", "docker0"], capture_output=True)
+        for group in (
+            *pathlib.Path("/sys/fs/cgroup").glob("docker"),
+            *pathlib.Path("/sys/fs/cgroup").glob("*/docker"),
+        ):
+            for directory in sorted(group.rglob("*/"), reverse=True):
+                directory.rmdir()
+            group.rmdir()
+
+
+def test_the_transcript_is_the_same(dockerd: str, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "ours").mkdir()
+    daemon = Daemon(tmp_path / "ours")
+    try:
+        ours = f"unix://{daemon.path}"
+        archive = str(tmp_path / "busybox.tar")
+        subprocess.run([CLIENT, "-H", ours, "save", "-o", archive, "busybox"], check=True)
+        subprocess.run(
+            [CLIENT, "-H", dockerd, "load", "-qi", archive], check=True, capture_output=True
+        )
+        found, wanted = play(ours), play(dockerd)
+    finally:
+        daemon.close()
+    assert found == wanted, "\n".join(difflib.unified_diff(wanted, found, "dockerd", "ours", n=1))
