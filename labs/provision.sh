@@ -52,6 +52,7 @@ PACKAGES=(
 )
 PEERS=( # a command or file, and the package that brings it
     runc:runc crun:crun podman:podman dockerd:docker.io docker:docker-cli skopeo:skopeo umoci:umoci
+    docker-compose:docker-compose /usr/lib/python3/dist-packages/docker/__init__.py:python3-docker
     zsh:zsh fish:fish # each reads the completion written for it
     gcc:gcc /usr/include/stdio.h:libc6-dev /usr/include/linux/version.h:linux-libc-dev
     /usr/aarch64-linux-gnu/include/asm/unistd.h:linux-libc-dev-arm64-cross # the numbers of the other machine
