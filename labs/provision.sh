@@ -40,6 +40,7 @@ PACKAGES=(
     python3 python3-venv                       # the runtime is the standard library, the rest a venv
     busybox-static                             # the embedded image
     python3-h11                                # HTTP/1.1 for the daemon
+    tini                                       # docker run --init
     util-linux iproute2 procps                 # unshare, nsenter, lsns; ip; ps
     nftables libnftables1                      # nft by hand; the library that our NAT calls
     libisal2 libzstd1                          # layers: gzip twice as fast as zlib, and zstd

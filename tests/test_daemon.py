@@ -17,9 +17,11 @@ from typing import Any
 import pytest
 
 from mini_docker.api.daemon import main
+from mini_docker.engine.document import INITS
 from mini_docker.engine.store import Store
 from mini_docker.images.busybox import install_busybox
 from mini_docker.linux.process import CLONE_NEWNET, unshare
+from tests.conftest import cannot_run_here
 from tests.system import COMMAND
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leak_free")]
@@ -501,3 +503,12 @@ def test_eight_clients_at_once_lose_nothing(daemon: Daemon) -> None:
         for thread in threads:
             thread.join(60)
     assert outcomes == [(204, True, "")] * 48
+
+
+def test_an_init_reaps_what_the_command_leaves(daemon: Daemon) -> None:
+    if not any(os.path.exists(path) for path in INITS):
+        cannot_run_here("there is no tini (remedy: apt-get install tini)")
+    show = ("sh", "-c", "cat /proc/1/comm; echo $$ >/dev/null; exit 4")
+    daemon.run("small", *show, HostConfig={"Init": True})
+    assert daemon.ask("POST", "/containers/small/wait")[1]["StatusCode"] == 4
+    assert daemon.logs("small")[8:] == b"docker-init\n"

@@ -193,6 +193,24 @@ def namespaces(host: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+INIT, INITS = "/sbin/docker-init", ("/usr/bin/tini-static", "/usr/bin/docker-init")
+
+
+def add_init(spec: dict[str, Any]) -> None:
+    """Put a small init before the command (--init): it reaps orphans and passes signals on.
+
+    Raises InvalidRequest, with the remedy, where the machine has none.
+    """
+    found = next((path for path in INITS if os.path.exists(path)), None)
+    if found is None:
+        raise InvalidRequest("--init: this machine has no tini; remedy: apt-get install tini")
+    options = ["bind", "ro"]
+    spec["mounts"].append(
+        {"destination": INIT, "type": "bind", "source": found, "options": options}
+    )
+    spec["process"]["args"] = [INIT, "--", *spec["process"]["args"]]
+
+
 def document(
     request: dict[str, Any], image: dict[str, Any], container_id: str, directory: str, user: User
 ) -> dict[str, Any]:
@@ -224,6 +242,8 @@ def document(
             "resources": {**resources(host), "devices": [*map(dict, DEVICES)]},
         },
     }
+    if host.get("Init"):
+        add_init(spec)
     try:
         return harden(spec, host)
     except ValueError as error:
