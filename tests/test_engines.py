@@ -22,15 +22,20 @@ LOOP = 'trap "exit 3" TERM; echo started; while :; do sleep 0.05; done'
 
 
 class Engine:
-    """A command line of an engine; `run` are the words that start a container with mini_runc."""
+    """A command line of an engine; `run` are the words that start a container with mini_runc.
 
-    def __init__(self, words: list[str], run: list[str], environment: dict[str, str]) -> None:
-        self.words, self.run_words = words, run
+    It is called in a folder of the tests' own: podman's conmon leaves a file "oom" where it is.
+    """
+
+    def __init__(
+        self, words: list[str], run: list[str], environment: dict[str, str], folder: pathlib.Path
+    ) -> None:
+        self.words, self.run_words, self.folder = words, run, folder
         self.environment = {**os.environ, **environment}
 
     def __call__(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*self.words, *words], env=self.environment, timeout=timeout,
+            [*self.words, *words], env=self.environment, timeout=timeout, cwd=self.folder,
             stdin=subprocess.DEVNULL, capture_output=True, text=True,
         )  # fmt: skip
 
@@ -46,6 +51,7 @@ class Engine:
         """Call with a terminal of our own; return what it showed, and the status."""
         pid, master = pty.fork()
         if pid == 0:
+            os.chdir(self.folder)
             os.execvpe(self.words[0], [*self.words, *words], self.environment)
         output = b""
         while True:
@@ -88,7 +94,7 @@ def podman(rootfs: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[En
     words = ["podman", "--root", f"{directory}/root", "--runroot", f"{directory}/run"]
     words += ["--tmpdir", f"{directory}/tmp", "--runtime", MINI_RUNC, "--storage-driver", "vfs"]
     words += ["--cgroup-manager", "cgroupfs", "--events-backend", "file"]
-    engine = Engine(words, ["--network", "none"], {"CONTAINERS_CONF": str(conf)})
+    engine = Engine(words, ["--network", "none"], {"CONTAINERS_CONF": str(conf)}, directory)
     engine.ok("import", image(rootfs, directory), "busybox")
     try:
         yield engine
@@ -105,7 +111,7 @@ def docker(rootfs: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[En
     directory = tmp_path_factory.mktemp("docker")
     socket = directory / "docker.sock"
     words = ["docker", "-H", f"unix://{socket}"]
-    engine = Engine(words, ["--runtime", "mini", "--network", "none"], {})
+    engine = Engine(words, ["--runtime", "mini", "--network", "none"], {}, directory)
     log = (directory / "log").open("w")
     flags = [
         f"--data-root={directory}/data",

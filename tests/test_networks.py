@@ -112,7 +112,8 @@ def seen(client_fd: int, server_fd: int, ip: str, port: int = 80) -> str:
         server.listen()
         server.settimeout(1)
         with in_netns(client_fd, socket.socket, family) as client:
-            client.settimeout(0.4)
+            # IPv6 hears of a new neighbour a little later, and asks again after a second
+            client.settimeout(2.5 if ":" in ip else 0.4)
             try:
                 client.connect((ip, port))
                 return str(server.accept()[1][0])
