@@ -99,3 +99,12 @@ def ignore_hidden_signal() -> None:
     """Ignore signal 32, as posix_spawn(3) does for the programs it starts; signal.signal() cannot."""
     call = system_call("rt_sigaction", c_int, c_void_p, c_void_p, c_ulong)
     call(32, struct.pack("4Q", signal.SIG_IGN, 0, 0, 0), None, 8)
+
+
+def has_ended(pid: int) -> bool:
+    """Say whether a process is gone, or a zombie that its new parent, PID 1, has not reaped yet."""
+    try:
+        stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return True
+    return stat.rpartition(") ")[2][0] == "Z"

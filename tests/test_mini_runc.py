@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.bundles import MINI_RUNC, Runtime, rootfs, runtime  # noqa: F401 (fixtures)
+from tests.system import has_ended
 
 pytestmark = pytest.mark.root
 oci = pytest.mark.oci
@@ -127,7 +128,7 @@ def test_kill_all_reaches_every_process(runtime: Runtime) -> None:
 def test_delete_by_force(runtime: Runtime) -> None:
     pid = runtime.start("sh", "-c", "sleep 61 & sleep 62")
     assert runtime.call("delete", "--force", runtime.id).returncode == 0
-    assert not os.path.exists(f"/proc/{pid}")
+    assert has_ended(pid)
     assert runtime.leftovers() == []
     assert runtime.call("delete", "--force", runtime.id).returncode == 0
 
@@ -136,7 +137,7 @@ def test_delete_by_force(runtime: Runtime) -> None:
 def test_a_created_container_can_be_deleted(runtime: Runtime) -> None:
     pid = runtime.create("sleep", "60")
     assert runtime.call("delete", runtime.id).returncode == 0
-    assert not os.path.exists(f"/proc/{pid}")
+    assert has_ended(pid)
 
 
 # ---- what engines rely on ---------------------------------------------------------------------------
@@ -542,7 +543,7 @@ def test_delete_killed_at_a_random_moment(runtime: Runtime, seed: int) -> None:
     pid = runtime.start("sleep", "60")
     killed_at_random(runtime, ["delete", "--force", runtime.id], 0.08, seed)
     assert runtime.call("delete", "--force", runtime.id).returncode == 0
-    assert not os.path.exists(f"/proc/{pid}") and runtime.leftovers() == []
+    assert has_ended(pid) and runtime.leftovers() == []
 
 
 def test_a_pid_of_somebody_else_is_not_killed(runtime: Runtime) -> None:

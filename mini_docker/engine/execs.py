@@ -237,10 +237,10 @@ class Execs:
                 code = json.loads(file.read())["ExitCode"]
         except (OSError, ValueError, KeyError):
             code = 137
-        self._remove_files(one)
         with one.changed:
             one.running, one.exit_code = False, code
             one.changed.notify_all()
+        self._remove_files(one)  # not before: `find` takes the file for a sign that this is coming
         self.containers.tell(one.container, "exec_die", execID=one.id, exitCode=str(code))
 
     def _remove_files(self, one: Exec) -> None:
