@@ -42,6 +42,7 @@ PACKAGES=(
     python3-h11                                # HTTP/1.1 for the daemon
     tini                                       # docker run --init
     util-linux iproute2 procps                 # unshare, nsenter, lsns; ip; ps
+    curl                                       # the API by hand
     nftables libnftables1                      # nft by hand; the library that our NAT calls
     libisal2 libzstd1                          # layers: gzip twice as fast as zlib, and zstd
     strace                                     # what does Docker do here? ask the kernel
