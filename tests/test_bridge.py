@@ -344,6 +344,8 @@ def beside_a_real_dockerd(state: str, scratch: str) -> list[str]:
         os.mkdir(f"{scratch}/{name}")
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
     subprocess.run(["mount", "-t", "overlay", "overlay", "-o", overlay, "/etc"], check=True)
+    # dockerd closes FORWARD only where it was the first to switch forwarding on
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("0")
     internet_fd, red_fd = internet(), new_netns()
     command = (
         f"dockerd --data-root {scratch}/data --exec-root /run/docker --pidfile /run/docker.pid"
