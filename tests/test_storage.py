@@ -56,7 +56,7 @@ ODD = {
     "one": (1, "x"),
     "two": (2, "x"),
     "more than 255 bytes of options": (40, "x"),
-    "more layers than one overlay takes": (130, "x"),
+    "more layers than one overlay takes": (127, "x"),
     "layers with separators in their names": (2, "a:b,c\\d e\n"),
 }
 
@@ -70,6 +70,17 @@ def test_all_layers_are_seen_the_last_on_top(tmp_path: Path, count: int, prefix:
     assert names == sorted(["changed", "top", *(f"own{number}" for number in range(count))])
     assert top == str(count - 1)
     assert (tmp_path / "upper/changed").read_text() == "x"
+
+
+def test_layers_are_split_by_the_length_of_their_numbers() -> None:
+    """The process that stacks them may have many files open: their numbers have three digits then."""
+    for first in (3, 90, 300):
+        fds = list(range(first, first + 127))
+        below = overlay._too_many(fds, fds[-1] + 3)
+        for option in (fds[:below], [fds[-1] + 3, *fds[below:]]):
+            assert len(":".join(map(str, option))) <= 255
+    with pytest.raises(OSError, match="300 layers are too many"):
+        overlay._too_many(list(range(100, 400)), 4000)
 
 
 @pytest.mark.root

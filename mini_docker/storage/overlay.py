@@ -36,9 +36,9 @@ else:
 
 
 # %% notebooks/10_layers.ipynb#plan-overlay
-# An option of fsconfig(2) holds 255 bytes, and a descriptor's number with its colon takes up to four. What
-# lies below is stacked to an overlay of its own first: the kernel allows two on top of each other.
-MOST_LAYERS = 60
+# An option of fsconfig(2) holds 255 bytes: some sixty descriptors' numbers with their colons. What lies below
+# is stacked to an overlay of its own first: the kernel allows two on top of each other.
+LONGEST_OPTION = 255
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -66,14 +66,31 @@ def open_overlay(overlay: Overlay) -> int:
         for path in (*overlay.lower, overlay.upper, overlay.work):
             fds.append(_open_directory(path))
         *lower, upper, work = fds
-        bottom = max(0, len(lower) - MOST_LAYERS)
-        if bottom:
-            fds.append(_stack(lower[: bottom + 1]))
-            lower = [fds[-1], *lower[bottom + 1 :]]
+        if not _fits(lower):
+            below = _too_many(lower, work + 3)
+            fds.append(_stack(lower[:below]))
+            lower = [fds[-1], *lower[below:]]
         return _stack(lower, upper, work, overlay.volatile)
     finally:
         for fd in fds:
             os.close(fd)
+
+
+def _fits(lower: list[int]) -> bool:
+    return len(":".join(map(str, lower))) <= LONGEST_OPTION
+
+
+def _too_many(lower: list[int], longest: int) -> int:
+    """Return how many of the lowest layers go into an overlay of their own, whose number is not `longest`.
+
+    Raises OSError(E2BIG) for more layers than the two options hold; Docker builds images of 127 at most.
+    """
+    below = 2
+    while not _fits([longest, *lower[below:]]):
+        below += 1
+    if not _fits(lower[:below]):
+        raise OSError(errno.E2BIG, f"overlay: {len(lower)} layers are too many for one root")
+    return below
 
 
 def _stack(
