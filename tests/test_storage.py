@@ -14,6 +14,7 @@ from mini_docker.lab import run_in_child
 from mini_docker.linux.mount import mount
 from mini_docker.storage import overlay
 from mini_docker.storage.overlay import open_overlay, plan_overlay, remove_tree
+from tests.conftest import cannot_run_here
 
 
 def test_a_plan_is_data(tmp_path: Path) -> None:
@@ -65,6 +66,8 @@ ODD = {
 @pytest.mark.parametrize(("count", "prefix"), ODD.values(), ids=ODD)
 def test_all_layers_are_seen_the_last_on_top(tmp_path: Path, count: int, prefix: str) -> None:
     outcome = run_in_child(seen, plan_overlay(stack(tmp_path, count, prefix), str(tmp_path)))
+    if count > 100 and "too many for this kernel" in str(outcome.error):
+        cannot_run_here("this kernel takes no overlay that is attached nowhere for a layer")
     assert outcome.error is None
     names, top = outcome.value
     assert names == sorted(["changed", "top", *(f"own{number}" for number in range(count))])

@@ -71,6 +71,12 @@ def open_overlay(overlay: Overlay) -> int:
             fds.append(_stack(lower[:below]))
             lower = [fds[-1], *lower[below:]]
         return _stack(lower, upper, work, overlay.volatile)
+    except OSError as error:
+        if error.errno == errno.EINVAL and not _fits(fds[: len(overlay.lower)]):
+            # an older kernel takes no mount for a layer that is attached nowhere
+            words = f"overlay: {len(overlay.lower)} layers are too many for this kernel"
+            raise OSError(errno.E2BIG, words) from None
+        raise
     finally:
         for fd in fds:
             os.close(fd)
