@@ -13,6 +13,7 @@ import pytest
 
 from mini_docker.runtime.schema import check_document
 from tests.bundles import KINDS, Runtime, rootfs, runtime  # noqa: F401 (fixtures)
+from tests.conftest import cannot_run_here
 
 oci = pytest.mark.oci
 root = pytest.mark.root
@@ -244,7 +245,7 @@ def test_an_idmapped_mount(runtime: Runtime, tmp_path: pathlib.Path) -> None:
     mount = bind(tmp_path / "shared", "/mnt", "bind", "idmap", uidMappings=ids, gidMappings=ids)
     done = runtime.run("stat", "-c", "%u:%g", "/mnt/f", more_mounts=[mount])
     if "cannot map ids" in done.stderr:
-        pytest.skip("cannot run here, because the file system of /tmp cannot map ids")
+        cannot_run_here("the file system of /tmp cannot map ids")
     assert done.stdout == "5000:5000\n", done.stderr
 
 
@@ -258,7 +259,7 @@ def test_an_idmapped_mount_of_a_user_namespace(runtime: Runtime, tmp_path: pathl
         namespaces=kinds(*KINDS, "user"), uidMappings=IDS, gidMappings=IDS, more_mounts=[mount],
     )  # fmt: skip
     if "cannot map ids" in done.stderr:
-        pytest.skip("cannot run here, because the file system of /tmp cannot map ids")
+        cannot_run_here("the file system of /tmp cannot map ids")
     assert done.stdout == "0\n0\n", done.stderr
     assert (tmp_path / "shared" / "f").stat().st_uid == 0
 
