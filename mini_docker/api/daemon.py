@@ -13,6 +13,7 @@ import sys
 import threading
 from collections import namedtuple
 
+from mini_docker.engine.roots import choose_roots
 from mini_docker.engine.store import DEFAULT_ROOT
 from mini_docker.engine.zygote import start_zygote
 
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
         hosts: tuple[str, ...]
         data_root: str
         pidfile: str
+        storage_driver: str
         tls: tuple[str, str, str] | None  # authority, certificate, key
 
 else:
-    Options = namedtuple("Options", ("hosts", "data_root", "pidfile", "tls"))
+    Options = namedtuple("Options", ("hosts", "data_root", "pidfile", "storage_driver", "tls"))
 
 
 # %% notebooks/18b_streams.ipynb#options
@@ -47,6 +49,7 @@ Options:
                          (default {DEFAULT_HOST})
       --data-root path   Where images and containers are kept (default {DEFAULT_ROOT})
   -p, --pidfile path     Write the process's number to a file
+  -s, --storage-driver string  overlay2, btrfs or vfs (default: the data root's, else the first that works)
       --tlsverify        Let in only clients with a certificate of the same authority
       --tlscacert path   The authority's certificate
       --tlscert path     The daemon's certificate
@@ -59,10 +62,14 @@ class Wrong(Exception):
     """An option that makes no sense; the text names it and the remedy."""
 
 
+FILES = ("--tlscacert", "--tlscert", "--tlskey")
+WITH_VALUE = ("--host", "--data-root", "--pidfile", "--storage-driver", *FILES)
+
+
 def parse(words: Sequence[str]) -> Options | None:
     """Return what the words of the command line ask for, None for help. Raises Wrong."""
     values: dict[str, list[str]] = {}
-    names = {"-H": "--host", "-p": "--pidfile"}
+    names = {"-H": "--host", "-p": "--pidfile", "-s": "--storage-driver"}
     rest = list(words)
     while rest:
         word, equals, value = rest.pop(0).partition("=")
@@ -72,14 +79,7 @@ def parse(words: Sequence[str]) -> Options | None:
         if name == "--tlsverify":
             values["--tls"] = []
             continue
-        if name not in (
-            "--host",
-            "--data-root",
-            "--pidfile",
-            "--tlscacert",
-            "--tlscert",
-            "--tlskey",
-        ):
+        if name not in WITH_VALUE:
             raise Wrong(f"unknown option {word}; remedy: mini_docker daemon --help")
         if not equals and not rest:
             raise Wrong(f"{word} needs a value")
@@ -87,7 +87,7 @@ def parse(words: Sequence[str]) -> Options | None:
     hosts = tuple(values.get("--host", (DEFAULT_HOST,)))
     for host in hosts:
         check_host(host)
-    files = [values.get(name, [""])[-1] for name in ("--tlscacert", "--tlscert", "--tlskey")]
+    files = [values.get(name, [""])[-1] for name in FILES]
     if "--tls" in values and not all(files):
         raise Wrong("--tlsverify needs --tlscacert, --tlscert and --tlskey")
     if any(host.startswith("tcp://") for host in hosts) and "--tls" not in values:
@@ -95,8 +95,11 @@ def parse(words: Sequence[str]) -> Options | None:
             "whoever reaches a tcp:// address would be root here; remedy: --tlsverify with certificates"
         )
     tls = (files[0], files[1], files[2]) if "--tls" in values else None
-    root, pidfile = (values.get(name, [""])[-1] for name in ("--data-root", "--pidfile"))
-    return Options(hosts, root or os.environ.get("MINI_DOCKER_ROOT") or DEFAULT_ROOT, pidfile, tls)
+    root, pidfile, driver = (
+        values.get(name, [""])[-1] for name in ("--data-root", "--pidfile", "--storage-driver")
+    )
+    root = root or os.environ.get("MINI_DOCKER_ROOT") or DEFAULT_ROOT
+    return Options(hosts, root, pidfile, driver, tls)
 
 
 def check_host(host: str) -> None:
@@ -136,6 +139,10 @@ def run(options: Options) -> int:
     os.umask(0o022)
     os.makedirs(options.data_root, exist_ok=True)
     lock_fd = lock(options.data_root)
+    try:
+        choose_roots(options.data_root, options.storage_driver)
+    except ValueError as error:
+        raise Wrong(str(error)) from None
     ends = ends_by_signal()
     zygote = start_zygote()  # before the first thread, see chapter 14d
     try:

@@ -45,7 +45,9 @@ def image_show(call: Call) -> None:
     """GET /images/{name}/json."""
     name = call.holes["name"]
     try:
-        call.reply.send_json(200, manage.inspect(call.engine.store.layout, name))
+        found = manage.inspect(call.engine.store.layout, name)
+        found["GraphDriver"]["Name"] = call.engine.store.roots.name
+        call.reply.send_json(200, found)
     except NoSuchImage as error:
         raise HttpError(404, f"no such image: {name}: {error}") from None
 

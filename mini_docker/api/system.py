@@ -72,8 +72,6 @@ ABLE = (
     "IPv4Forwarding", "LiveRestoreEnabled",
 )  # fmt: skip
 CONSTANT: dict[str, Any] = {
-    "Driver": "overlay",
-    "DriverStatus": [],
     "Plugins": {"Volume": ["local"], "Network": ["bridge", "host", "null"], "Log": ["json-file"]},
     "LoggingDriver": "json-file",
     "CgroupDriver": "cgroupfs",
@@ -112,6 +110,8 @@ def info(call: Call) -> None:
         "ContainersRunning": states.count("running"),
         "ContainersPaused": states.count("paused"),
         "ContainersStopped": len(states) - states.count("running") - states.count("paused"),
+        "Driver": engine.store.roots.name,
+        "DriverStatus": engine.store.roots.status(),
         "Images": len(manage.records(engine.store.layout)),
         "SystemTime": moment(engine.now()),
         "CgroupVersion": "2" if hierarchies().version == "v2" else "1",
@@ -150,9 +150,7 @@ def disk_usage(call: Call) -> None:
     for volume in volumes:
         size = usage(volume["Mountpoint"])
         volume["UsageData"] = {"Size": size, "RefCount": len(users.get(volume["Name"], ()))}
-    sizes = [
-        {**summary(c), "SizeRw": usage(f"{engine.store.directory(c.id)}/upper")} for c in containers
-    ]
+    sizes = [{**summary(c), "SizeRw": engine.store.roots.size(c.record)} for c in containers]
     total = sum(image["Size"] for image in images)
     found = {"LayersSize": total, "Images": images, "Containers": sizes, "Volumes": volumes}
     call.reply.send_json(200, {**found, "BuildCache": [], "BuilderSize": 0})

@@ -23,6 +23,7 @@ DAEMON_FLAGS = """
 -H, --host list         Where to listen: unix://PATH, tcp://ADDRESS:PORT (with --tlsverify), fd://
     --data-root string  Where images and containers are kept
 -p, --pidfile string    Write the process's number to a file
+-s, --storage-driver string  overlay2, btrfs or vfs (default: the data root's own)
     --tlsverify         Let in only clients with a certificate of the same authority
     --tlscacert string  The authority's certificate
     --tlscert string    The daemon's certificate

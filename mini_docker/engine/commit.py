@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 
 from mini_docker.engine.document import InvalidRequest
@@ -98,11 +97,9 @@ def commit(
     `config` is what it runs; `about` has created (RFC 3339), comment and author; `name` may be empty.
     """
     layout, base = store.layout, manage.find(store.layout, container.record["ImageID"]).image
-    upper = f"{store.directory(container.id)}/upper"
-    os.makedirs(upper, exist_ok=True)
-    with layout.lease() as lease:
+    with store.roots.diff(container.record) as changes, layout.lease() as lease:
         with lease.ingest(Descriptor(MEDIA_TYPE_LAYER, "", -1)) as ingest:
-            for piece in pack(upper, overlay=True):
+            for piece in pack(changes, overlay=True):
                 ingest.write(piece)
             layer = ingest.commit()
         entry = {

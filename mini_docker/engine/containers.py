@@ -168,7 +168,7 @@ class Containers:
         record = {
             **new_record(request, image, container_id),
             "ImageID": image_id,
-            "Driver": "overlay",
+            "Driver": self.store.roots.name,
         }
         unpack_layers(self.store, image)
         record |= self.network.wiring.create(request, record["ImageConfig"])

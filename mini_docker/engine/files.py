@@ -12,11 +12,9 @@ import tarfile
 from collections import namedtuple
 
 from mini_docker.engine.document import InvalidRequest
-from mini_docker.engine.launch import STACKING
 from mini_docker.images.unpack import open_parent
 from mini_docker.linux.mount import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
-from mini_docker.storage.overlay import open_overlay, plan_overlay, remove_tree
-from mini_docker.storage.tree import upper_changes
+from mini_docker.storage.overlay import remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,22 +48,12 @@ def stacked(store: Store, container: Container) -> int:
 
     Its own changes are one more layer: so nothing is written to the directories of one that runs.
     """
-    directory = store.directory(container.id)
-    layers = [f"{store.root}/layers/{name}" for name in container.record["Layers"]]
-    for name in ("upper", "reading", "reading/upper", "reading/work"):
-        os.makedirs(f"{directory}/{name}", exist_ok=True)
-    with STACKING:
-        return open_overlay(plan_overlay([*layers, f"{directory}/upper"], f"{directory}/reading"))
+    return store.roots.open(store.roots.plan_look(container.record))
 
 
 def writable(store: Store, container: Container) -> int:
     """Return a descriptor of a stopped container's files, to be changed. Raises OSError."""
-    directory = store.directory(container.id)
-    layers = [f"{store.root}/layers/{name}" for name in container.record["Layers"]]
-    for name in ("upper", "work"):
-        os.makedirs(f"{directory}/{name}", exist_ok=True)
-    with STACKING:
-        return open_overlay(plan_overlay(layers, directory))
+    return store.roots.open(store.roots.plan(container.record))
 
 
 def locate(store: Store, container: Container, path: str, write: bool = False) -> Place:
@@ -329,12 +317,8 @@ KINDS = {"C": 0, "A": 1, "D": 2}
 
 def changes(store: Store, container: Container) -> list[dict[str, Any]] | None:
     """Return what `docker diff` shows; None where nothing has changed."""
-    upper = f"{store.directory(container.id)}/upper"
-    if not os.path.isdir(upper):
-        return None
-    lower = tuple(f"{store.root}/layers/{name}" for name in container.record["Layers"])
+    found = store.roots.changes(container.record)
     ours = set(MOUNT_POINTS)
-    found = upper_changes(upper, lower)
     shown = [change for change in found if not _is_ours(change.path, ours)]
     dropped = {posixpath.dirname(change.path) for change in found if _is_ours(change.path, ours)}
     kept = [

@@ -8,18 +8,17 @@ from __future__ import annotations
 import os
 import signal
 import time
-from _thread import allocate_lock
 from collections import namedtuple
 
 from mini_docker.cgroups.tree import Cgroup, hierarchies
 from mini_docker.engine.document import check_host_config, command, document
+from mini_docker.engine.roots import STACKING
 from mini_docker.engine.store import Store
 from mini_docker.images.layout import full_name
 from mini_docker.linux.mount import RESOLVE_IN_ROOT, openat2
 from mini_docker.linux.step import Step
 from mini_docker.namespaces.user import resolve_groups, resolve_user
 from mini_docker.runtime.plan import Planned
-from mini_docker.storage.overlay import open_overlay, plan_overlay
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +53,6 @@ else:
 
 # %% notebooks/14_containers.ipynb#helpers
 CREATED, RUNNING, EXITED = "created", "running", "exited"
-STACKING = allocate_lock()  # open_overlay changes the working directory, which all threads share
 
 
 class shielded:  # noqa: N801 (reads as a statement)
@@ -211,8 +209,10 @@ class Launch:
         `connect(self, spec)` gives the container its network and returns the network namespace, if it
         made one. The caller closes the descriptors.
         """
+        roots = self.store.roots
+        root = roots.plan(self.record)
         with STACKING:
-            rootfs_fd = self.step("stack the layers", open_overlay, self._overlay())
+            rootfs_fd = self.step("stack the layers", roots.opener, root)
         cgroup_fd: int | None = None
         try:
             spec = self._document(rootfs_fd)
@@ -235,12 +235,6 @@ class Launch:
         planned = Planned(call.__module__, Step(name, call, arguments))
         self.done.append(Done("outside", planned, time.perf_counter_ns() - began))
         return result
-
-    def _overlay(self) -> Any:
-        layers = [f"{self.store.root}/layers/{name}" for name in self.record["Layers"]]
-        for name in ("upper", "work", "rootfs"):
-            os.makedirs(f"{self.directory}/{name}", exist_ok=True)
-        return plan_overlay(layers, self.directory, self.record["HostConfig"]["AutoRemove"])
 
     def _document(self, rootfs_fd: int) -> dict[str, Any]:
         """Return the OCI document; the user is looked up in the image's own /etc/passwd."""

@@ -13,6 +13,7 @@ import os
 import time
 
 from mini_docker.engine.names import random_name
+from mini_docker.engine.roots import open_roots
 from mini_docker.images.layout import Layout, write_atomically
 from mini_docker.storage.overlay import remove_tree
 
@@ -93,6 +94,7 @@ EXIT = "exit.json"
 #   images/             an OCI image layout: index.json, blobs/sha256/
 #   layers/HEX/         a layer, unpacked, named by its diff_id
 #   containers/ID/      container.json, upper/, work/, rootfs/, hosts, hostname, resolv.conf
+#   storage-driver      the name of the driver; btrfs/ or vfs/ has its trees (chapter 10b)
 #   names/NAME          a link that says ID
 #   running/ID          locked by the process that looks after the container; a lock that can be had
 #                       means that process is dead, and whatever it made is to be cleaned
@@ -123,6 +125,7 @@ class Store:
         for name in ("layers", "containers", "names", "running", "network"):
             os.makedirs(f"{self.root}/{name}", mode=0o700, exist_ok=True)
         self.layout = Layout(f"{self.root}/images")
+        self.roots = open_roots(self.root)
 
     def lock(self) -> Lock:
         """Return the lock of the whole store, for a `with` statement."""
@@ -276,4 +279,5 @@ class Store:
             os.unlink(f"{self.directory(container_id)}/{RECORD}")
         except FileNotFoundError:
             pass
+        self.roots.remove(container_id)
         remove_tree(self.directory(container_id))
