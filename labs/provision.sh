@@ -34,6 +34,8 @@ LINK=/usr/local/bin/mini_docker
 POLICY=/usr/sbin/policy-rc.d
 POLICY_SAVED=$POLICY.before-mini_docker
 NOT_IN_APT=$CACHE/peers-not-in-apt
+NOT_IN_NPM=$CACHE/dockerode-not-in-npm
+DOCKERODE=$ROOT/tests/dockerode
 OLDEST_KERNEL=5.10
 
 PACKAGES=(
@@ -55,6 +57,7 @@ PACKAGES=(
 PEERS=( # a command or file, and the package that brings it
     runc:runc crun:crun podman:podman dockerd:docker.io docker:docker-cli skopeo:skopeo umoci:umoci
     docker-compose:docker-compose /usr/lib/python3/dist-packages/docker/__init__.py:python3-docker
+    node:nodejs npm:npm # for dockerode, see tests/dockerode
     zsh:zsh fish:fish # each reads the completion written for it
     gcc:gcc /usr/include/stdio.h:libc6-dev /usr/include/linux/version.h:linux-libc-dev
     /usr/aarch64-linux-gnu/include/asm/unistd.h:linux-libc-dev-arm64-cross # the numbers of the other machine
@@ -245,6 +248,8 @@ peers_there() {
     [[ ! -e $POLICY ]] || ! is_our_policy || return 1
     REMARK="missing: the Python packages"
     [[ -r $PEERS_STAMP && $(<"$PEERS_STAMP") == "$(fingerprint)" ]] || return 1
+    REMARK="missing: dockerode"
+    [[ -d $DOCKERODE/node_modules/dockerode || -e $NOT_IN_NPM ]] || ((OFFLINE)) || ! have npm || return 1
     REMARK="all there"
     [[ ! -s $NOT_IN_APT ]] || REMARK="there, but for $(<"$NOT_IN_APT"), which this machine's apt does not have"
 }
@@ -273,6 +278,15 @@ peers_make() {
     missing_peers
     mkdir -p "$CACHE" && printf '%s' "${MISSING[*]}" >"$NOT_IN_APT"
     install_requirements ",peers" && fingerprint >"$PEERS_STAMP"
+    dockerode_make
+}
+
+# Without it one test says why it cannot run: no reason to stop here. "make clean" has it tried again.
+dockerode_make() {
+    rm -f "$NOT_IN_NPM"
+    ((OFFLINE)) || ! have npm || logged npm ci --prefix "$DOCKERODE" && return
+    touch "$NOT_IN_NPM"
+    WARNING="dockerode could not be fetched from npm's registry: its test will say so."
 }
 
 # Debian asks policy-rc.d(8) before it starts a freshly installed service; 101 means no. A dockerd that

@@ -157,6 +157,7 @@ def test_the_run_after_a_killed_one_puts_the_policy_back(provision: str, tmp_pat
     assert "exit 101" in policy.read_text()
     PEERS_THERE = "missing_peers() { MISSING=(); }; refresh_apt() { :; };"
     PEERS_THERE += "fingerprint() { echo same; }; install_requirements() { mkdir -p $VENV; };"
+    PEERS_THERE += "NOT_IN_NPM=$ROOT/not-in-npm; dockerode_make() { touch $NOT_IN_NPM; };"
     done = bash(provision + PEERS_THERE + "peers_there || peers_make && peers_there", PROVISION)
     assert done.returncode == 0, done.stdout
     assert policy.read_text() == before
