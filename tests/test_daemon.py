@@ -192,7 +192,8 @@ def test_containers_and_exit_codes_outlive_the_daemon(daemon: Daemon) -> None:
         "long",
         "sh",
         "-c",
-        "i=0; while [ $i -lt 20 ]; do echo $i; i=$((i+1)); sleep 0.1; done; exit 7",
+        "i=0; while [ $i -lt 20 ]; do echo $i; i=$((i+1)); sleep 0.1; done; read x; exit 7",
+        OpenStdin=True,
     )
     daemon.run("short", "sh", "-c", "sleep 0.3; exit 5")
     daemon.run("gone", "sh", "-c", "sleep 0.3", HostConfig={"AutoRemove": True})
@@ -203,6 +204,9 @@ def test_containers_and_exit_codes_outlive_the_daemon(daemon: Daemon) -> None:
     assert daemon.state("long")["Pid"] == pid and daemon.state("long")["Running"]
     assert (daemon.state("short")["Status"], daemon.state("short")["ExitCode"]) == ("exited", 5)
     assert daemon.ask("GET", "/containers/gone/json")[0] == 404
+    stream = daemon.upgrade("/containers/long/attach?stream=1&stdin=1")
+    stream.sendall(b"\n")
+    stream.close()
     text = daemon.logs("long", "stdout=1&follow=1&tail=3")
     assert text.count(b"\n") >= 3 and text.endswith(b"19\n")
     assert daemon.ask("POST", "/containers/long/wait")[1]["StatusCode"] == 7

@@ -115,7 +115,6 @@ class Container:
 # %% notebooks/14f_states.ipynb#containers
 STOP_SECONDS = 10
 KILL_SECONDS = 10
-START_SECONDS = 120
 RETRIES = 10
 
 
@@ -688,12 +687,11 @@ class Containers:
 # %% notebooks/14f_states.ipynb#container-helpers
 def first_word(lifeline: socket.socket, what: str = "create failed") -> dict[str, Any]:
     """Return what a shim says first. Raises StartFailed with Docker's words."""
-    lifeline.settimeout(START_SECONDS)
+    lifeline.setblocking(False)  # `fork_shim` has waited for it
     try:
         data = lifeline.recv(CHUNK)
-    except TimeoutError:
+    except OSError:
         data = b""
-    lifeline.settimeout(None)
     word: dict[str, Any] = json.loads(data or b'{"error": "the shim died in set-up"}')
     if "pid" in word:
         return word

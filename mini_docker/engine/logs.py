@@ -13,6 +13,8 @@ import time
 from collections import namedtuple
 from json.encoder import encode_basestring
 
+from mini_docker.engine.store import write_whole
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -137,12 +139,6 @@ def split_lines(data: bytes) -> tuple[list[bytes], bytes]:
 def text(line: bytes) -> str:
     """Return bytes as the text that JSON can hold; what is no UTF-8 becomes U+FFFD, as in Docker's."""
     return line.decode(errors="replace")
-
-
-def write_whole(fd: int, data: bytes) -> None:
-    """Write all of `data` to a file. Raises OSError (ENOSPC)."""
-    while data:
-        data = data[os.write(fd, data) :]
 
 
 # %% notebooks/14e_logs.ipynb#reader

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import _socket
 import functools
 import json
 import os
@@ -12,38 +13,18 @@ import select
 import socket
 import struct
 import time
-from collections import namedtuple
 
-from mini_docker.cgroups.tree import Cgroup, hierarchies
 from mini_docker.engine.logs import LogWriter, read_log
-from mini_docker.engine.privileges import kept_program
-from mini_docker.engine.store import replace_file
+from mini_docker.engine.starter import Streams, start_on_streams
+from mini_docker.engine.store import replace_file, write_whole
 from mini_docker.linux.process import exit_code, pidfd_send_signal, set_process_name
-from mini_docker.runtime.console import Console, receive_console, resize
-from mini_docker.runtime.enter import enter
-from mini_docker.runtime.init import StartError, start
-from mini_docker.runtime.plan import Resources, plan
+from mini_docker.runtime.console import resize
+from mini_docker.runtime.init import Process, StartError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, NamedTuple, NoReturn
-
-    from mini_docker.runtime.init import Process
-
-    class Streams(NamedTuple):
-        """The shim's ends of a process's streams; None for what it does not have.
-
-        With a terminal `stdin` and `stdout` are both its master, and `stderr` is None.
-        """
-
-        stdin: int | None
-        stdout: int | None
-        stderr: int | None
-        terminal: bool
-
-else:
-    Streams = namedtuple("Streams", ("stdin", "stdout", "stderr", "terminal"))
+    from typing import Any, NoReturn
 
 
 # %% notebooks/14d_shims.ipynb#frames
@@ -53,6 +34,7 @@ CHUNK = 1 << 16
 # As in Docker a client that does not read stops the container's output once so much waits for it.
 MOST_WAITING = 1 << 20
 PATIENCE = 10.0  # seconds that a client has, after the end, to read what it was sent
+EXIT_SIZE = 64
 
 
 def frame(stream: str, data: bytes) -> bytes:
@@ -322,28 +304,22 @@ class Shim:
         self.ended = True
         self.loop.forget(self.process.pidfd)
 
-    def run(self, lifeline: socket.socket, claim_fd: int) -> None:
-        """Look after the process to its end; write down how it ended, and only then let go of it."""
+    def run(self) -> int:
+        """Look after the process to its end and that of its output; return how it ended."""
         while not self.ended:
             self.loop.turn()
         code = exit_code(os.waitpid(self.process.pid, 0)[1])
         for stream, fd in list(self.outputs.items()):
             while fd is not None and self._copy(stream):
                 self._make_room()
-        if self.log:
-            self._close_log()
-        write_exit(self.order["exit"], code, time.time_ns())
-        if claim_fd >= 0:
-            os.close(claim_fd)
-        for watcher in list(self.watchers):
-            self._drop_watcher(watcher)
-        self._say_goodbye()
-        lifeline.close()
+        self.close_log()
+        return code
 
-    def _close_log(self) -> None:
+    def close_log(self) -> None:
+        """Write the lines that have no end. A full disk loses lines."""
         try:
-            assert self.log is not None
-            self.log.close(time.time_ns())
+            if self.log:
+                self.log.close(time.time_ns())
         except OSError:
             pass
 
@@ -351,8 +327,10 @@ class Shim:
         """Wait for the slowest client, so that the last output of a container is not held in memory."""
         self._wait_for_clients(MOST_WAITING)
 
-    def _say_goodbye(self) -> None:
-        """Give the clients time to read what they were sent, then close their connections."""
+    def say_goodbye(self) -> None:
+        """Tell the readers of the log; give the clients time to read what they were sent, then close."""
+        for watcher in list(self.watchers):
+            self._drop_watcher(watcher)
         for client in self.clients:
             client.listening = False
             client.rewatch()
@@ -369,14 +347,15 @@ class Shim:
 
     # --- requests
 
-    def listen(self, listener: socket.socket) -> None:
+    def listen(self, listener: _socket.socket) -> None:
         """Answer requests on a socket: one message, one answer."""
         listener.setblocking(False)
         self.loop.watch(listener.fileno(), select.POLLIN, lambda happened: self._accept(listener))
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listener: _socket.socket) -> None:
         try:
-            connection = listener.accept()[0]
+            with socket.socket(fileno=os.dup(listener.fileno())) as whole:
+                connection = whole.accept()[0]
         except OSError:
             return
         connection.setblocking(False)
@@ -455,9 +434,17 @@ class Shim:
             resize(self.streams.stdout, request["rows"], request["columns"])
 
 
-def write_exit(path: str, code: int, at: int) -> None:
-    """Write down how a process ended, whole or not at all."""
-    replace_file(path, json.dumps({"ExitCode": code, "At": at}).encode())
+def reserve_exit(path: str) -> int:
+    """Return a descriptor of PATH.tmp, which has its block of the disk already: it may be full in the end."""
+    fd = os.open(f"{path}.tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    write_whole(fd, b" " * EXIT_SIZE)
+    return fd
+
+
+def write_exit(path: str, fd: int, code: int, at: int) -> None:
+    """Write down how a process ended where `reserve_exit` made room: whole or not at all."""
+    os.pwrite(fd, json.dumps({"ExitCode": code, "At": at}).encode().ljust(EXIT_SIZE), 0)
+    os.rename(f"{path}.tmp", path)
 
 
 def _open_log(options: dict[str, Any] | None) -> LogWriter | None:
@@ -465,38 +452,35 @@ def _open_log(options: dict[str, Any] | None) -> LogWriter | None:
 
 
 # %% notebooks/14d_shims.ipynb#start
-def shim(order_path: str, names: list[str], fds: list[int]) -> NoReturn:
-    """Be a shim: obey the order in a file, with descriptors that have `names`. Never returns.
+def shim(order: dict[str, Any], directory: str, names: list[str], fds: list[int]) -> NoReturn:
+    """Be a shim: obey an order in a container's directory, with descriptors that have `names`. Never returns.
 
     The first word to the lifeline is {"pid": ...} or {"error": ..., "step": ..., "errno": ...}.
     """
     given = list(zip(names, fds, strict=True))
-    lifeline = socket.socket(fileno=dict(given)["lifeline"])
+    lifeline = _socket.socket(fileno=dict(given)["lifeline"])
     try:
         set_process_name(b"md-shim")
         os.setsid()
         os.dup2(0, 2)  # the daemon's standard error is not ours to keep open
-        with open(order_path, "rb") as file:
-            order = json.loads(file.read())
-        os.chdir(os.path.dirname(order_path))
+        os.chdir(directory)
         _run(order, lifeline, given)
     except StartError as error:
         word = {"error": str(error), "step": error.step, "errno": error.errno}
-        _say(lifeline, {**word, "about_command": error.about_command})
+        _say(lifeline, json.dumps({**word, "about_command": error.about_command}).encode())
     except (OSError, ValueError, KeyError, EOFError) as error:
         number = error.errno if isinstance(error, OSError) else 0
-        _say(lifeline, {"error": str(error), "step": "shim", "errno": number})
+        word = {"error": str(error), "step": "shim", "errno": number}
+        _say(lifeline, json.dumps(word).encode())
     finally:
         os._exit(0)
 
 
-def _run(order: dict[str, Any], lifeline: socket.socket, given: list[tuple[str, int]]) -> None:
+def _run(order: dict[str, Any], lifeline: _socket.socket, given: list[tuple[str, int]]) -> None:
     """Start the process on new streams, with the clients that wait for it, and look after it."""
     fds = dict(given)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    _remove(order["socket"])
-    listener.bind(order["socket"])
-    listener.listen(128)
+    listener = listen_at(order["socket"])
+    exit_fd = reserve_exit(order["exit"])
     process, streams = start_on_streams(order, fds)
     one = Shim(order, process, streams)
     one.listen(listener)
@@ -506,16 +490,30 @@ def _run(order: dict[str, Any], lifeline: socket.socket, given: list[tuple[str, 
     for name in ("rootfs", "cgroup", "netns"):
         if name in fds:
             os.close(fds[name])
-    replace_file(order["pid"], str(process.pid).encode())
-    _say(lifeline, {"pid": process.pid, "times": process.times})
-    one.run(lifeline, fds.get("claim", -1))
+    replace_file(order["pid"], b"%d" % process.pid)
+    _say(lifeline, b'{"pid": %d}' % process.pid)
+    code = one.run()
+    write_exit(order["exit"], exit_fd, code, time.time_ns())
+    if "claim" in fds:
+        os.close(fds["claim"])
+    one.say_goodbye()
+    lifeline.close()
     _remove(order["socket"])
 
 
-def _say(lifeline: socket.socket, word: dict[str, Any]) -> None:
+def listen_at(path: str) -> _socket.socket:
+    """Return a socket that listens at `path`. The C half of the class: the other half costs 0.2 MB."""
+    _remove(path)
+    listener = _socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(path)
+    listener.listen(128)
+    return listener
+
+
+def _say(lifeline: _socket.socket, word: bytes) -> None:
     """Tell the daemon; one that has died meanwhile will ask the files."""
     try:
-        lifeline.send(json.dumps(word).encode())
+        lifeline.send(word)
     except OSError:
         pass
 
@@ -527,53 +525,33 @@ def _remove(path: str) -> None:
         pass
 
 
-# %% notebooks/14d_shims.ipynb#streams
-def start_on_streams(order: dict[str, Any], fds: dict[str, int]) -> tuple[Process, Streams]:
-    """Start the process of an order on pipes or a terminal; return it and our ends. Raises StartError."""
-    if not order["terminal"]:
-        return _start_on_pipes(order, fds)
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        console = Console(theirs.fileno(), *order["size"])
-        process = start_process(order, fds, None, console)
-        master = receive_console(ours.fileno())
-    return process, Streams(master, master, None, True)
+# %% notebooks/14d_shims.ipynb#rehearse
+REHEARSALS = 20
 
 
-def _start_on_pipes(order: dict[str, Any], fds: dict[str, int]) -> tuple[Process, Streams]:
-    to_stdin: int | None = None
-    if order["stdin"]:
-        child_in, to_stdin = os.pipe2(os.O_CLOEXEC)
-    else:
-        child_in = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    from_stdout, child_out = os.pipe2(os.O_CLOEXEC)
-    from_stderr, child_err = os.pipe2(os.O_CLOEXEC)
-    process = start_process(order, fds, (child_in, child_out, child_err), None)
-    for fd in (child_in, child_out, child_err):
-        os.close(fd)
-    return process, Streams(to_stdin, from_stdout, from_stderr, False)
+def rehearse(directory: str) -> None:
+    """Live the quiet part of a shim's life again and again, in an empty directory and without a process.
 
-
-def start_process(
-    order: dict[str, Any],
-    fds: dict[str, int],
-    stdio: tuple[int, int, int] | None,
-    console: Console | None,
-) -> Process:
-    """Start what the order is about: a container's first process, or one more in a running container."""
-    with open(order["spec"], "rb") as file:
-        spec = json.loads(file.read())
-    cgroup = Cgroup(hierarchies(), spec["linux"]["cgroupsPath"])
-    cgroup.directories = order["directories"]
-    enter_cgroup = cgroup.plan_enter(born_inside="cgroup" in fds)
-    for namespace in spec["linux"]["namespaces"]:
-        if namespace["type"] == "network" and "netns" in fds:
-            namespace["path"] = f"/proc/self/fd/{fds['netns']}"
-    # a shim lives in DATA_ROOT/containers/ID
-    program = kept_program("../..", spec)
-    resources = Resources(enter_cgroup, fds.get("rootfs"), stdio, console, seccomp=program)
-    if "enter" in order:
-        with open(order["process"], "rb") as file:
-            one_more = json.loads(file.read())
-        return enter(order["enter"], spec, one_more, resources, fds.get("cgroup"))
-    return start(spec, [item.step for item in plan(spec, resources)], fds.get("cgroup"))
+    The interpreter writes into code that it runs for the first times, to make it faster. What the zygote
+    has had written, its shims share.
+    """
+    log = {"path": f"{directory}/log", "max_size": 0, "max_file": 1}
+    for _ in range(REHEARSALS):
+        ends = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
+        streams = Streams(None, ends[0][0], ends[1][0], False)
+        one = Shim({"log": log}, Process(0, ends[2][0], ()), streams)
+        listener = listen_at(f"{directory}/socket")
+        one.listen(listener)
+        replace_file(f"{directory}/pid", b"%d" % os.getpid())
+        exit_fd = reserve_exit(f"{directory}/exit")
+        for _, write_fd in ends:
+            os.close(write_fd)
+        while not one.ended:
+            one.loop.turn(0)
+        one.loop.forget(listener.fileno())
+        listener.close()
+        write_exit(f"{directory}/exit", exit_fd, 0, time.time_ns())
+        one.close_log()
+        os.close(ends[2][0])
+    for name in os.listdir(directory):
+        os.unlink(f"{directory}/{name}")

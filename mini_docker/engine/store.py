@@ -107,13 +107,19 @@ def replace_file(path: str, data: bytes) -> None:
     temporary = f"{path}.{_thread.get_native_id()}.tmp"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, data)
+        write_whole(fd, data)
         os.rename(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
     finally:
         os.close(fd)
+
+
+def write_whole(fd: int, data: bytes) -> None:
+    """Write all of `data`, which a disk that is nearly full takes in part. Raises OSError (ENOSPC)."""
+    while data:
+        data = data[os.write(fd, data) :]
 
 
 class Store:

@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import marshal
 import os
+import select
 import signal
 import socket
 import sys
 import threading
 
-from mini_docker.engine.shim import shim
-from mini_docker.linux.process import set_process_name
+from mini_docker.engine.shim import rehearse, shim
+from mini_docker.linux.process import clone3, set_process_name
 from mini_docker.namespaces.net import new_netns
 
 TYPE_CHECKING = False
@@ -24,6 +27,11 @@ if TYPE_CHECKING:
 
 # %% notebooks/14d_shims.ipynb#zygote
 MOST_FDS = 64
+START_SECONDS = 120  # for a shim's first word
+SUCCESSOR = (
+    "import socket, sys; sys.path.insert(0, sys.argv[1]); "
+    "from mini_docker.engine.zygote import be_zygote; be_zygote(socket.socket(fileno=int(sys.argv[2])))"
+)
 
 
 class Zygote:
@@ -38,39 +46,94 @@ class Zygote:
     def fork_shim(self, order_path: str, fds: Sequence[tuple[str, int]]) -> socket.socket:
         """Have a shim forked that obeys the order in a file, with named descriptors; return its lifeline.
 
-        The shim's first word comes over the lifeline; its end is the lifeline's end. Raises OSError.
+        The shim's first word waits there, to be read; its end is the lifeline's end. Raises OSError.
         """
+        ours = self._try_to_fork(order_path, fds)
+        if not has_word(ours) and not self.lives():  # it died with the order in its hand
+            ours.close()
+            ours = self._try_to_fork(order_path, fds)
+            has_word(ours)
+        return ours
+
+    def _try_to_fork(self, order_path: str, fds: Sequence[tuple[str, int]]) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with open(order_path, "rb") as file:
+            request = {"order": json.loads(file.read()), "directory": os.path.dirname(order_path)}
         with theirs:
             named = [("lifeline", theirs.fileno()), *fds]
-            self._ask({"order": order_path, "names": [name for name, _ in named]}, named)
+            self._ask({**request, "names": [name for name, _ in named]}, named)
         return ours
 
     def new_netns(self) -> int:
         """Return a descriptor of a fresh network namespace, which a thread must not make. Raises OSError."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with ours:
-            with theirs:
-                self._ask({"netns": True}, [("answer", theirs.fileno())])
-            words, fds, _, _ = socket.recv_fds(ours, 4096, 1)
+        words, fds = self._try_netns()
+        if not words and not self.lives():
+            words, fds = self._try_netns()
         if not fds:
             raise OSError(
                 5, f"no network namespace was made: {words.decode() or 'the zygote died'}"
             )
         return fds[0]
 
-    def _ask(self, request: dict[str, Any], fds: Sequence[tuple[str, int]]) -> None:
-        with self.lock:
-            numbers = [fd for _, fd in fds]
-            socket.send_fds(self.line, [json.dumps(request).encode()], numbers)
+    def _try_netns(self) -> tuple[bytes, list[int]]:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours:
+            with theirs:
+                self._ask({"netns": True}, [("answer", theirs.fileno())])
+            words, fds, _, _ = socket.recv_fds(ours, 4096, 1)
+        return words, fds
 
-    def close(self) -> None:
-        """Let the zygote end; its shims stay."""
+    def _ask(self, request: dict[str, Any], fds: Sequence[tuple[str, int]]) -> None:
+        """Send a request; a zygote that has died is replaced first."""
+        message, numbers = marshal.dumps(request), [fd for _, fd in fds]
+        with self.lock:
+            try:
+                socket.send_fds(self.line, [message], numbers)
+            except (BrokenPipeError, ConnectionResetError):
+                self._replace()
+                socket.send_fds(self.line, [message], numbers)
+
+    def lives(self) -> bool:
+        """Return whether the zygote still holds its end of the line."""
+        poll = select.poll()
+        with self.lock:
+            poll.register(self.line, 0)
+            return not poll.poll(0)
+
+    def _replace(self) -> None:
+        """Start another zygote, by an interpreter of its own: this process has threads by now."""
+        import subprocess
+
+        self._reap()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        words = [sys.executable, "-I", "-c", SUCCESSOR, root, str(theirs.fileno())]
+        with theirs:
+            self.successor = subprocess.Popen(words, pass_fds=(theirs.fileno(),))
         self.line.close()
+        self.line, self.pid = ours, self.successor.pid
+
+    def _reap(self) -> None:
         try:
             os.waitpid(self.pid, 0)
         except ChildProcessError:
             pass
+
+    def close(self) -> None:
+        """Let the zygote end; its shims stay."""
+        self.line.close()
+        self._reap()
+
+
+def has_word(lifeline: socket.socket) -> bool:
+    """Wait for a shim's first word; return False where its end, or too much time, came before."""
+    lifeline.settimeout(START_SECONDS)
+    try:
+        return bool(lifeline.recv(1, socket.MSG_PEEK))
+    except OSError:
+        return False
+    finally:
+        lifeline.settimeout(None)
 
 
 def start_zygote() -> Zygote:
@@ -82,12 +145,12 @@ def start_zygote() -> Zygote:
     pid = os.fork()
     if pid == 0:
         ours.close()
-        _be_zygote(theirs)
+        be_zygote(theirs)
     theirs.close()
     return Zygote(ours, pid)
 
 
-def _be_zygote(line: socket.socket) -> NoReturn:
+def be_zygote(line: socket.socket) -> NoReturn:
     """Fork what is asked for until the daemon has closed its end, in whatever way it died."""
     try:
         set_process_name(b"md-zygote")
@@ -96,15 +159,37 @@ def _be_zygote(line: socket.socket) -> NoReturn:
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the shims
         _close_all_but(line.fileno())
+        _rehearse()
+        gc.collect()
+        kept = _fill_holes()  # noqa: F841 (it has only to be there)
+        gc.freeze()  # a collection in a shim would write to every page that it shares with us
         while True:
             words, fds, _, _ = socket.recv_fds(line, 1 << 16, MOST_FDS)
             if not words:
                 break
-            _obey(json.loads(words), fds, line)
+            _obey(marshal.loads(words), fds, line)
             for fd in fds:
                 os.close(fd)
     finally:
         os._exit(0)
+
+
+def _rehearse() -> None:
+    """Warm up, if there is room for a few small files; without it all works, in a little more memory."""
+    directory = f"/dev/shm/mini_docker-zygote-{os.getpid()}"
+    try:
+        os.mkdir(directory, 0o700)
+        rehearse(directory)
+        os.rmdir(directory)
+    except OSError:
+        pass
+
+
+def _fill_holes() -> list[object]:
+    """Return small objects of every size, to be kept: what a shim allocates shall not fall in the holes
+    between ours, each in another page that it shares with us, but together in new ones."""
+    sizes = range(48, 513, 16)  # as the interpreter rounds up what it allocates
+    return [bytes(size - sys.getsizeof(b"") - 1) for size in sizes for _ in range(200)]
 
 
 def _close_all_but(kept: int) -> None:
@@ -125,10 +210,13 @@ def _obey(request: dict[str, Any], fds: list[int], line: socket.socket) -> None:
     if "netns" in request:
         _give_netns(fds[0])
         return
-    if os.fork() == 0:
+    pid, pidfd = clone3(0)  # not os.fork(): its hooks for threads write to half a megabyte
+    if pid:
+        os.close(pidfd)
+    else:
         line.close()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        shim(request["order"], request["names"], fds)
+        shim(request["order"], request["directory"], request["names"], fds)
 
 
 def _give_netns(answer_fd: int) -> None:

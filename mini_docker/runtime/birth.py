@@ -22,9 +22,13 @@ def bear(flags: int, cgroup_fd: int | None, before: Sequence[Step]) -> tuple[int
     """Return (pid, pidfd) of a new process, and (0, -1) in it; `flags` and `cgroup_fd` as for clone3.
 
     Where it has to be born inside a namespace that exists already, a process in between takes the steps
-    `before`, which join it, and clones. Raises OSError.
+    `before`, which join it, and clones. With CLONE_PARENT among the flags the caller is one: it takes them
+    itself. Raises OSError.
     """
-    if not before:
+    if flags & CLONE_PARENT and before:
+        sys.meta_path.clear()
+        apply(before)
+    if flags & CLONE_PARENT or not before:
         return clone3(flags, cgroup_fd)
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
     middle, middle_pidfd = clone3(0, cgroup_fd)

@@ -85,16 +85,19 @@ def start(
     steps: Sequence[Step],
     cgroup_fd: int | None = None,
     watch: Callable[[int], bytes] | None = None,
+    more_flags: int = 0,
 ) -> Process:
     """Clone init with the namespaces that `spec` asks for, let it do `steps`, and return once it runs.
 
     With a gate among the steps (see `pause`) it returns once init waits there. With `cgroup_fd`, a
     directory of the v2 tree, it is born in that control group. `watch(pid)` is called before each word
     that init gets: when it is born, and at each pause; what it returns is the state for hooks. The caller
-    has one thread (see clone3). Raises StartError and what `watch` raises; nothing is left running then.
+    has one thread (see clone3). CLONE_PARENT among `more_flags` makes init a child of the caller's parent,
+    and lets the caller itself join the namespaces that exist. Raises StartError and what `watch` raises;
+    nothing is left running then.
     """
     flags = new_namespaces(spec) & ~(CLONE_NEWCGROUP | CLONE_NEWTIME)  # their steps come later
-    return launch(spec, steps, flags, cgroup_fd, plan_births(spec), watch)
+    return launch(spec, steps, flags | more_flags, cgroup_fd, plan_births(spec), watch)
 
 
 def launch(
@@ -138,7 +141,10 @@ def _or_kill(pid: int, call: Callable[..., Any], *arguments: Any) -> Any:
         return call(*arguments)
     except BaseException:
         os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        try:
+            os.waitpid(pid, 0)
+        except ChildProcessError:
+            pass  # by CLONE_PARENT it is a sibling: our parent reaps it
         raise
 
 

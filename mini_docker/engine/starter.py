@@ -1,0 +1,147 @@
+# Exported from notebooks/14d_shims.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/14d_shims.ipynb#starter-module
+"""From an order to a process on streams, by a process in between that takes its memory with it."""
+
+from __future__ import annotations
+
+import json
+import marshal
+import os
+import signal
+import socket
+from collections import namedtuple
+
+from mini_docker.cgroups.tree import Cgroup, hierarchies
+from mini_docker.engine.privileges import kept_program
+from mini_docker.linux.process import CLONE_PARENT, PR_SET_PDEATHSIG, prctl
+from mini_docker.runtime.console import Console, receive_console
+from mini_docker.runtime.enter import enter
+from mini_docker.runtime.init import Process, StartError, start
+from mini_docker.runtime.plan import Resources, plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NamedTuple, NoReturn
+
+    class Streams(NamedTuple):
+        """The shim's ends of a process's streams; None for what it does not have.
+
+        With a terminal `stdin` and `stdout` are both its master, and `stderr` is None.
+        """
+
+        stdin: int | None
+        stdout: int | None
+        stderr: int | None
+        terminal: bool
+
+else:
+    Streams = namedtuple("Streams", ("stdin", "stdout", "stderr", "terminal"))
+
+
+# %% notebooks/14d_shims.ipynb#streams
+def start_on_streams(order: dict[str, Any], fds: dict[str, int]) -> tuple[Process, Streams]:
+    """Start the process of an order on pipes or a terminal; return it and our ends.
+
+    Raises StartError, OSError, EOFError.
+    """
+    if not order["terminal"]:
+        return _start_on_pipes(order, fds)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        console = Console(theirs.fileno(), *order["size"])
+        process = start_apart(order, fds, None, console)
+        master = receive_console(ours.fileno())
+    return process, Streams(master, master, None, True)
+
+
+def _start_on_pipes(order: dict[str, Any], fds: dict[str, int]) -> tuple[Process, Streams]:
+    to_stdin: int | None = None
+    if order["stdin"]:
+        child_in, to_stdin = os.pipe2(os.O_CLOEXEC)
+    else:
+        child_in = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    from_stdout, child_out = os.pipe2(os.O_CLOEXEC)
+    from_stderr, child_err = os.pipe2(os.O_CLOEXEC)
+    process = start_apart(order, fds, (child_in, child_out, child_err), None)
+    for fd in (child_in, child_out, child_err):
+        os.close(fd)
+    return process, Streams(to_stdin, from_stdout, from_stderr, False)
+
+
+# %% notebooks/14d_shims.ipynb#starter
+def start_apart(
+    order: dict[str, Any],
+    fds: dict[str, int],
+    stdio: tuple[int, int, int] | None,
+    console: Console | None,
+) -> Process:
+    """Have `start_process` called by a process in between; what it starts is a child of this one.
+
+    The document, the plan and the seccomp program are some two megabytes, which a process that lives as
+    long as its container need not keep. Raises StartError, OSError.
+    """
+    read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+    starter = os.fork()
+    if starter == 0:
+        _be_starter(order, fds, stdio, console, write_fd)
+    os.close(write_fd)
+    answer = os.read(read_fd, 1 << 16)
+    os.close(read_fd)
+    os.waitpid(starter, 0)
+    pid, *failure = marshal.loads(answer) if answer else (0, "set-up", 4, "the starter was killed")
+    if failure:
+        raise StartError(*failure)
+    return Process(pid, os.pidfd_open(pid), ())
+
+
+def _be_starter(
+    order: dict[str, Any],
+    fds: dict[str, int],
+    stdio: tuple[int, int, int] | None,
+    console: Console | None,
+    answer_fd: int,
+) -> NoReturn:
+    """Start what the order is about, say which process that is or what went wrong, and end."""
+    answer: tuple[Any, ...] = ()
+    try:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        answer = (start_process(order, fds, stdio, console).pid,)
+    except StartError as error:
+        answer = (0, error.step, error.errno, error.strerror)
+    except (OSError, ValueError, KeyError) as error:
+        number = error.errno if isinstance(error, OSError) else 0
+        answer = (0, "starter", number, str(error)[:4000])
+    finally:
+        if answer:
+            os.write(answer_fd, marshal.dumps(answer))
+        os._exit(0)
+
+
+def start_process(
+    order: dict[str, Any],
+    fds: dict[str, int],
+    stdio: tuple[int, int, int] | None,
+    console: Console | None,
+) -> Process:
+    """Start what the order is about: a container's first process, or one more in a running container.
+
+    It becomes a child of this process's parent. Raises StartError, OSError, ValueError.
+    """
+    with open(order["spec"], "rb") as file:
+        spec = json.loads(file.read())
+    cgroup = Cgroup(hierarchies(), spec["linux"]["cgroupsPath"])
+    cgroup.directories = order["directories"]
+    enter_cgroup = cgroup.plan_enter(born_inside="cgroup" in fds)
+    for namespace in spec["linux"]["namespaces"]:
+        if namespace["type"] == "network" and "netns" in fds:
+            namespace["path"] = f"/proc/self/fd/{fds['netns']}"
+    # a shim lives in DATA_ROOT/containers/ID
+    program = kept_program("../..", spec)
+    resources = Resources(enter_cgroup, fds.get("rootfs"), stdio, console, seccomp=program)
+    if "enter" in order:
+        with open(order["process"], "rb") as file:
+            one_more = json.loads(file.read())
+        return enter(order["enter"], spec, one_more, resources, fds.get("cgroup"), CLONE_PARENT)
+    steps = [item.step for item in plan(spec, resources)]
+    return start(spec, steps, fds.get("cgroup"), more_flags=CLONE_PARENT)
