@@ -7,6 +7,8 @@ import json
 import os
 import pty
 import random
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -17,8 +19,12 @@ from pathlib import Path
 import pytest
 
 from mini_docker.cli.progress import Display, human_size, progress_bar
+from mini_docker.images.child import unpack_beside
 from mini_docker.images.layout import Layout
+from mini_docker.registry.pull import pull
 from mini_docker.registry.push import push
+from mini_docker.registry.repository import Repository
+from mini_docker.registry.transport import Response
 from tests.conftest import ROOT
 from tests.registries import (
     PASSWORD,
@@ -27,6 +33,7 @@ from tests.registries import (
     Place,
     authority,
     careful_registry,
+    contents,
     make_image,
     make_store,
     open_registry,
@@ -167,6 +174,16 @@ def test_run_fetches_what_is_not_there(open_registry: Place, tmp_path: Path, cal
 # ---- kill -9 ----------------------------------------------------------------------------------------
 
 
+def tree(layers: Path) -> dict[str, str]:
+    """Return the digests of the files in all unpacked layers that have got their names."""
+    return {
+        str(path.relative_to(layers)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for layer in (layers.iterdir() if layers.exists() else ())
+        if not layer.name.endswith(".tmp")
+        for path in layer.iterdir()
+    }
+
+
 def damaged(root: Path) -> list[str]:
     """Return the blobs below a data root whose bytes are not those of their names."""
     blobs = (root / "images" / "blobs" / "sha256").glob("*")
@@ -175,47 +192,63 @@ def damaged(root: Path) -> list[str]:
     ]
 
 
+def forked(action: Callable[[], object]) -> int:
+    """Do something in a fork of this process; return the fork's pid."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            action()
+        finally:
+            os._exit(0)
+    return pid
+
+
 @pytest.mark.root
 def test_a_pull_that_is_killed_at_any_moment(
-    open_registry: Place, tmp_path: Path, call: Call
+    open_registry: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = random.Random(13)
-    layers = [
-        {f"file{n}": source.randbytes(1 << 20) for n in range(3)} | {f"only{i}": b""}
-        for i in range(4)
-    ]
-    stored(open_registry, tmp_path, "kill/me", *layers)
-    name, root = f"{open_registry.host}/kill/me", tmp_path / "root"
+    """After each kill all that has a name is whole; the next goes on by Range, and nothing is left over."""
+    chance = random.Random(13)
+    sizes = (1 << 21, 1 << 18, 1 << 19, 1 << 18)  # the first is unpacked by a process of its own
+    stored(
+        open_registry, tmp_path, "kill/me", *({"file": chance.randbytes(size)} for size in sizes)
+    )
+    reference, root = open_registry.reference("kill/me"), tmp_path / "root"
+    layout, layers, asked = Layout(f"{root}/images"), root / "layers", tmp_path / "asked"
+    ask = Repository.blob
+
+    def noted(self: Repository, digest: str, offset: int = 0) -> Response:
+        with open(asked, "a") as file:
+            file.write(f"{offset}\n")
+        return ask(self, digest, offset)
+
+    def fetch() -> None:
+        layout.create()
+        pull(layout, reference, settings=open_registry.settings,
+             unpack=lambda layer, diff_id: unpack_beside(layout, layer, diff_id, str(layers)))  # fmt: skip
+
+    monkeypatch.setattr(Repository, "blob", noted)
+    monkeypatch.setattr("mini_docker.images.child.WORTH_A_PROCESS", 1 << 20)
     began = time.monotonic()
-    assert call("pull", name).returncode == 0
-    whole = time.monotonic() - began
-    files = sorted(path.name for path in (root / "images" / "blobs" / "sha256").iterdir())
-    subprocess.run(["rm", "-rf", str(root)], check=True)
-    for _ in range(50):
-        if (
-            (root / "images").is_dir()
-            and Layout(f"{root}/images").names()
-            and source.random() < 0.5
-        ):
-            subprocess.run(["rm", "-rf", str(root)], check=True)
-        process = subprocess.Popen([COMMAND, "--data-root", str(root), "pull", "-q", name],
-                                   stdout=subprocess.DEVNULL)  # fmt: skip
-        time.sleep(source.uniform(0, whole))
-        process.kill()
-        process.wait()
-        if not (root / "images" / "index.json").exists():
-            continue
+    fetch()
+    whole, wanted = time.monotonic() - began, (contents(layout), tree(layers))
+    for turn in range(50):
+        if turn % 5 == 0 or layout.names():
+            shutil.rmtree(root)
+        pid = forked(fetch)
+        time.sleep(chance.uniform(0, whole))
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
         assert damaged(root) == []
-        layout = Layout(f"{root}/images")
-        for known in layout.names():
-            image = layout.image(known)
+        assert set(tree(layers).items()) <= set(wanted[1].items())
+        if layout.names():
+            image = layout.image(reference.familiar())
             assert all(layout.has(layer.digest) for layer in image.layers)
-    assert call("pull", name).returncode == 0
-    assert damaged(root) == []
-    assert sorted(path.name for path in (root / "images" / "blobs" / "sha256").iterdir()) == files
-    for left in ("images/ingest", "images/leases"):
-        assert os.listdir(root / left) == []
-    assert [entry for entry in os.listdir(root / "layers") if entry.endswith(".tmp")] == []
+    assert any(line != "0" for line in asked.read_text().split()), "no pull went on by Range"
+    fetch()
+    assert (contents(layout), tree(layers)) == wanted
+    assert not os.listdir(root / "images/ingest") and not os.listdir(root / "images/leases")
+    assert not [name for name in os.listdir(layers) if name.endswith(".tmp")]
 
 
 # ---- what is shown ----------------------------------------------------------------------------------

@@ -51,13 +51,19 @@ __all__ = ["place", "teaching"]
 BIG = {"big": os.urandom(3_000_000)}
 
 
-@pytest.fixture
-def source(teaching: TeachingRegistry, tmp_path: Path) -> Layout:
-    """A store whose image of two layers is in `teaching` as x:1."""
-    layout = make_store(tmp_path / "source")
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Layout:
+    """A store with an image of two layers, x:1."""
+    layout = make_store(tmp_path_factory.mktemp("made") / "source")
     make_image(layout, "x:1", BIG, {"small": b"small"})
-    serve(teaching, layout, "x:1", "x")
     return layout
+
+
+@pytest.fixture
+def source(made: Layout, teaching: TeachingRegistry) -> Layout:
+    """A store whose image of two layers is in `teaching` as x:1."""
+    serve(teaching, made, "x:1", "x")
+    return made
 
 
 @pytest.fixture

@@ -87,8 +87,8 @@ def test_podman(open_registry: Place, source: Layout, tmp_path: Path) -> None:
 def test_docker(open_registry: Place, source: Layout, tmp_path: Path) -> None:
     need("docker")
     try:
-        with dockerd(tmp_path / "docker") as socket:
-            docker = ("docker", "-H", f"unix://{socket}")
+        with dockerd(tmp_path / "docker"):
+            docker = ("docker", "-H", f"unix://{tmp_path}/docker/socket")
             ours, theirs = (f"{open_registry.host}/peers/{name}:1" for name in ("ours", "docker"))
             assert "Downloaded newer image" in run(*docker, "pull", ours)
             run(*docker, "tag", ours, theirs)

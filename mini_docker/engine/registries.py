@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 
+from mini_docker.images.child import unpack_beside
 from mini_docker.images.layout import NoSuchImage, as_json
 from mini_docker.images.reference import DEFAULT_DOMAIN, OLD_DOMAIN
-from mini_docker.images.unpack import unpack_layer
 from mini_docker.registry.account import login
 from mini_docker.registry.credentials import Credentials, Login
 from mini_docker.registry.errors import Denied, NotFound, Unauthorized
@@ -49,7 +49,7 @@ class Registries:
         store = self.store
 
         def unpack(layer: Descriptor, diff_id: str) -> None:
-            unpack_layer(store.layout, layer, diff_id, f"{store.root}/layers")
+            unpack_beside(store.layout, layer, diff_id, f"{store.root}/layers")
 
         store.layout.create()
         pull(store.layout, target, platform=platform, credentials=Given(who), settings=load_settings(),

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 
 import mini_docker
@@ -30,6 +29,8 @@ def unpack_beside(layout: Layout, layer: Descriptor, diff_id: str, layers_direct
     if layer.size < WORTH_A_PROCESS:
         unpack_layer(layout, layer, diff_id, layers_directory)
         return
+    import subprocess  # half of what the child would have to import, and it does not need it
+
     words = [ROOT, layout.directory, *map(str, layer), diff_id, layers_directory]
     done = subprocess.run(
         [sys.executable, "-ISE", "-c", START, *words], stderr=subprocess.PIPE, text=True

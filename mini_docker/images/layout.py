@@ -134,6 +134,15 @@ def write_atomically(path: str, data: bytes, mode: int = 0o644) -> None:
         raise
 
 
+def sync_directory(path: str) -> None:
+    """Have the names in a directory on the disk, fsync(2)."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 class Guard:
     """A flock(2) on a file, held inside a `with` statement; any number may hold it `shared`."""
 
@@ -280,7 +289,13 @@ class Layout:
             raise ImageError(f"{self._index_path} cannot be read: {error!r}") from error
 
     def write_index(self, manifests: list[dict[str, Any]]) -> None:
-        """Replace index.json, atomically. The caller holds `lock` since it read the old one."""
+        """Replace index.json, atomically. The caller holds `lock` since it read the old one.
+
+        The blobs' own names are on the disk before: a power cut leaves no name that leads nowhere.
+        """
+        for path in (f"{self.directory}/blobs/{algorithm}" for algorithm in Digest.LENGTHS):
+            if os.path.isdir(path):
+                sync_directory(path)
         index = {"schemaVersion": 2, "mediaType": MEDIA_TYPE_INDEX, "manifests": manifests}
         write_atomically(self._index_path, json.dumps(index, sort_keys=True).encode())
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import hashlib
@@ -32,6 +33,7 @@ from mini_docker.images.tar import (
     read_members,
 )
 from mini_docker.linux.mount import RESOLVE_IN_ROOT, openat2
+from mini_docker.linux.syscall import libc
 from mini_docker.storage.overlay import remove_tree
 
 TYPE_CHECKING = False
@@ -45,7 +47,7 @@ MAX_FILES = 1_000_000
 MAX_BYTES = 16 << 30  # of the tar, uncompressed
 MAX_LINKS = 40
 PIECE = 1 << 18
-AHEAD = 32  # pieces of at most PIECE bytes that wait to be unpacked
+AHEAD = 8  # pieces of at most PIECE bytes that wait to be unpacked
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -395,7 +397,8 @@ def unpack_layer(layout: Layout, layer: Descriptor, diff_id: str, layers_directo
     """Return the directory of the unpacked `layer`, unpacked now if it is not there yet.
 
     It is read, hashed, expanded, hashed again and unpacked in one pass; the directory gets its name only
-    if the blob's digest and size and the tar's `diff_id` were right. Raises LayerError.
+    if the blob's digest and size and the tar's `diff_id` were right, and once it is on the disk. Raises
+    LayerError.
     """
     try:
         name = Digest.parse(diff_id).encoded
@@ -409,6 +412,7 @@ def unpack_layer(layout: Layout, layer: Descriptor, diff_id: str, layers_directo
     temporary, lock_fd = _temporary_directory(layers_directory, name)
     try:
         _unpack_checked(layout, layer, diff_id, temporary)
+        sync_file_system(lock_fd)
         os.rename(temporary, final)
     except OSError as error:
         if not os.path.isdir(final):  # another process may have been faster
@@ -417,6 +421,13 @@ def unpack_layer(layout: Layout, layer: Descriptor, diff_id: str, layers_directo
         remove_tree(temporary)
         os.close(lock_fd)
     return final
+
+
+def sync_file_system(fd: int) -> None:
+    """Have all of the file system behind `fd` on the disk, syncfs(2): one wait, not one for each file."""
+    if libc.syncfs(fd) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"syncfs: {os.strerror(error)}")
 
 
 def _temporary_directory(layers_directory: str, name: str) -> tuple[str, int]:

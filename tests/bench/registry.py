@@ -1,10 +1,13 @@
 """How long a pull and a push take: mini_docker beside docker, podman and skopeo, in one run on loopback.
 
-    .venv/bin/python tests/bench/registry.py [--rounds 3] [--megabytes 320]
+    .venv/bin/python tests/bench/registry.py [--rounds 3] [--megabytes 200] [--without docker,podman]
 
-The image has five layers of this machine's own files below /usr, packed with gzip. All talk to one real
-docker-registry; each push goes to a fresh one. docker, podman and mini_docker download, verify and unpack;
-skopeo only downloads and verifies, so `mini_docker, not unpacked` stands beside it. Prints, asserts nothing.
+The image has five layers of this machine's own files, packed with gzip. All talk to one real
+docker-registry; each push goes to a fresh one, each pull into a fresh directory, and nothing is removed
+before the end (ext4 is slow for a minute after large removals). In each round all take turns. The same docker
+client drives dockerd and our daemon; podman and `mini_docker, alone` do it in a process of their own; skopeo
+only downloads and verifies, so `mini_docker, not unpacked` stands beside it. CPU is user and system time of
+all processes that worked, without the registry's; memory is the most that they had together (PSS).
 """
 
 from __future__ import annotations
@@ -19,9 +22,10 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +39,7 @@ from mini_docker.images.layout import (  # noqa: E402
     MEDIA_TYPE_MANIFEST,
     Descriptor,
     Layout,
+    as_descriptor,
     as_json,
     this_platform,
 )
@@ -45,13 +50,23 @@ from mini_docker.registry.push import push  # noqa: E402
 
 COMMAND = str(ROOT / "labs" / "bin" / "mini_docker")
 LAYERS, BLOCK = 5, 1 << 20
-NOT_UNPACKED = """
+SOURCE = "bench.invalid:1/bench:1"
+HERTZ = os.sysconf("SC_CLK_TCK")
+ALONE = """
 import sys; sys.path.insert(0, sys.argv[1])
-from mini_docker.images.layout import Layout
+from mini_docker.images.child import unpack_beside
+from mini_docker.images.layout import Layout, as_descriptor
 from mini_docker.images.reference import parse_reference
 from mini_docker.registry.pull import pull
-layout = Layout(sys.argv[2]); layout.create()
-pull(layout, parse_reference(sys.argv[3]))
+from mini_docker.registry.push import push
+verb, root, name = sys.argv[2:]
+layout = Layout(root + "/images"); layout.create()
+layers = lambda layer, diff_id: unpack_beside(layout, layer, diff_id, root + "/layers")
+if verb == "push":
+    layout.tag(name, as_descriptor(layout.entries()[0]))
+    push(layout, parse_reference(name))
+else:
+    pull(layout, parse_reference(name), unpack=layers if verb == "pull" else None)
 """
 
 
@@ -60,63 +75,129 @@ class CannotRun(Exception):
 
 
 class Peer(NamedTuple):
-    """How a peer pulls, forgets what it pulled, and pushes: each gets the image's name."""
+    """How a peer pulls and pushes in a directory of its own: commands, and the daemon that does the work."""
 
     name: str
-    pull: Callable[[str], list[str]]
-    forget: Callable[[str], object]
-    push: Callable[[str], list[list[str]]] | None
+    pull: Callable[[Path, str], list[str]]
+    push: Callable[[Path, str], list[str]] | None
+    daemon: Callable[[Path], AbstractContextManager[int]]
 
 
-def run(command: list[str]) -> tuple[float, int]:
-    """Return the seconds that a command took and the most kilobytes that it had. Raises CannotRun."""
+class Cost(NamedTuple):
+    """What one command took: seconds on the clock and of processors, and the most memory in bytes."""
+
+    seconds: float
+    cpu: float
+    memory: int
+
+
+# ---- measuring --------------------------------------------------------------------------------------
+
+
+def tree(pid: int) -> list[int]:
+    """Return a process and all below it."""
+    found, waiting = [], [pid]
+    while waiting:
+        one = waiting.pop()
+        found.append(one)
+        try:
+            for task in os.listdir(f"/proc/{one}/task"):
+                children = Path(f"/proc/{one}/task/{task}/children").read_text().split()
+                waiting += map(int, children)
+        except OSError:
+            pass  # it has just ended
+    return found
+
+
+def cpu_of(pids: list[int]) -> float:
+    """Return the seconds of processors that processes, and what they have waited for, have used."""
+    ticks = 0
+    for pid in pids:
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        ticks += sum(map(int, fields[11:15]))
+    return ticks / HERTZ
+
+
+def memory_of(pids: list[int]) -> int:
+    """Return the bytes that processes have, shared ones divided."""
+    total = 0
+    for pid in pids:
+        try:
+            words = Path(f"/proc/{pid}/smaps_rollup").read_text().partition("\nPss:")[2].split()
+        except OSError:
+            continue
+        total += int(words[0]) * 1024 if words else 0
+    return total
+
+
+def run(command: list[str], daemon: int = 0) -> Cost:
+    """Run a command, with `daemon` working for it, and return what it took. Raises CannotRun."""
+    before = cpu_of(tree(daemon)) if daemon else 0.0
     began = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    most, ended = [0], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.1):
+            most[0] = max(most[0], memory_of(tree(process.pid) + (tree(daemon) if daemon else [])))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     assert process.stdout is not None
     words = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - began
     process.returncode = status
+    ended.set()
+    watcher.join()
     if status:
         raise CannotRun(f"{command[0]}: {words.decode(errors='replace').strip()[-300:]}")
-    return time.perf_counter() - began, usage.ru_maxrss
+    worked = cpu_of(tree(daemon)) - before if daemon else 0.0
+    return Cost(seconds, usage.ru_utime + usage.ru_stime + worked, most[0])
 
 
 # ---- the image --------------------------------------------------------------------------------------
 
 
-def files_of(megabytes: int) -> Iterator[Path]:
-    """Yield regular files of this machine, in a fixed order, until there are enough."""
-    left = megabytes << 20
-    for directory, names, files in os.walk("/usr/lib"):
+def files_of(directory: str) -> Iterator[Path]:
+    """Yield regular files of this machine, in a fixed order."""
+    for folder, names, files in os.walk(directory):
         names.sort()
         for name in sorted(files):
-            path = Path(directory, name)
-            size = path.lstat().st_size
-            if path.is_file() and not path.is_symlink() and size < 20 << 20:
+            path = Path(folder, name)
+            if path.is_file() and not path.is_symlink() and path.lstat().st_size < 20 << 20:
                 yield path
-                left -= size
-                if left < 0:
-                    return
+
+
+def make_layer(layout: Layout, paths: Iterator[Path], size: int) -> tuple[Descriptor, str, int]:
+    """Store a layer of about `size` packed bytes; return it, its diff_id and the bytes of its tar."""
+    raw = hashlib.sha256()
+    length = 0
+    with tempfile.TemporaryFile() as file:
+        with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            known: set[Path] = set()
+            while file.tell() < 2.7 * size and (path := next(paths, None)):
+                for parent in [*reversed(path.parents[:-1]), path]:
+                    if parent not in known:
+                        archive.add(parent, recursive=False)
+                        known.add(parent)
+        length = file.tell()
+        file.seek(0)
+        with layout.ingest(Descriptor(f"{MEDIA_TYPE_LAYER}+gzip", "", -1)) as ingest:
+            for piece in compress(hashed(file.read, raw.update), "gzip", 5):
+                ingest.write(piece)
+            return ingest.commit(), f"sha256:{raw.hexdigest()}", length
 
 
 def make_image(layout: Layout, name: str, megabytes: int) -> tuple[int, int]:
-    """Make the image; return its packed and its raw bytes."""
-    paths = list(files_of(megabytes))
-    layers, diff_ids, raw = [], [], 0
-    for number in range(LAYERS):
-        with tempfile.TemporaryFile() as file:
-            with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
-                for path in paths[number::LAYERS]:
-                    archive.add(path)
-            raw += file.tell()
-            file.seek(0)
-            found = hashlib.sha256()
-            with layout.ingest(Descriptor(f"{MEDIA_TYPE_LAYER}+gzip", "", -1)) as ingest:
-                for piece in compress(hashed(file.read, found.update), "gzip", 5):
-                    ingest.write(piece)
-                layers.append(ingest.commit())
-            diff_ids.append(f"sha256:{found.hexdigest()}")
+    """Make the image of about so many packed megabytes; return its packed and its raw bytes."""
+    paths = files_of("/usr")
+    made = [make_layer(layout, paths, (megabytes * 1_000_000) // LAYERS) for _ in range(LAYERS)]
     system, architecture = this_platform().split("/")[:2]
+    diff_ids = [diff_id for _, diff_id, _ in made]
     config = {"os": system, "architecture": architecture, "config": {},
               "rootfs": {"type": "layers", "diff_ids": diff_ids}}  # fmt: skip
     described = layout.put(json.dumps(config).encode(), MEDIA_TYPE_CONFIG)
@@ -124,10 +205,10 @@ def make_image(layout: Layout, name: str, megabytes: int) -> tuple[int, int]:
         "schemaVersion": 2,
         "mediaType": MEDIA_TYPE_MANIFEST,
         "config": as_json(described),
-        "layers": [as_json(layer) for layer in layers],
+        "layers": [as_json(layer) for layer, _, _ in made],
     }
     layout.name_image(name, manifest)
-    return sum(layer.size for layer in layers), raw
+    return sum(layer.size for layer, _, _ in made), sum(length for _, _, length in made)
 
 
 def hashed(read: Callable[[int], bytes], update: Callable[[bytes], object]) -> Iterator[bytes]:
@@ -139,84 +220,49 @@ def hashed(read: Callable[[int], bytes], update: Callable[[bytes], object]) -> I
 # ---- peers ------------------------------------------------------------------------------------------
 
 
-def remover(root: Path) -> Callable[[str], object]:
-    """Return what removes all that a peer keeps below `root`."""
-    return lambda _: shutil.rmtree(root, ignore_errors=True)
+def alone(verb: str) -> Callable[[Path, str], list[str]]:
+    """Return our library's pull or push in a process of its own."""
+    python = [sys.executable, "-ISE", "-c", ALONE, str(ROOT), verb]
+    return lambda root, name: [*python, str(root), name]
 
 
-def ours(root: Path) -> Peer:
-    def command(word: str, name: str) -> list[str]:
-        return [COMMAND, "--data-root", str(root), word, name]
-
-    def pushes(name: str) -> list[list[str]]:
-        source = name.replace(name.partition("/")[0], "bench.invalid:1")
-        run([COMMAND, "--data-root", str(root), "tag", source, name])
-        return [command("push", name)]
-
-    return Peer(
-        "mini_docker",
-        lambda name: command("pull", name),
-        remover(root),
-        pushes,
-    )
-
-
-def not_unpacked(root: Path) -> Peer:
-    python = [sys.executable, "-ISE", "-c", NOT_UNPACKED, str(ROOT), str(root)]
-    return Peer(
-        "mini_docker, not unpacked",
-        lambda name: [*python, name],
-        remover(root),
-        None,
-    )
-
-
-def skopeo(root: Path, source: Path) -> Peer:
+def skopeo() -> Peer:
     plain = ["skopeo", "copy", "-q", "--src-tls-verify=false", "--dest-tls-verify=false"]
     return Peer(
-        "skopeo (not unpacked)",
-        lambda name: [*plain, f"docker://{name}", f"oci:{root}:x"],
-        remover(root),
-        lambda name: [[*plain, f"oci:{source}:bench.invalid:1/bench:1", f"docker://{name}"]],
+        "skopeo, not unpacked",
+        lambda root, name: [*plain, f"docker://{name}", f"oci:{root}/images:{SOURCE}"],
+        lambda root, name: [*plain, f"oci:{root}/images:{SOURCE}", f"docker://{name}"],
+        no_daemon,
     )
 
 
-def podman(root: Path) -> Peer:
-    base = [
-        "podman",
-        "--root",
-        f"{root}/root",
-        "--runroot",
-        f"{root}/run",
-        "--storage-driver",
-        "overlay",
-    ]
+def podman() -> Peer:
+    def base(root: Path) -> list[str]:
+        places = ["--root", f"{root}/root", "--runroot", f"{root}/run"]
+        return ["podman", *places, "--storage-driver", "overlay"]
 
-    def forget(name: str) -> None:
-        subprocess.run([*base, "rmi", "-af"], capture_output=True)
+    def pushes(root: Path, name: str) -> list[str]:
+        have = run_text([*base(root), "images", "-q"]).split()[0]
+        return [*base(root), "push", "-q", "--tls-verify=false", have, f"docker://{name}"]
 
-    def pushes(name: str) -> list[list[str]]:
-        have = run_text([*base, "images", "-q"]).split()[0]
-        return [[*base, "push", "-q", "--tls-verify=false", have, f"docker://{name}"]]
+    def pulls(root: Path, name: str) -> list[str]:
+        return [*base(root), "pull", "-q", "--tls-verify=false", name]
 
-    return Peer(
-        "podman", lambda name: [*base, "pull", "-q", "--tls-verify=false", name], forget, pushes
-    )
+    return Peer("podman", pulls, pushes, no_daemon)
 
 
-def docker(socket: Path) -> Peer:
-    base = ["docker", "-H", f"unix://{socket}"]
+def by_docker(name: str, daemon: Callable[[Path], AbstractContextManager[int]]) -> Peer:
+    """Return what the docker client does with a daemon whose socket is `root`/socket."""
 
-    def forget(name: str) -> None:
-        for one in run_text([*base, "images", "-q", "--no-trunc"]).split():
-            subprocess.run([*base, "rmi", "-f", one], capture_output=True)
+    def base(root: Path) -> list[str]:
+        return ["docker", "-H", f"unix://{root}/socket"]
 
-    def pushes(name: str) -> list[list[str]]:
-        have = run_text([*base, "images", "-q"]).split()[0]
-        run([*base, "tag", have, name])
-        return [[*base, "push", "-q", name]]
+    def pushes(root: Path, name: str) -> list[str]:
+        have = run_text([*base(root), "images", "-q"]).split()[0]
+        run([*base(root), "tag", have, name])
+        return [*base(root), "push", "-q", name]
 
-    return Peer("docker", lambda name: [*base, "pull", "-q", name], forget, pushes)
+    return Peer(name, lambda root, name: [*base(root), "pull", "-q", name], pushes, daemon)
 
 
 def run_text(command: list[str]) -> str:
@@ -227,184 +273,186 @@ def run_text(command: list[str]) -> str:
 
 
 @contextmanager
-def dockerd(folder: Path) -> Iterator[Path]:
-    """Run a dockerd with files of its own; yield its socket. Raises CannotRun."""
-    if not shutil.which("dockerd"):
-        raise CannotRun("dockerd is not installed")
-    folder.mkdir()
-    socket = folder / "socket"
-    places = {"data-root": "data", "exec-root": "exec", "pidfile": "pid"}
-    words = [
-        "dockerd",
-        "-H",
-        f"unix://{socket}",
-        "--bridge=none",
-        "--iptables=false",
-        "--ip6tables=false",
-    ]
-    words += [f"--{flag}={folder}/{name}" for flag, name in places.items()]
-    with open(folder / "log", "wb") as log:
-        process = subprocess.Popen(words, stdout=log, stderr=log)
+def daemon_of(command: list[str], root: Path) -> Iterator[int]:
+    """Run a daemon that listens at `root`/socket; yield its pid. Raises CannotRun."""
+    for program in (command[0], "docker"):
+        if not shutil.which(program):
+            raise CannotRun(f"{program} is not installed")
+    root.mkdir(exist_ok=True)
+    with open(root / "log", "wb") as log:
+        process = subprocess.Popen(
+            [*command, "-H", f"unix://{root}/socket"], stdout=log, stderr=log
+        )
     try:
         end = time.monotonic() + 30
-        while (
-            not socket.exists()
-            or subprocess.run(
-                ["docker", "-H", f"unix://{socket}", "info"], capture_output=True
-            ).returncode
-        ):
+        ask = ["docker", "-H", f"unix://{root}/socket", "version"]
+        while subprocess.run(ask, capture_output=True).returncode:
             if process.poll() is not None or time.monotonic() > end:
-                last = (folder / "log").read_text(errors="replace").strip().splitlines()[-1:]
-                raise CannotRun(f"dockerd: {' '.join(last)[-200:]}")
-            time.sleep(0.2)
-        yield socket
+                last = (root / "log").read_text(errors="replace").strip().splitlines()[-1:]
+                raise CannotRun(f"{command[0]}: {' '.join(last)[-200:]}")
+            time.sleep(0.1)
+        yield process.pid
     finally:
         process.terminate()
         process.wait()
-        subprocess.run(["umount", "-l", f"{folder}/data"], capture_output=True)
+        subprocess.run(["umount", "-l", f"{root}/data"], capture_output=True)
+
+
+def dockerd(root: Path) -> AbstractContextManager[int]:
+    """Run a dockerd with files of its own."""
+    places = {"data-root": "data", "exec-root": "exec", "pidfile": "pid"}
+    words = ["dockerd", "--bridge=none", "--iptables=false", "--ip6tables=false"]
+    return daemon_of([*words, *(f"--{flag}={root}/{name}" for flag, name in places.items())], root)
+
+
+def our_daemon(root: Path) -> AbstractContextManager[int]:
+    """Run our daemon with files of its own."""
+    return daemon_of([COMMAND, "daemon", "--data-root", f"{root}/data"], root)
+
+
+def no_daemon(root: Path) -> AbstractContextManager[int]:
+    """Make the directory; no process."""
+    root.mkdir()
+    return nullcontext(0)
+
+
+PEERS = (
+    by_docker("mini_docker", our_daemon),
+    by_docker("docker", dockerd),
+    Peer("mini_docker, alone", alone("pull"), alone("push"), no_daemon),
+    podman(),
+    Peer("mini_docker, not unpacked", alone("fetch"), None, no_daemon),
+    skopeo(),
+)
 
 
 # ---- the run ----------------------------------------------------------------------------------------
 
 
-def bench_pull(peer: Peer, name: str, rounds: int) -> tuple[list[float], int]:
-    times, most = [], 0
-    for _ in range(rounds):
-        peer.forget(name)
-        seconds, kilobytes = run(peer.pull(name))
-        times.append(seconds)
-        most = max(most, kilobytes)
-    return times, most
+def bench_peer(peer: Peer, name: str, place: Path) -> dict[str, Cost]:
+    """Return what one pull by a peer took, and one push. Raises CannotRun."""
+    with peer.daemon(place) as pid:
+        costs = {"pull": run(peer.pull(place, name), pid)}
+        if peer.push:
+            registry = RealRegistry(Path(f"{place}-registry")).start()
+            try:
+                costs["push"] = run(peer.push(place, f"{registry.host}/bench:1"), pid)
+            finally:
+                registry.stop()
+    return costs
 
 
-def bench_push(peer: Peer, folder: Path, rounds: int) -> tuple[list[float], int]:
-    assert peer.push is not None
-    times, most = [], 0
+def bench_all(
+    name: str, folder: Path, rounds: int, without: list[str]
+) -> dict[str, dict[str, list[Cost]]]:
+    """Return, for pull and push, each peer's costs in the rounds."""
+    found: dict[str, dict[str, list[Cost]]] = {"pull": {}, "push": {}}
+    left = [peer for peer in PEERS if peer.name.partition(",")[0] not in without]
     for number in range(rounds):
-        registry = RealRegistry(folder / f"push{number}").start()
-        try:
-            for command in peer.push(f"{registry.host}/bench:1"):
-                seconds, kilobytes = run(command)
-                times.append(seconds)
-                most = max(most, kilobytes)
-        finally:
-            registry.stop()
-            shutil.rmtree(folder / f"push{number}")
-    return times, most
+        for peer in list(left):
+            place = folder / f"{peer.name.replace(', ', '-').replace(' ', '_')}{number}"
+            try:
+                for verb, cost in bench_peer(peer, name, place).items():
+                    found[verb].setdefault(peer.name, []).append(cost)
+            except (CannotRun, OSError) as error:
+                print(f"{peer.name}: cannot run here, because {error}", flush=True)
+                left.remove(peer)
+    return found
 
 
-def row(what: str, who: str, times: list[float], megabytes: float, most: int) -> None:
-    best, middle = min(times), statistics.median(times)
-    rate = megabytes / best
+def show(what: str, found: dict[str, list[Cost]], megabytes: float) -> None:
+    """Print a table: each peer's best round, its median, and how it stands to ours."""
     print(
-        f"{what:5} {who:26} {best:6.2f} s  {middle:6.2f} s  {rate:6.0f} MB/s  {most / 1024:5.0f} MB",
-        flush=True,
+        f"\n{what:27} {'best':>8} {'median':>8} {'rate':>10} {'CPU':>8} {'memory':>8}   times ours"
     )
+    for who, costs in found.items():
+        best, cpu = min(c.seconds for c in costs), min(c.cpu for c in costs)
+        middle, most = statistics.median(c.seconds for c in costs), max(c.memory for c in costs)
+        mine = found.get(compared_with(who), costs)
+        clock = best / min(c.seconds for c in mine)
+        work = cpu / min(c.cpu for c in mine)
+        print(f"  {who:25} {best:6.2f} s {middle:6.2f} s {megabytes / best:5.0f} MB/s {cpu:6.2f} s "
+              f"{most >> 20:5} MB   {clock:4.1f} (CPU {work:4.1f})", flush=True)  # fmt: skip
 
 
-def stages(layout: Layout, name: str, folder: Path) -> None:
-    """Print what each stage of an unpack does alone, on one processor."""
-    image = layout.image(name)
-    packed = [Path(layout.blob_path(layer.digest)) for layer in image.layers]
-    size = sum(path.stat().st_size for path in packed) / 1e6
+def compared_with(who: str) -> str:
+    """Return which of ours does the same work as a peer."""
+    return {
+        "podman": "mini_docker, alone",
+        "skopeo, not unpacked": "mini_docker, not unpacked",
+    }.get(who, "mini_docker")
 
-    def clock(what: str, work: Callable[[], float]) -> None:
-        began = time.perf_counter()
-        done = work()
-        print(f"  {what:34} {done / (time.perf_counter() - began):6.0f} MB/s")
 
-    def read() -> float:
-        for path in packed:
-            with open(path, "rb") as file:
-                for _ in hashed(file.read, lambda block: None):
-                    pass
-        return size
+def stages(layout: Layout, folder: Path) -> None:
+    """Print what each stage of a pull does alone, beside what this machine can do."""
+    path = layout.blob_path(layout.image(SOURCE).layers[0].digest)
+    plain = folder / "layer.tar"
+    with open(path, "rb") as file, open(plain, "wb") as out:
+        for piece in expand(iter(lambda: file.read(BLOCK), b"")):
+            out.write(piece)
+    packed_size, raw_size = (os.stat(p).st_size / 1e6 for p in (path, plain))
 
-    def sha256() -> float:
-        for path in packed:
-            with open(path, "rb") as file:
-                for _ in hashed(file.read, hashlib.sha256().update):
-                    pass
-        return size
+    def ours(work: Callable[[Iterator[bytes]], object], source: str | Path) -> Cost:
+        began, before = time.perf_counter(), time.process_time()
+        with open(source, "rb") as file:
+            work(iter(lambda: file.read(1 << 18), b""))
+        return Cost(time.perf_counter() - began, time.process_time() - before, 0)
 
-    def inflate() -> float:
-        total = 0
-        for path in packed:
-            with open(path, "rb") as file:
-                total += sum(map(len, expand(iter(lambda: file.read(BLOCK), b""))))
-        return total / 1e6
+    def digest(pieces: Iterator[bytes]) -> None:
+        found = hashlib.sha256()
+        for piece in pieces:
+            found.update(piece)
 
-    def unpack() -> float:
-        total = 0
-        for number, path in enumerate(packed):
-            root = folder / f"stage{number}"
-            root.mkdir()
-            with open(path, "rb") as file:
-                plain = list(map(bytes, expand(iter(lambda: file.read(BLOCK), b""))))
-            total += sum(map(len, plain))
-            unpack_pieces(iter(plain), str(root))
-        return total / 1e6
+    def inflate(pieces: Iterator[bytes]) -> None:
+        for _ in expand(pieces):
+            pass
 
-    print("stages alone, one processor:")
-    clock("read the blobs", read)
-    clock("read and sha256", sha256)
-    clock("read and inflate (raw bytes)", inflate)
-    clock("inflate and unpack (raw bytes)", unpack)
+    folders = [f"{folder}/{name}" for name in ("unpack", "both", "tar", "tarz")]
+    for name in folders:
+        os.mkdir(name)
+    unpack, both, tar, tarz = folders
+    table: list[tuple[str, float, Cost, list[str]]] = [
+        ("sha256", packed_size, ours(digest, path), ["openssl", "dgst", "-sha256", path]),
+        ("inflate", raw_size, ours(inflate, path), ["gzip", "-dkc", path]),
+        ("tar to disk", raw_size, ours(lambda p: unpack_pieces(p, unpack), plain),
+         ["tar", "-xf", str(plain), "-C", tar]),
+        ("inflate and tar to disk", raw_size, ours(lambda p: unpack_pieces(expand(p), both), path),
+         ["tar", "-xzf", path, "-C", tarz]),
+    ]  # fmt: skip
+    print(f"\n{'stages alone':27} {'ours':>10} {'CPU':>8}   the machine's")
+    for what, size, cost, command in table:
+        print(f"  {what:25} {size / cost.seconds:5.0f} MB/s {size / cost.cpu:5.0f}/s", end="   ")
+        try:
+            theirs = run(command)
+            print(
+                f"{' '.join(command[:2]):15} {size / theirs.seconds:5.0f} MB/s {size / theirs.cpu:5.0f}/s"
+            )
+        except (OSError, CannotRun) as error:
+            print(f"cannot run here, because {error}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--megabytes", type=int, default=320, help="raw size of the image: 320")
+    parser.add_argument("--megabytes", type=int, default=200, help="packed size of the image: 200")
     parser.add_argument("--without", default="", help="peers to leave out: docker,podman,skopeo")
     chosen = parser.parse_args()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mini_docker_bench_")))
-        source = Layout(f"{folder}/ours/images")
+        source = Layout(f"{folder}/source")
         source.create()
         registry = RealRegistry(folder / "registry").start()
         stack.callback(registry.stop)
+        packed, raw = make_image(source, SOURCE, chosen.megabytes)
         name = f"{registry.host}/bench:1"
-        packed, raw = make_image(source, "bench.invalid:1/bench:1", chosen.megabytes)
-        source.tag(name, Descriptor(MEDIA_TYPE_MANIFEST, *digest_and_size(source)))
+        source.tag(name, as_descriptor(source.entries()[0]))
         push(source, parse_reference(name))
-        print(
-            f"{LAYERS} layers, {packed / 1e6:.0f} MB packed, {raw / 1e6:.0f} MB raw; {chosen.rounds} rounds"
-        )
-        sys.stdout.flush()
-        print(f"{'':5} {'':26} {'best':>8}  {'median':>8}  {'rate':>11}  {'memory':>8}")
-        peers = [
-            ours(folder / "pulled"),
-            not_unpacked(folder / "blobs"),
-            skopeo(folder / "skopeo", folder / "ours" / "images"),
-            podman(folder / "podman"),
-        ]
-        try:
-            peers.append(docker(stack.enter_context(dockerd(folder / "docker"))))
-        except CannotRun as error:
-            print(f"docker: cannot run here, because {error}")
-        without = chosen.without.split(",")
-        for peer in peers:
-            if peer.name.partition(" ")[0] not in without:
-                bench_peer(peer, name, folder, chosen.rounds, packed / 1e6)
-        stages(source, "bench.invalid:1/bench:1", folder)
-
-
-def bench_peer(peer: Peer, name: str, folder: Path, rounds: int, megabytes: float) -> None:
-    try:
-        times, most = bench_pull(peer, name, rounds)
-        row("pull", peer.name, times, megabytes, most)
-        if peer.push:
-            pusher = ours(folder / "ours") if peer.name == "mini_docker" else peer
-            times, most = bench_push(pusher, folder, rounds)
-            row("push", peer.name, times, megabytes, most)
-    except (CannotRun, OSError) as error:
-        print(f"{peer.name}: cannot run here, because {error}")
-
-
-def digest_and_size(layout: Layout) -> tuple[str, int]:
-    entry = layout.entries()[0]
-    return entry["digest"], entry["size"]
+        sizes = f"{packed / 1e6:.0f} MB packed, {raw / 1e6:.0f} MB raw"
+        print(f"{LAYERS} layers, {sizes}; {chosen.rounds} rounds", flush=True)
+        found = bench_all(name, folder, chosen.rounds, chosen.without.split(","))
+        for verb, costs in found.items():
+            show(verb, costs, packed / 1e6)
+        stages(source, folder)
 
 
 if __name__ == "__main__":
