@@ -10,6 +10,7 @@ import json
 import os
 import posixpath
 import time
+from contextlib import contextmanager
 
 from mini_docker.api.containers import found
 from mini_docker.api.http import HttpError
@@ -29,13 +30,16 @@ from mini_docker.engine.files import (
 )
 from mini_docker.engine.logs import moment
 from mini_docker.engine.measure import PsFailed, stats, top
+from mini_docker.engine.store import Conflict
 from mini_docker.images.tar import pack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from mini_docker.api.routes import Call
+    from mini_docker.engine.containers import Container
     from mini_docker.engine.files import Place
 
 TAR = "application/x-tar"
@@ -151,6 +155,25 @@ def diff(call: Call) -> None:
 
 
 # %% notebooks/18c_objects.ipynb#commit
+@contextmanager
+def held_still(call: Call, container: Container, wanted: bool) -> Iterator[None]:
+    """Pause a running container meanwhile, if that is wanted; it may end at any moment."""
+    paused = wanted and container.state["Status"] == "running"
+    try:
+        if paused:
+            call.engine.containers.pause(container.id)
+    except Conflict:
+        paused = False
+    try:
+        yield
+    finally:
+        try:
+            if paused:
+                call.engine.containers.unpause(container.id)
+        except EngineError:
+            pass
+
+
 def commit_container(call: Call) -> None:
     """POST /commit."""
     query = call.request.query
@@ -171,14 +194,8 @@ def commit_container(call: Call) -> None:
         "comment": query.get("comment", ""),
         "author": query.get("author", ""),
     }
-    pause = call.request.flag("pause", True) and container.state["Status"] == "running"
-    if pause:
-        call.engine.containers.pause(container.id)
-    try:
+    with held_still(call, container, call.request.flag("pause", True)):
         identity = commit(call.engine.store, container, name, config, about)
-    finally:
-        if pause:
-            call.engine.containers.unpause(container.id)
     call.engine.containers.tell(container, "commit", comment=about["comment"])
     call.reply.send_json(201, {"Id": identity})
 

@@ -276,6 +276,10 @@ class Connection:
         lines = [first, f"Content-Type: {kind}"]
         lines += ["Connection: Upgrade", "Upgrade: tcp"] if upgrade else []
         lines += [f"{name}: {value}" for name, value in self.common] if common else []
+        return self.take_over(lines)
+
+    def take_over(self, lines: list[str]) -> tuple[socket.socket, bytes]:
+        """Send the head that ends HTTP; return the socket, and what has come on it already. Raises Gone."""
         self.answered = self.hijacked = True
         try:
             self.stream.settimeout(None)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mini_docker.api.routes import Call
+    from mini_docker.engine.containers import Container
 
 RAW_STREAM = "application/vnd.docker.raw-stream"
 
@@ -63,9 +64,9 @@ def parse_keys(text: str) -> list[int]:
     return found
 
 
-def answer_attach(call: Call) -> None:
-    """POST /containers/{id}/attach: the connection becomes the container's streams."""
-    request, container = call.request, found(call)
+def attach_wanted(call: Call, container: Container) -> dict[str, Any]:
+    """Return what a request to attach asks for. Raises HttpError."""
+    request = call.request
     wanted: dict[str, Any] = {
         name: request.flag(name) for name in ("stdin", "stdout", "stderr", "logs", "stream")
     }
@@ -75,6 +76,13 @@ def answer_attach(call: Call) -> None:
         )
     wanted["keys"] = parse_keys(request.query.get("detachKeys") or DETACH_KEYS)
     wanted["stdin"] = wanted["stdin"] and bool(container.record["Config"].get("OpenStdin"))
+    return wanted
+
+
+def answer_attach(call: Call) -> None:
+    """POST /containers/{id}/attach: the connection becomes the container's streams."""
+    request, container = call.request, found(call)
+    wanted = attach_wanted(call, container)
     request.raw()
 
     def take() -> tuple[socket.socket, str]:

@@ -16,6 +16,7 @@ from mini_docker.api.routes import Table
 from mini_docker.api.streams import STREAM_ROUTES
 from mini_docker.api.system import SYSTEM_ROUTES
 from mini_docker.api.volumes import VOLUME_ROUTES
+from mini_docker.api.websocket import WEBSOCKET_ROUTES
 
 # %% notebooks/18c_objects.ipynb#table
 TABLE = Table(
@@ -23,6 +24,7 @@ TABLE = Table(
         *SYSTEM_ROUTES,
         *CONTAINER_ROUTES,
         *STREAM_ROUTES,
+        *WEBSOCKET_ROUTES,
         *EXEC_ROUTES,
         *FILE_ROUTES,
         *IMAGE_ROUTES,
