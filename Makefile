@@ -13,7 +13,7 @@ PART    ?=
 ROOM    ?= start
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run lab test check doctor reset bench export carry text untext execute pictures clean soak
+.PHONY: help setup run lab test check doctor reset bench export carry text untext execute pictures screenshots clean soak
 .PHONY: registry vm vm-run vm-shell vm-test box vagrant-test
 
 help: ## list the targets
@@ -95,6 +95,10 @@ execute: $(PYTHON) ## run a notebook (without NB: all) and store its outputs in 
 
 pictures: ## docs/*.dot  ->  docs/*.svg
 	@labs/pictures.sh
+
+screenshots: ## docs/*.png, photographed in Chromium with JupyterLab (chapter 19e)
+	@labs/provision.sh --peers --as "make screenshots"
+	@$(PYTHON) -m tests.screenshots
 
 clean: ## remove what was made in this folder, and the link to it; containers and packages stay
 	@labs/clean.sh

@@ -59,6 +59,7 @@ PEERS=( # a command or file, and the package that brings it
     docker-compose:docker-compose /usr/lib/python3/dist-packages/docker/__init__.py:python3-docker
     node:nodejs npm:npm # for dockerode, see tests/dockerode
     zsh:zsh fish:fish # each reads the completion written for it
+    chromium:chromium chromedriver:chromium-driver # a browser for the widgets
     gcc:gcc /usr/include/stdio.h:libc6-dev /usr/include/linux/version.h:linux-libc-dev
     /usr/aarch64-linux-gnu/include/asm/unistd.h:linux-libc-dev-arm64-cross # the numbers of the other machine
     /usr/arm-linux-gnueabihf/include/asm/unistd.h:linux-libc-dev-armhf-cross

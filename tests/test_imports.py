@@ -27,7 +27,7 @@ RANKS = {
     "cli": 5,
 }
 SAME_FLOOR = {("registry", "images")}  # a registry client is of no use without a store
-LAB_MAY_IMPORT = {"linux", "lab"}
+LAB_MAY_IMPORT = {"linux", "lab", "cli"}  # the dashboard is one more client of the API
 LONGEST = 60  # lines of a function, docstring included
 # Each costs a start of the command a millisecond or more: import them where they are needed, in a function.
 DEAR = frozenset(
