@@ -197,11 +197,20 @@ _keyctl = system_call("keyctl", c_int, c_void_p, c_ulong, c_ulong, c_ulong)
 _setdomainname = system_call("setdomainname", c_char_p, c_ulong)
 _personality = system_call("personality", c_ulong)
 _rt_sigaction = system_call("rt_sigaction", c_int, c_void_p, c_void_p, c_ulong)
+_pidfd_getfd = system_call("pidfd_getfd", c_int, c_int, c_uint)
 
 
 def close_range(first: int, last: int = 0xFFFFFFFF, flags: int = 0) -> None:
     """Close the descriptors from `first` to `last`, or mark them CLOSE_RANGE_CLOEXEC, close_range(2)."""
     _close_range(first, last, flags)
+
+
+def pidfd_getfd(pidfd: int, fd: int) -> int:
+    """Return a copy of descriptor `fd` of the process behind `pidfd`, pidfd_getfd(2). Raises OSError.
+
+    It asks for the right to trace that process, ptrace(2).
+    """
+    return _pidfd_getfd(pidfd, fd, 0)
 
 
 def join_session_keyring() -> None:

@@ -7,21 +7,28 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 from collections import namedtuple
 
 from mini_docker.linux.mount import (
+    MS_PRIVATE,
+    MS_REC,
+    OPEN_TREE_CLONE,
     RESOLVE_NO_SYMLINKS,
     RESOLVE_NO_XDEV,
     fsconfig_set,
     fsmount,
     fsopen,
+    mount,
+    open_tree,
     openat2,
 )
+from mini_docker.linux.process import CLONE_NEWNS, pidfd_getfd, pidfd_open, unshare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import NamedTuple
+    from typing import NamedTuple, NoReturn
 
     class Overlay(NamedTuple):
         """A mount as data: layers from the lowest up, and the two directories that take the changes."""
@@ -36,8 +43,7 @@ else:
 
 
 # %% notebooks/10_layers.ipynb#plan-overlay
-# An option of fsconfig(2) holds 255 bytes: some sixty descriptors' numbers with their colons. What lies below
-# is stacked to an overlay of its own first: the kernel allows two on top of each other.
+# An option of fsconfig(2) holds 255 bytes, the options of mount(2) together a page: 14 layers, and 700.
 LONGEST_OPTION = 255
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -58,66 +64,91 @@ def open_overlay(overlay: Overlay) -> int:
 
     No path of the host changes: the mount lives as long as the descriptor, or where move_mount puts it.
     The directories are named by descriptors, because an option holds 255 bytes and has escapes of its
-    own. Only for a process with one thread: its working directory changes for a moment. Raises OSError,
-    with the directory that is missing where one is.
+    own. Raises OSError, with the directory that is missing where one is.
     """
     fds: list[int] = []
     try:
         for path in (*overlay.lower, overlay.upper, overlay.work):
             fds.append(_open_directory(path))
-        *lower, upper, work = fds
-        if not _fits(lower):
-            below = _too_many(lower, work + 3)
-            fds.append(_stack(lower[:below]))
-            lower = [fds[-1], *lower[below:]]
-        return _stack(lower, upper, work, overlay.volatile)
-    except OSError as error:
-        if error.errno == errno.EINVAL and not _fits(fds[: len(overlay.lower)]):
-            # an older kernel takes no mount for a layer that is attached nowhere
-            words = f"overlay: {len(overlay.lower)} layers are too many for this kernel"
-            raise OSError(errno.E2BIG, words) from None
-        raise
+        if len(_options("/proc/self/fd/", fds)["lowerdir"]) > LONGEST_OPTION:
+            return _mount_elsewhere(overlay)
+        return _stack(_options("/proc/self/fd/", fds), overlay.volatile)
     finally:
         for fd in fds:
             os.close(fd)
 
 
-def _fits(lower: list[int]) -> bool:
-    return len(":".join(map(str, lower))) <= LONGEST_OPTION
+def _options(prefix: str, fds: Sequence[int]) -> dict[str, str]:
+    """Return the options that name the directories: layers from the lowest up, upper, work."""
+    *lower, upper, work = (f"{prefix}{fd}" for fd in fds)
+    return {"lowerdir": ":".join(reversed(lower)), "upperdir": upper, "workdir": work}
 
 
-def _too_many(lower: list[int], longest: int) -> int:
-    """Return how many of the lowest layers go into an overlay of their own, whose number is not `longest`.
-
-    Raises OSError(E2BIG) for more layers than the two options hold; Docker builds images of 127 at most.
-    """
-    below = 2
-    while not _fits([longest, *lower[below:]]):
-        below += 1
-    if not _fits(lower[:below]):
-        raise OSError(errno.E2BIG, f"overlay: {len(lower)} layers are too many for one root")
-    return below
-
-
-def _stack(
-    lower: list[int], upper: int | None = None, work: int | None = None, volatile: bool = False
-) -> int:
-    """Return the detached mount of layers (lowest first), read-only where there is no upper directory."""
+def _stack(options: dict[str, str], volatile: bool) -> int:
+    """Return the detached mount of what `options` name."""
     fs_fd = fsopen("overlay")
-    here_fd = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.chdir("/proc/self/fd")  # so that a descriptor's name is its number, and many fit
-        fsconfig_set(fs_fd, "lowerdir", ":".join(map(str, lower[::-1])))
-        if upper is not None:
-            fsconfig_set(fs_fd, "upperdir", str(upper))
-            fsconfig_set(fs_fd, "workdir", str(work))
+        for key, value in options.items():
+            fsconfig_set(fs_fd, key, value)
         if volatile:
             fsconfig_set(fs_fd, "volatile")
         return fsmount(fs_fd)
     finally:
-        os.fchdir(here_fd)
-        os.close(here_fd)
         os.close(fs_fd)
+
+
+# %% notebooks/10_layers.ipynb#mount-elsewhere
+def _mount_elsewhere(overlay: Overlay) -> int:
+    """Return the detached mount of many layers, made by a child in a mount namespace of its own.
+
+    There it may change its working directory and mount by mount(2); what we take from it is a copy of
+    the mount, attached nowhere, pidfd_getfd(2). The other one goes with the child. Raises OSError.
+    """
+    answer_fd, child_answer_fd = os.pipe2(os.O_CLOEXEC)
+    child_word_fd, word_fd = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        os.close(word_fd)
+        _mount_and_offer(overlay, child_answer_fd, child_word_fd)
+    os.close(child_answer_fd)
+    os.close(child_word_fd)
+    try:
+        error, mount_fd = struct.unpack("=ii", os.read(answer_fd, 8) or ABORTED)
+        if error:
+            raise OSError(error, f"overlay of {len(overlay.lower)} layers: {os.strerror(error)}")
+        pidfd = pidfd_open(pid)
+        try:
+            return pidfd_getfd(pidfd, mount_fd)
+        finally:
+            os.close(pidfd)
+    finally:
+        os.close(answer_fd)
+        os.close(word_fd)
+        os.waitpid(pid, 0)
+
+
+ABORTED = struct.pack("=ii", errno.EINTR, -1)
+
+
+def _mount_and_offer(overlay: Overlay, answer_fd: int, word_fd: int) -> NoReturn:
+    """Be the child: mount, tell the number of the copy's descriptor, wait until our parent has it.
+
+    The directories are opened anew: a layer must lie in the namespace that it is mounted in.
+    """
+    try:
+        unshare(CLONE_NEWNS)
+        mount(None, "/", None, MS_REC | MS_PRIVATE)
+        fds = [_open_directory(path) for path in (*overlay.lower, overlay.upper, overlay.work)]
+        os.chdir("/proc/self/fd")  # so that a descriptor's name is its number, and many fit
+        options = [f"{key}={value}" for key, value in _options("", fds).items()]
+        data = ",".join([*options, *(["volatile"] if overlay.volatile else [])])
+        mount("overlay", overlay.work, "overlay", 0, data)
+        os.write(answer_fd, struct.pack("=ii", 0, open_tree(overlay.work, OPEN_TREE_CLONE)))
+        os.read(word_fd, 1)
+    except OSError as error:
+        os.write(answer_fd, struct.pack("=ii", error.errno or errno.EIO, -1))
+    finally:
+        os._exit(0)
 
 
 def _open_directory(path: str) -> int:
