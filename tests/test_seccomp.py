@@ -267,18 +267,19 @@ def test_a_shared_verdict_is_in_reach_of_two_far_jumps() -> None:
 BAD = [
     ({}, r"defaultAction: '' is none of"),
     (policy(default="FLY"), r"defaultAction: 'SCMP_ACT_FLY' is none of"),
-    (policy(default="NOTIFY"), r"defaultAction: SCMP_ACT_NOTIFY needs a listener"),
+    (policy(default="NOTIFY"), r"defaultAction: SCMP_ACT_NOTIFY is for system calls with a name"),
     (policy(default="ALLOW", defaultErrnoRet=1), r"defaultAction: 'SCMP_ACT_ALLOW' has no error"),
     (policy(defaultErrnoRet=4096), r"error number 4096 is not in 0-4095"),
     (policy(rule("read"), rule("")), r"syscalls\[1\]\.names: there is none"),
     (policy(rule("read", "FLY")), r"syscalls\[0\]\.action: 'SCMP_ACT_FLY'"),
-    (policy(rule("read", "NOTIFY")), r"syscalls\[0\]\.action: SCMP_ACT_NOTIFY"),
+    (policy(rule("read", "NOTIFY")), r"listenerPath: SCMP_ACT_NOTIFY needs one"),
+    (policy(rule("write", "NOTIFY"), listenerPath="/s"), r"syscalls\[0\]\.names: SCMP_ACT_NOTIFY"),
     (policy(rule("read", "ALLOW", (6, "EQ", 0, 0))), r"syscalls\[0\]\.args\[0\]\.index: 6"),
     (policy(rule("read", "ALLOW", (0, "IS", 0, 0))), r"args\[0\]\.op: 'SCMP_CMP_IS'"),
     (policy(rule("read", "ALLOW", (0, "EQ", 1 << 64, 0))), r"args\[0\]\.value: not a number"),
     (policy(architectures=["SCMP_ARCH_PDP11"]), r"architectures\[0\]: 'SCMP_ARCH_PDP11'"),
     (policy(flags=["FAST"]), r"flags\[0\]: 'FAST' is none of"),
-    (policy(listenerPath="/s"), r"listenerPath: a listener is not supported"),
+    (policy(listenerMetadata="x"), r"listenerMetadata: needs a listenerPath"),
 ]
 
 

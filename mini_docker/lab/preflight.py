@@ -80,6 +80,7 @@ CHAPTERS = (
     Chapter("11d", "State", RUNTIME),
     Chapter("11e", "mini_runc", RUNTIME),
     Chapter("11f", "Owners translated", RUNTIME),
+    Chapter("11g", "Somebody to ask", RUNTIME),
     Chapter("12", "Images", (*BASE, "disk")),
     Chapter("13", "Registries", ("root", "disk")),
     Chapter("13b", "Push", ("root", "disk")),

@@ -182,13 +182,14 @@ class sock_fprog(ctypes.Structure):  # noqa: N801 (the kernel's name)
     _fields_ = [("len", ctypes.c_ushort), ("filter", c_char_p)]
 
 
-def seccomp_set_filter(program: bytes, flags: int = 0) -> int:
+def seccomp_set_filter(program: bytes | None, flags: int = 0) -> int:
     """Install a classic BPF `program` (8 bytes an instruction) on every coming system call, seccomp(2).
 
-    Needs no_new_privs or CAP_SYS_ADMIN. Raises OSError.
+    Returns 0, or a descriptor for what the flags ask. Needs no_new_privs or CAP_SYS_ADMIN. Raises OSError,
+    EFAULT without a program if the kernel knows the flags.
     """
-    arguments = sock_fprog(len(program) // 8, program)
-    return _seccomp(SECCOMP_SET_MODE_FILTER, flags, byref(arguments))
+    arguments = sock_fprog(len(program) // 8, program) if program is not None else None
+    return _seccomp(SECCOMP_SET_MODE_FILTER, flags, byref(arguments) if arguments else None)
 
 
 # %% notebooks/C_system_calls.ipynb#leftovers

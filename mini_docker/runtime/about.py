@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from mini_docker.namespaces.kinds import FLAGS
+from mini_docker.namespaces.kinds import FLAGS as NAMESPACES
 from mini_docker.namespaces.mnt import (
     ATTRIBUTES,
     BINDS,
@@ -17,7 +17,9 @@ from mini_docker.namespaces.mnt import (
     TREE_ATTRIBUTES,
 )
 from mini_docker.security.capabilities import DEFAULT, NAMES
+from mini_docker.security.compiler import ACTIONS, ARCHITECTURES, OPERATORS
 from mini_docker.security.paths import MASKED, READONLY
+from mini_docker.security.seccomp import FLAGS, has_seccomp_flag
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,15 +46,27 @@ def features() -> dict[str, Any]:
         ],
         "mountOptions": sorted(options),
         "linux": {
-            "namespaces": sorted(FLAGS),
+            "namespaces": sorted(NAMESPACES),
             "capabilities": list(NAMES),
             "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": False},
-            "seccomp": {"enabled": True},
+            "seccomp": seccomp_features(),
             "apparmor": {"enabled": has_apparmor},
             "selinux": {"enabled": os.path.isdir("/sys/fs/selinux")},
             "intelRdt": {"enabled": False},
             "mountExtensions": {"idmap": {"enabled": True}},
         },
+    }
+
+
+def seccomp_features() -> dict[str, Any]:
+    """Return what of linux.seccomp is obeyed; flags that this kernel refuses are known, not supported."""
+    return {
+        "enabled": True,
+        "actions": list(ACTIONS),
+        "operators": list(OPERATORS),
+        "archs": list(ARCHITECTURES),
+        "knownFlags": list(FLAGS),
+        "supportedFlags": [name for name, bit in FLAGS.items() if has_seccomp_flag(bit)],
     }
 
 

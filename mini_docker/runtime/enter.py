@@ -117,13 +117,14 @@ def enter(
     resources: Resources,
     cgroup_fd: int | None = None,
     more_flags: int = 0,
+    watch: Callable[[int], bytes] | None = None,
 ) -> Process:
     """Start `process` (an OCI process object) inside the running container whose first process is `pid`.
 
     It joins the namespaces in which `pid` lives, and its control group by `resources.enter_cgroup` and
-    `cgroup_fd`, as `start` does; it is the caller's child, with CLONE_PARENT its sibling. With a gate it
-    returns once the process waits there. The caller has one thread. Raises StartError, OSError (ESRCH:
-    the container has ended), ValueError; nothing is left running then.
+    `cgroup_fd`, as `start` does (for `watch` too); it is the caller's child, with CLONE_PARENT its sibling.
+    With a gate it returns once the process waits there. The caller has one thread. Raises StartError,
+    OSError (ESRCH: the container has ended), ValueError; nothing is left running then.
     """
     inside = {**spec, "process": process}
     steps = [planned.step for planned in plan_enter(inside, resources)]
@@ -131,6 +132,6 @@ def enter(
     try:
         flags = other_namespaces(pid)
         before = plan_before(inside, pidfd, flags, resources)
-        return launch(inside, steps, more_flags, cgroup_fd, before)
+        return launch(inside, steps, more_flags, cgroup_fd, before, watch)
     finally:
         os.close(pidfd)

@@ -24,6 +24,7 @@ from mini_docker.namespaces.kinds import new_namespaces, plan_births
 from mini_docker.namespaces.user import write_id_maps
 from mini_docker.runtime.birth import bear
 from mini_docker.runtime.jsontext import dumps, loads
+from mini_docker.runtime.listener import OFFERED, offer_listener, take_listener
 from mini_docker.runtime.program import DEFAULT_PATH, candidates
 from mini_docker.runtime.talk import PAUSED, Talk, listen, pause, say
 
@@ -90,8 +91,8 @@ def start(
     """Clone init with the namespaces that `spec` asks for, let it do `steps`, and return once it runs.
 
     With a gate among the steps (see `pause`) it returns once init waits there. With `cgroup_fd`, a
-    directory of the v2 tree, it is born in that control group. `watch(pid)` is called before each word
-    that init gets: when it is born, and at each pause; what it returns is the state for hooks. The caller
+    directory of the v2 tree, it is born in that control group. `watch(pid)` is called when it is born, and
+    at each pause; what it returns is the state for hooks, and for a listener of seccomp's. The caller
     has one thread (see clone3). CLONE_PARENT among `more_flags` makes init a child of the caller's parent,
     and lets the caller itself join the namespaces that exist. Raises StartError and what `watch` raises;
     nothing is left running then.
@@ -126,7 +127,8 @@ def launch(
         child_report_fd = -1
         if flags & CLONE_NEWUSER:
             _or_kill(pid, write_id_maps, pid, spec)
-        times = _or_kill(pid, _lead, pid, steps, word_fd, report_fd, watch)
+        seccomp = (spec.get("linux") or {}).get("seccomp") or {}
+        times = _or_kill(pid, _lead, pid, steps, word_fd, report_fd, seccomp, watch)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for fd in (report_fd, child_report_fd, child_word_fd, word_fd):
@@ -153,19 +155,25 @@ def _lead(
     steps: Sequence[Step],
     word_fd: int,
     report_fd: int,
+    seccomp: dict[str, Any],
     watch: Callable[[int], bytes] | None,
 ) -> tuple[int, ...]:
     """Give the child its words, up to its gate if there is one, else to the end of its report."""
-    say(word_fd, watch(pid) if watch else b"")
+    state = watch(pid) if watch else b""
+    say(word_fd, state)
     for step in steps:
-        if step.call is not pause:
+        if step.call not in (pause, offer_listener):
             continue
         mark = os.read(report_fd, 1)
-        if mark != PAUSED:
+        if mark == OFFERED:
+            take_listener(report_fd, pid, seccomp, state)
+        elif mark != PAUSED:
             read_report(report_fd, mark)
-        if len(step.arguments) > 1:  # the gate
+        elif len(step.arguments) > 1:  # the gate
             return ()
-        say(word_fd, watch(pid) if watch else b"")
+        elif watch:
+            state = watch(pid)
+        say(word_fd, state)
     return read_report(report_fd)
 
 
@@ -188,13 +196,23 @@ def read_report(report_fd: int, begun: bytes = b"") -> tuple[int, ...]:
     return times
 
 
-def release(word_fd: int, report_fd: int, state: bytes = b"") -> tuple[int, ...]:
+def release(
+    word_fd: int,
+    report_fd: int,
+    state: bytes = b"",
+    offered: Callable[[], object] | None = None,
+) -> tuple[int, ...]:
     """Let a process that waits at its gate go on; return its steps' times once its command runs.
 
-    Raises StartError.
+    `offered` is called if it offers a listener of seccomp's. Raises StartError, and what `offered` raises.
     """
     say(word_fd, state)
-    return read_report(report_fd)
+    mark = os.read(report_fd, 1)
+    if mark == OFFERED and offered:
+        offered()
+        say(word_fd)
+        mark = b""
+    return read_report(report_fd, mark)
 
 
 def parse_environment(variables: Sequence[str]) -> dict[bytes, bytes]:
@@ -225,6 +243,8 @@ def init(
             name, began = step.name, time.perf_counter_ns()
             if step.call is pause:
                 talk = pause(talk, *step.arguments)
+            elif step.call is offer_listener:
+                talk = offer_listener(talk, *step.arguments)
             else:
                 step.call(*step.arguments)
             times.append(time.perf_counter_ns() - began)

@@ -18,6 +18,7 @@ from mini_docker.runtime.hooks import run_hooks
 from mini_docker.runtime.idmap import open_idmapped
 from mini_docker.runtime.init import Process, release, start
 from mini_docker.runtime.jsontext import dumps
+from mini_docker.runtime.listener import take_listener
 from mini_docker.runtime.plan import Resources, plan
 from mini_docker.runtime.state import (
     CREATED,
@@ -187,7 +188,7 @@ def _create(
             if not record["pid"]:
                 record.update(pid=pid, started=start_time(pid))
                 store.write(record)
-                return b""
+                return state_bytes(store, record, CREATING)
             hooks = spec["hooks"]
             now = state_bytes(store, record, CREATING)
             run_hooks([*(hooks.get("prestart") or ()), *(hooks.get("createRuntime") or ())], now)
@@ -322,18 +323,25 @@ def start_container(store: Store, container_id: str) -> None:
                 else f"a container that is {status}"
             )
             raise RuntimeFailure(f"cannot start {words}")
+        spec = store.document(container_id)
+        seccomp = (spec.get("linux") or {}).get("seccomp") or {}
+        hooks = spec.get("hooks") or {}
         report_fd, word_fd = _open_gate(store.directory(container_id))
         try:
-            release(word_fd, report_fd, state_bytes(store, record, CREATED))
-        finally:
-            os.close(report_fd)
-            os.close(word_fd)
-        hooks = store.document(container_id).get("hooks") or {}
-        try:
+            now = state_bytes(store, record, CREATED)
+            release(
+                word_fd,
+                report_fd,
+                now,
+                lambda: take_listener(report_fd, record["pid"], seccomp, now),
+            )
             run_hooks(hooks.get("poststart") or (), state_bytes(store, record, RUNNING))
         except OSError:
             kill_init(record)
             raise
+        finally:
+            os.close(report_fd)
+            os.close(word_fd)
     finally:
         lock.release()
 

@@ -13,7 +13,7 @@ from mini_docker.linux.step import Step
 from mini_docker.runtime.console import Console
 from mini_docker.runtime.enter import enter
 from mini_docker.runtime.init import Process
-from mini_docker.runtime.lifecycle import open_init, status_of
+from mini_docker.runtime.lifecycle import open_init, state_bytes, status_of
 from mini_docker.runtime.plan import Resources
 from mini_docker.runtime.state import CREATED, RUNNING, RuntimeFailure, Store
 
@@ -145,7 +145,8 @@ def visit(
     try:
         steps, cgroup_fd = group_of(record["pid"])
         resources = Resources(steps, None, None, console, None, detached, preserve_fds)
-        return enter(record["pid"], spec, process, resources, cgroup_fd)
+        now = state_bytes(store, record, status)
+        return enter(record["pid"], spec, process, resources, cgroup_fd, watch=lambda pid: now)
     finally:
         for fd in (pidfd, cgroup_fd, console.socket_fd if console else None):
             if fd is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from mini_docker.linux.syscall import MACHINE
 from mini_docker.security.bpf import IF_AT_LEAST, IF_EQUAL, IF_GREATER, Program
 from mini_docker.security.numbers import X32_BIT, numbers
-from mini_docker.security.seccomp import NATIVE
+from mini_docker.security.seccomp import NATIVE, NOTIFY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ ACTIONS = {
     "SCMP_ACT_KILL_PROCESS": 0x80000000,
     "SCMP_ACT_TRAP": 0x00030000,
     "SCMP_ACT_ERRNO": 0x00050000,
+    "SCMP_ACT_NOTIFY": 0x7FC00000,
     "SCMP_ACT_TRACE": 0x7FF00000,
     "SCMP_ACT_LOG": 0x7FFC0000,
     "SCMP_ACT_ALLOW": 0x7FFF0000,
@@ -59,8 +60,6 @@ def verdict(action: str, errno: int | None, where: str) -> int:
 
     Source: OCI config-linux.md "Seccomp", seccomp(2).
     """
-    if action == "SCMP_ACT_NOTIFY":
-        raise ValueError(f"{where}: SCMP_ACT_NOTIFY needs a listener, and none is supported")
     if action not in ACTIONS:
         raise ValueError(f"{where}: '{action}' is none of {', '.join(ACTIONS)}")
     if action not in WITH_ERRNO:
@@ -165,6 +164,8 @@ class Policy:
         where = "linux.seccomp"
         errno = document.get("defaultErrnoRet")
         action = document.get("defaultAction", "")
+        if action == NOTIFY:
+            raise ValueError(f"{where}.defaultAction: {NOTIFY} is for system calls with a name")
         self.default = verdict(action, errno, f"{where}.defaultAction")
         # a new call is unknown to the policy, not forbidden by it: programs fall back on ENOSYS
         self.unknown_is_enosys = action not in ("SCMP_ACT_ALLOW", "SCMP_ACT_TRACE")
@@ -175,6 +176,8 @@ class Policy:
     def _read(self, entry: dict[str, Any], where: str) -> None:
         if not entry.get("names"):
             raise ValueError(f"{where}.names: there is none")
+        if entry.get("action") == NOTIFY and "write" in entry["names"]:
+            raise ValueError(f"{where}.names: {NOTIFY} for 'write' would stop our own report of it")
         value = verdict(entry.get("action", ""), entry.get("errnoRet"), f"{where}.action")
         rules = [(found, value) for found in conditions(entry.get("args") or [], where)]
         for name in entry["names"]:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from mini_docker.linux.process import seccomp_set_filter
 from mini_docker.linux.step import Step
 
@@ -21,23 +23,53 @@ FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 1,
     "SECCOMP_FILTER_FLAG_LOG": 2,
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 32,
 }
+TSYNC, NEW_LISTENER, WAIT_KILLABLE_RECV = 1, 8, 32
+NOTIFY = "SCMP_ACT_NOTIFY"
 
 
 # %% notebooks/09b_seccomp.ipynb#plan-seccomp
 def filter_flags(document: dict[str, Any]) -> int:
     """Return linux.seccomp.flags as bits; without any, SPEC_ALLOW as runc has it. Raises ValueError.
 
-    SPEC_ALLOW: no slowing protection against speculative reads just because of this filter.
+    SPEC_ALLOW: no slowing protection against speculative reads just because of this filter. A filter that
+    asks a listener returns its descriptor, so TSYNC, which returns something else and does nothing for
+    one thread, is left out; WAIT_KILLABLE_RECV means nothing to any other filter. Source: seccomp(2).
     """
     flags = document.get("flags")
     if flags is None:
-        return FLAGS["SECCOMP_FILTER_FLAG_SPEC_ALLOW"]
+        flags = ("SECCOMP_FILTER_FLAG_SPEC_ALLOW",)
     for index, flag in enumerate(flags):
         if flag not in FLAGS:
             words = ", ".join(FLAGS)
             raise ValueError(f"linux.seccomp.flags[{index}]: '{flag}' is none of {words}")
-    return sum(FLAGS[flag] for flag in set(flags))
+    bits = sum(FLAGS[flag] for flag in set(flags))
+    return bits & ~TSYNC | NEW_LISTENER if asks_listener(document) else bits & ~WAIT_KILLABLE_RECV
+
+
+def has_seccomp_flag(bit: int) -> bool:
+    """Ask the kernel whether it knows a flag: it looks at the flags first, then for a program, seccomp(2)."""
+    listener = NEW_LISTENER if bit == WAIT_KILLABLE_RECV else 0
+    try:
+        seccomp_set_filter(None, bit | listener)
+    except OSError as error:
+        return error.errno == errno.EFAULT
+    return False
+
+
+def asks_listener(document: dict[str, Any]) -> bool:
+    """Say whether a policy lets somebody outside decide. Raises ValueError if it does not say who.
+
+    Source: OCI config-linux.md "Seccomp", listenerPath and listenerMetadata.
+    """
+    if document.get("listenerMetadata") and not document.get("listenerPath"):
+        raise ValueError("linux.seccomp.listenerMetadata: needs a listenerPath")
+    if not any(entry.get("action") == NOTIFY for entry in document.get("syscalls") or ()):
+        return False
+    if not document.get("listenerPath"):
+        raise ValueError("linux.seccomp.listenerPath: SCMP_ACT_NOTIFY needs one")
+    return True
 
 
 def plan_seccomp(spec: dict[str, Any], program: bytes | None = None) -> list[Step]:
@@ -50,8 +82,6 @@ def plan_seccomp(spec: dict[str, Any], program: bytes | None = None) -> list[Ste
     document = spec.get("linux", {}).get("seccomp")
     if not document:
         return []
-    if document.get("listenerPath"):
-        raise ValueError("linux.seccomp.listenerPath: a listener is not supported")
     if program is None:
         from mini_docker.security.compiler import compile_policy
 

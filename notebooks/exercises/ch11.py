@@ -1,4 +1,4 @@
-"""Checks of chapters 11 to 11f: they look at the state of a process, and say what is wrong."""
+"""Checks of chapters 11 to 11g: they look at the state of a process, and say what is wrong."""
 
 from __future__ import annotations
 
@@ -383,3 +383,33 @@ def check_translate(answer: Callable[[int, list[dict[str, int]]], int | None]) -
         if (given := answer(number, mappings)) is not None:
             return failed(f"{number} is in no range and has no number out there; you say {given}")
     return passed("each id by its own range, and none where there is none")
+
+
+# ---- 11g --------------------------------------------------------------------------------------------
+
+CONTINUE = 1
+
+
+@check
+def check_reply(answer: Callable[[int, int | str], bytes]) -> Verdict:
+    """Check the packing of struct seccomp_notif_resp: a value, an error, or neither and a flag."""
+    for number, decision, wanted in (
+        (7, 0, (7, 0, 0, 0)),
+        (8, 42, (8, 42, 0, 0)),
+        (9, "EPERM", (9, 0, -1, 0)),
+        (10, "ENOSYS", (10, 0, -38, 0)),
+        (11, "continue", (11, 0, 0, CONTINUE)),
+    ):
+        packed = answer(number, decision)
+        if len(packed) != 24:
+            return failed(
+                f"{len(packed)} bytes: u64, s64, s32 and u32 are 24, which struct packs as =QqiI"
+            )
+        found = struct.unpack("=QqiI", packed)
+        if found[0] != number:
+            return failed("the answer names another question: the number is the first field")
+        if found[2] == -wanted[2] != 0:
+            return failed(f"{decision}: the error is positive; the kernel wants -errno here")
+        if found != wanted:
+            return failed(f"{decision!r} was packed as (id, val, error, flags) = {found}")
+    return passed("value, error and flag: never two of them together")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import struct
@@ -14,6 +15,7 @@ from exercises.ch11 import (
     check_kinds_to_join,
     check_pid_inside,
     check_plan_umask,
+    check_reply,
     check_same_process,
     check_status_for,
     check_status_of,
@@ -320,6 +322,31 @@ def translate_endless(number: int, mappings: Mappings) -> int | None:
     return None
 
 
+# ---- 11g ----
+
+
+def reply_blank(number: int, decision: int | str) -> bytes:
+    return b""
+
+
+def reply(number: int, decision: int | str) -> bytes:
+    if decision == "continue":
+        return struct.pack("=QqiI", number, 0, 0, 1)
+    if isinstance(decision, str):
+        return struct.pack("=QqiI", number, 0, -getattr(errno, decision), 0)
+    return struct.pack("=QqiI", number, decision, 0, 0)
+
+
+def reply_positive(number: int, decision: int | str) -> bytes:
+    error = getattr(errno, decision, 0) if isinstance(decision, str) else 0
+    value = decision if isinstance(decision, int) else 0
+    return struct.pack("=QqiI", number, value, error, int(decision == "continue"))
+
+
+def reply_without_flag(number: int, decision: int | str) -> bytes:
+    return reply(number, 0 if decision == "continue" else decision)
+
+
 EXERCISES = [
     Exercise(
         "plan_umask",
@@ -404,5 +431,12 @@ EXERCISES = [
         blank=translate_blank,
         solution=translate,
         wrong=[(translate_first, "look for its range"), (translate_endless, "in no range")],
+    ),
+    Exercise(
+        "reply",
+        check_reply,
+        blank=reply_blank,
+        solution=reply,
+        wrong=[(reply_positive, "positive"), (reply_without_flag, "packed as")],
     ),
 ]
