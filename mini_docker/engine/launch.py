@@ -12,7 +12,6 @@ from collections import namedtuple
 
 from mini_docker.cgroups.tree import Cgroup, hierarchies
 from mini_docker.engine.document import check_host_config, command, document
-from mini_docker.engine.roots import STACKING
 from mini_docker.engine.store import Store
 from mini_docker.images.layout import full_name
 from mini_docker.linux.mount import RESOLVE_IN_ROOT, openat2
@@ -211,8 +210,7 @@ class Launch:
         """
         roots = self.store.roots
         root = roots.plan(self.record)
-        with STACKING:
-            rootfs_fd = self.step("stack the layers", roots.opener, root)
+        rootfs_fd = self.step("stack the layers", roots.opener, root)
         cgroup_fd: int | None = None
         try:
             spec = self._document(rootfs_fd)

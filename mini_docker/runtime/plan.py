@@ -36,6 +36,7 @@ from mini_docker.namespaces.user import plan_user, plan_user_namespace
 from mini_docker.namespaces.uts import plan_uts
 from mini_docker.runtime.console import Console, open_console
 from mini_docker.runtime.init import close_others, find_program
+from mini_docker.runtime.listener import offer_listener
 from mini_docker.runtime.priority import plan_priority
 from mini_docker.runtime.program import DEFAULT_PATH, refuse_host_program
 from mini_docker.runtime.talk import Talk, pause
@@ -43,7 +44,7 @@ from mini_docker.security.capabilities import plan_bounding_set, plan_capabiliti
 from mini_docker.security.labels import plan_labels
 from mini_docker.security.limits import plan_limits, plan_oom_score
 from mini_docker.security.paths import plan_paths
-from mini_docker.security.seccomp import plan_seccomp
+from mini_docker.security.seccomp import asks_listener, plan_seccomp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -165,9 +166,13 @@ def place_seccomp(
 ) -> tuple[Sequence[Step], Sequence[Step]]:
     """Return the steps of plan_seccomp for its two places: while still privileged, or last of all.
 
-    Source: runc's order in libcontainer/standard_init_linux.go.
+    A filter that asks a listener is installed in conversation with the parent. Source: runc's order in
+    libcontainer/standard_init_linux.go.
     """
     steps = plan_seccomp(spec, resources.seccomp)
+    if steps and asks_listener(spec["linux"]["seccomp"]):
+        name = f"{steps[0].name}, some by a listener"
+        steps = [Step(name, offer_listener, steps[0].arguments)]
     return ((), steps) if spec["process"].get("noNewPrivileges") else (steps, ())
 
 
