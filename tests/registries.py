@@ -35,6 +35,7 @@ from tests.conftest import cannot_run_here
 
 USER, PASSWORD = "ada", "correct horse"
 LOGIN = Login(USER, PASSWORD)
+CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 
 
 # ---- images -----------------------------------------------------------------------------------------
@@ -149,18 +150,21 @@ class Authority(NamedTuple):
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     folder = tmp_path_factory.mktemp("ca")
-    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    return make_certificate(folder, *make_authority(folder), "server")
+
+
+def make_authority(folder: Path) -> tuple[Path, Path]:
+    """Return a new CA's certificate and its key."""
     ca, key = folder / "ca.crt", folder / "ca.key"
-    openssl("req", "-x509", *curve, "-days", "2", "-subj", "/CN=the tests' CA", "-keyout", str(key),
+    openssl("req", "-x509", *CURVE, "-days", "2", "-subj", "/CN=the tests' CA", "-keyout", str(key),
             "-out", str(ca))  # fmt: skip
-    return make_certificate(folder, ca, key, "server")
+    return ca, key
 
 
 def make_certificate(folder: Path, ca: Path, ca_key: Path, name: str) -> Authority:
     """Return a certificate signed by a CA."""
-    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
     certificate, key, asked = (folder / f"{name}.{kind}" for kind in ("crt", "key", "csr"))
-    openssl("req", *curve, "-subj", f"/CN={name}", "-keyout", str(key), "-out", str(asked))
+    openssl("req", *CURVE, "-subj", f"/CN={name}", "-keyout", str(key), "-out", str(asked))
     extensions = folder / f"{name}.ext"
     extensions.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
     openssl("x509", "-req", "-in", str(asked), "-CA", str(ca), "-CAkey", str(ca_key), "-days", "2",
@@ -267,6 +271,8 @@ class TokenHandler(BaseHTTPRequestHandler):
             status, answer = 401, {"details": "incorrect username or password"}
         else:
             answer["token"] = self.server.token(query.get("scope", []), user)
+            if user and query.get("offline_token") == ["true"]:
+                answer["refresh_token"] = "identity"
         body = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))

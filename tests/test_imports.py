@@ -38,7 +38,7 @@ OFF_THE_RUN_PATH: dict[str, str] = {
     f"registry/{name}.py": "a pull waits for the network"
     for name in "client credentials download errors pull push queries repository settings tokens transport "
     "uploads".split()
-} | {"images/child.py": "it starts a process"}
+}
 
 MODULES = sorted(Path(ROOT, PACKAGE).rglob("*.py"))
 RUN_PATH = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,19 @@ from mini_docker.registry.queries import delete, search, tags
 from mini_docker.registry.settings import Settings
 from tests.registries import (
     LOGIN,
+    PASSWORD,
+    Authority,
     Place,
     TokenPlace,
     authority,
     careful_registry,
     contents,
+    make_authority,
+    make_certificate,
     make_image,
     make_store,
     open_registry,
+    real,
     settings_for,
     token_registry,
 )
@@ -178,6 +185,62 @@ def test_a_certificate_that_is_none(careful_registry: Place, tmp_path: Path) -> 
     (folder / "ca.crt").write_text("no certificate")
     with pytest.raises(RegistryError, match="ca.crt cannot be used.*remedy"):
         pull_image(place, make_store(tmp_path / "a"), "x")
+
+
+def test_a_client_certificate_is_asked_for_and_taken(authority: Authority, tmp_path: Path) -> None:
+    """Without one, with a stranger's, and with one of the CA that the registry trusts."""
+    registry = real(tmp_path / "registry", certificate=authority.certificate, key=authority.key,
+                    clients=authority.ca)  # fmt: skip
+    place = Place(registry.host, Credentials(str(tmp_path)), settings_for(tmp_path))
+    folder, layout = tmp_path / "certs.d" / place.host, make_store(tmp_path / "a")
+    folder.mkdir(parents=True)
+    (folder / "ca.crt").write_bytes(authority.ca.read_bytes())
+    remedy = f"remedy: put yours at {folder}/client.cert, and its key beside it as client.key"
+    try:
+        with pytest.raises(Unauthorized, match=f"{place.host} takes no client without.*{remedy}"):
+            push_image(place, layout, "clients:1")
+        stranger = make_authority(tmp_path)
+        mine = make_certificate(tmp_path, authority.ca, authority.ca.with_suffix(".key"), "client")
+        for one in (make_certificate(tmp_path, *stranger, "stranger"), mine):
+            (folder / "client.cert").write_bytes(one.certificate.read_bytes())
+            (folder / "client.key").write_bytes(one.key.read_bytes())
+            if one is not mine:
+                with pytest.raises(Unauthorized, match="a certificate that it knows"):
+                    push_image(place, layout, "clients:1")
+        push_image(place, layout, "clients:1")
+        pull_image(place, make_store(tmp_path / "b"), "clients:1")
+    finally:
+        registry.stop()
+
+
+def test_a_login_becomes_a_lasting_token_where_there_is_one(
+    token_registry: TokenPlace, tmp_path: Path
+) -> None:
+    place, credentials = token_registry.place, Credentials(str(tmp_path))
+    login(place.host, LOGIN, credentials, place.settings)
+    assert credentials.get(place.host) == Login("ada", "", "identity")
+    assert PASSWORD not in (tmp_path / "config.json").read_text()
+    push_image(place._replace(credentials=credentials), make_store(tmp_path / "a"), "lasting:1")
+
+
+def test_a_helper_keeps_what_a_token_server_gives(
+    token_registry: TokenPlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helper = tmp_path / "docker-credential-vault"
+    helper.write_text(
+        '#!/bin/sh\ncase $1 in get) cat "$0.kept" ;; store) cat > "$0.kept" ;; esac\n'
+    )
+    helper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "config.json").write_text('{"credsStore": "vault"}')
+    place = token_registry.place._replace(credentials=Credentials(str(tmp_path)))
+    where = login(place.host, LOGIN, place.credentials, place.settings)
+    assert where == "docker-credential-vault"
+    kept = json.loads(Path(f"{helper}.kept").read_text())
+    assert (kept["Username"], kept["Secret"]) == ("<token>", "identity")
+    token_registry.tokens.asked.clear()
+    push_image(place, make_store(tmp_path / "a"), "helper:1")
+    assert all(one.startswith("POST ") for one in token_registry.tokens.asked)
 
 
 def test_a_token_for_each_scope(token_registry: TokenPlace, tmp_path: Path) -> None:

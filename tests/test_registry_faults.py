@@ -18,7 +18,7 @@ from mini_docker.images.layout import MEDIA_TYPE_INDEX, Digest, ImageError, Layo
 from mini_docker.images.reference import parse_reference
 from mini_docker.lab.registry import Handler, TeachingRegistry
 from mini_docker.registry import transport
-from mini_docker.registry.client import reach
+from mini_docker.registry.client import Client, reach
 from mini_docker.registry.credentials import Login
 from mini_docker.registry.errors import (
     BadContent,
@@ -27,13 +27,14 @@ from mini_docker.registry.errors import (
     RegistryError,
     ServerError,
     TooManyRequests,
+    Unauthorized,
     Unreachable,
     retry_after,
 )
 from mini_docker.registry.pull import pull
 from mini_docker.registry.push import find, push
 from mini_docker.registry.queries import referrers, tags
-from mini_docker.registry.settings import Settings, load_settings
+from mini_docker.registry.settings import Endpoint, Settings, load_settings
 from mini_docker.registry.tokens import check_realm
 from tests.registries import (
     Place,
@@ -152,15 +153,36 @@ def test_a_rate_limit_is_explained(teaching: TeachingRegistry, place: Place, sto
     assert time.monotonic() - began < 1, "it waited for longer than its patience"
 
 
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """The seconds that a client was told to wait, None for its own choice; nobody waits."""
+    told: list[float | None] = []
+    monkeypatch.setattr(Client, "wait", lambda self, attempt, seconds=None: told.append(seconds))
+    return told
+
+
 @pytest.mark.parametrize("status", [429, 503])
 def test_retry_after_is_honoured(
-    status: int, teaching: TeachingRegistry, place: Place, source: Layout, store: Layout
-) -> None:
-    busy = on("GET", "/manifests/", lambda h: h.answer(status, b"", Retry_After="1"), times=1)
-    teaching.rules.append(busy)
-    began = time.monotonic()
+    status: int, teaching: TeachingRegistry, place: Place, source: Layout, store: Layout,
+    waits: list[float | None],
+) -> None:  # fmt: skip
+    teaching.rules += [
+        on("GET", "/manifests/", lambda h: h.answer(status, b"", Retry_After="7"), times=1),
+        on("GET", "/blobs/", lambda h: h.answer(status), times=1),
+    ]
     fetch(place, store)
-    assert 1 <= time.monotonic() - began < 5
+    assert waits == [7, None]
+
+
+def test_waits_grow_and_end_when_the_pull_does() -> None:
+    client = Client("r", Endpoint("http://r"), Settings(back_off=0.001))
+    began = time.monotonic()
+    for attempt in range(1, 5):
+        client.wait(attempt)
+    assert time.monotonic() - began >= 0.8 * 0.015
+    client.close()
+    with pytest.raises(Unreachable, match="given up, because another part failed"):
+        client.wait(1, 3600)
 
 
 def test_retry_after_is_a_number_or_a_date() -> None:
@@ -544,18 +566,73 @@ def test_a_registry_that_is_never_content(
     assert len(teaching.seen) < 10
 
 
+def tokens_from(teaching: TeachingRegistry, answer: Callable[[Handler], object]) -> None:
+    """Have a registry want tokens, which it gives at /token by `answer`."""
+
+    def guard(handler: Handler) -> bool:
+        if handler.path.startswith("/token"):
+            answer(handler)
+        elif handler.headers.get("Authorization") == "Bearer good":
+            return False
+        else:
+            realm = f'Bearer realm="http://{teaching.host}/token"'
+            handler.answer(401, b"", WWW_Authenticate=realm)
+        return True
+
+    teaching.rules.append(guard)
+
+
+def test_a_token_server_that_is_busy_is_asked_again(
+    teaching: TeachingRegistry,
+    place: Place,
+    source: Layout,
+    store: Layout,
+    waits: list[float | None],
+) -> None:
+    turns = iter([(429, {"Retry_After": "3"}), (503, {}), (500, {}), (200, {})])
+
+    def busy(handler: Handler) -> None:
+        status, headers = next(turns)
+        handler.answer(status, b'{"token": "good"}' if status == 200 else b"", **headers)
+
+    tokens_from(teaching, busy)
+    fetch(place, store)
+    assert waits == [3, None, None]
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "words"),
+    [
+        (429, TooManyRequests, r"too many requests \(HTTP 429\).*remedy: wait"),
+        (503, ServerError, r"the registry failed \(HTTP 503\).*remedy: try later"),
+        (403, Denied, "denied"),
+        (401, Unauthorized, "incorrect username or password; remedy: mini_docker login"),
+    ],
+)
+def test_a_token_server_that_stays_so(
+    status: int, kind: type[Exception], words: str, teaching: TeachingRegistry, place: Place,
+    store: Layout, waits: list[float | None],
+) -> None:  # fmt: skip
+    tokens_from(teaching, lambda handler: handler.answer(status))
+    where = f"the token server at http://{teaching.host}/token: "
+    refused(place, store, kind, f"x:1: {where}.*{words}")
+    asked = [one for one in teaching.seen if "/token" in one]
+    assert len(asked) == (place.settings.max_download_attempts if status in (429, 503) else 1)
+
+
+def test_a_token_server_that_is_not_there(
+    teaching: TeachingRegistry, place: Place, store: Layout
+) -> None:
+    realm = 'Bearer realm="http://127.0.0.1:1/token"'
+    teaching.rules.append(on("GET", "", lambda h: h.answer(401, b"", WWW_Authenticate=realm)))
+    refused(place, store, Unreachable, "token server at .*: nothing listens at 127.0.0.1:1")
+
+
 @pytest.mark.parametrize("answer", [b"", b"{}", b"[]", b'{"token": null}', b"<html>"])
 def test_a_token_server_that_gives_none(
     answer: bytes, teaching: TeachingRegistry, place: Place, store: Layout
 ) -> None:
-    def guard(handler: Handler) -> None:
-        if handler.path.startswith("/token"):
-            handler.answer(200, answer)
-        else:
-            realm = f'Bearer realm="http://{teaching.host}/token"'
-            handler.answer(401, b"", WWW_Authenticate=realm)
-
-    teaching.rules.append(on("GET", "", guard))
+    tokens_from(teaching, lambda handler: handler.answer(200, answer))
     refused(place, store, RegistryError, "the token server at .* sent no token")
 
 

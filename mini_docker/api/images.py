@@ -240,8 +240,8 @@ def image_search(call: Call) -> None:
 def auth(call: Call) -> None:
     """POST /auth: try a login; nothing is kept here, clients keep their own."""
     body = call.request.json()
-    call.engine.registries.try_login(body)
-    call.reply.send_json(200, {"IdentityToken": "", "Status": "Login Succeeded"})
+    token = call.engine.registries.try_login(body)
+    call.reply.send_json(200, {"IdentityToken": token, "Status": "Login Succeeded"})
 
 
 def distribution(call: Call) -> None:

@@ -10,7 +10,7 @@ import json
 from mini_docker.images.child import unpack_beside
 from mini_docker.images.layout import NoSuchImage, as_json
 from mini_docker.images.reference import DEFAULT_DOMAIN, OLD_DOMAIN
-from mini_docker.registry.account import login
+from mini_docker.registry.account import try_login
 from mini_docker.registry.credentials import Credentials, Login
 from mini_docker.registry.errors import Denied, NotFound, Unauthorized
 from mini_docker.registry.pull import pull
@@ -84,12 +84,16 @@ class Registries:
             for one in found
         ]
 
-    def try_login(self, body: dict[str, Any]) -> None:
-        """Try a login at a registry. Raises RegistryError."""
+    def try_login(self, body: dict[str, Any]) -> str:
+        """Try a login at a registry; return the token that stands for the password from now on, or "".
+
+        Raises RegistryError.
+        """
         address = str(body.get("serveraddress") or DEFAULT_DOMAIN)
         domain = (address.partition("://")[2] or address).partition("/")[0]
         who = Login(str(body.get("username") or ""), str(body.get("password") or ""))
-        login(DEFAULT_DOMAIN if domain == OLD_DOMAIN else domain, who, Given(None), load_settings())
+        domain = DEFAULT_DOMAIN if domain == OLD_DOMAIN else domain
+        return try_login(domain, who, load_settings()).identity_token
 
     @staticmethod
     def registry_status(error: Exception) -> int:
@@ -130,7 +134,3 @@ class Given(Credentials):
     def get(self, domain: str) -> Login | None:
         """Return the login, whatever the registry: the client chose it for this one."""
         return self.who
-
-    def put(self, domain: str, login: Login) -> str:
-        """Keep nothing: clients keep their own."""
-        return ""

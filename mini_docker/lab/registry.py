@@ -214,8 +214,9 @@ START_SECONDS = 15.0
 class RealRegistry:
     """Debian's docker-registry as a child process; it dies with us, unless it `outlives` us.
 
-    `folder` keeps its data and configuration; `users` (an htpasswd file), `certificate` with `key`, and
-    `token` (realm, service, issuer, rootcertbundle) are its three ways of being careful.
+    `folder` keeps its data and configuration; `users` (an htpasswd file), `certificate` with `key`,
+    `clients` (the CA of certificates that clients must have) and `token` (realm, service, issuer,
+    rootcertbundle) are its ways of being careful.
     """
 
     def __init__(
@@ -224,6 +225,7 @@ class RealRegistry:
         users: Path | None = None,
         certificate: Path | None = None,
         key: Path | None = None,
+        clients: Path | None = None,
         token: Mapping[str, str] | None = None,
         port: int = 0,
         address: str = "127.0.0.1",
@@ -243,7 +245,8 @@ class RealRegistry:
         self.scheme = "https" if certificate else "http"
         listen: dict[str, Any] = {"addr": f"{address}:{self.port}"}
         if certificate:
-            listen["tls"] = {"certificate": str(certificate), "key": str(key)}
+            tls = {"certificate": str(certificate), "key": str(key)}
+            listen["tls"] = {**tls, **({"clientcas": [str(clients)]} if clients else {})}
         auth: dict[str, Any] = {}
         if users:
             auth["htpasswd"] = {"realm": "the lab", "path": str(users)}

@@ -19,6 +19,7 @@ from mini_docker.registry.credentials import Login
 from mini_docker.registry.errors import (
     BadContent,
     RegistryError,
+    Unauthorized,
     Unreachable,
     Untrusted,
     error_words,
@@ -34,6 +35,7 @@ REDIRECTS = (301, 302, 303, 307, 308)
 MOST_REDIRECTS = 5
 TRANSIENT = (429, 500, 502, 503, 504)
 ERROR_LIMIT = 64 << 10  # bytes of an error's body
+CERTIFICATE_ALERTS = ("ALERT_CERTIFICATE", "ALERT_BAD_CERTIFICATE", "ALERT_UNKNOWN_CA")
 LONGEST_WAIT = 10.0  # seconds between two tries, unless the registry says otherwise
 LoginOf = Callable[[str], Login | None]  # a registry's domain -> who we are there
 Body = bytes | Callable[[], Iterable[bytes]]
@@ -57,7 +59,7 @@ class Client:
         self._transport = transport or Connections(
             lambda host: tls_context(host, endpoint.host(), settings), settings.timeout
         )
-        self.auth = Authenticator(domain, self._transport, login)
+        self.auth = Authenticator(domain, self._ask_for_token, login)
 
     def close(self) -> None:
         """Close what is open, and let no waiting thread try again."""
@@ -83,12 +85,31 @@ class Client:
         """
         url = urllib.parse.urljoin(self.endpoint.url, path)
         request = Request(method, url, dict(headers or {}), body)
+        host = self.endpoint.host()
+        return self._patiently(
+            lambda: self._logged_in(request, scope, what), what, host, allow, tries
+        )
+
+    def _ask_for_token(self, request: Request, what: str) -> Response:
+        """Send a request to a token server and return its answer: a 2xx, or a 401."""
+        host = urllib.parse.urlsplit(request.url).netloc
+        return self._patiently(lambda: self._transport.exchange(request), what, host, (401,))
+
+    def _patiently(
+        self,
+        send: Callable[[], Response],
+        what: str,
+        host: str,
+        allow: Sequence[int] = (),
+        tries: int = 0,
+    ) -> Response:
+        """Return what `send` gets from `host`, waiting and trying again where that may help."""
         most = tries or max(1, int(self.settings.max_download_attempts))
         for attempt in range(1, most + 1):
             try:
-                response = self._logged_in(request, scope, what)
+                response = send()
             except (OSError, http.client.HTTPException) as error:
-                failure: RegistryError = self._explained(error, what)
+                failure: RegistryError = self._explained(error, what, host)
                 if isinstance(failure, Untrusted) or attempt == most or _is_final(error):
                     raise failure from error
                 self.wait(attempt)
@@ -113,10 +134,9 @@ class Client:
             request = Request("GET", f"{self.endpoint.url}/v2/", {})
             with self._transport.exchange(request) as response:
                 return response.status != 400
-        except ssl.SSLCertVerificationError:
-            return True  # it does; whether we trust it is decided when it matters
-        except (OSError, http.client.HTTPException):
-            return False
+        except (OSError, http.client.HTTPException) as error:
+            # it does speak TLS; whether we trust each other is decided when it matters
+            return isinstance(error, ssl.SSLCertVerificationError) or _wants_certificate(error)
 
     def _logged_in(self, request: Request, scope: str, what: str) -> Response:
         """Send a request with what the registry wants to see; answer its challenges, twice at most."""
@@ -175,14 +195,18 @@ class Client:
             words = ""  # docker-registry 2.8 sends wrong lengths with some of its errors
         raise refusal(self.domain, what, response.status, words, response.headers)
 
-    def _explained(self, error: Exception, what: str) -> RegistryError:
-        """Return the RegistryError that says what a failed conversation means."""
-        host = self.endpoint.host()
+    def _explained(self, error: Exception, what: str, host: str) -> RegistryError:
+        """Return the RegistryError that says what a failed conversation with `host` means."""
         about = f"registry {self.domain}: {what}"
         if isinstance(error, ssl.SSLCertVerificationError):
             return Untrusted(
                 f"{about}: TLS certificate of {host} is not trusted: {error.verify_message}; remedy: put the "
                 f"CA's certificate at {self.settings.certificates[0]}/{self.domain}/ca.crt"
+            )
+        if _wants_certificate(error):
+            return Unauthorized(
+                f"{about}: {host} takes no client without a certificate that it knows; remedy: put yours at "
+                f"{self.settings.certificates[0]}/{host}/client.cert, and its key beside it as client.key"
             )
         if isinstance(error, ssl.SSLError):
             return Unreachable(
@@ -210,6 +234,12 @@ def _is_final(error: Exception) -> bool:
     return isinstance(error, (ConnectionRefusedError, ssl.SSLError)) or (
         isinstance(error, socket.gaierror) and error.errno != socket.EAI_AGAIN
     )
+
+
+def _wants_certificate(error: Exception) -> bool:
+    """Return whether a server has ended TLS because of our certificate, or because there was none."""
+    reason = getattr(error, "reason", None) or ""
+    return isinstance(error, ssl.SSLError) and any(alert in reason for alert in CERTIFICATE_ALERTS)
 
 
 def _origin(url: str) -> tuple[str, str]:

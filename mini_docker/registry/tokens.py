@@ -10,11 +10,12 @@ import re
 import threading
 import time
 import urllib.parse
+from collections.abc import Callable
 from typing import NamedTuple
 
 from mini_docker.registry.credentials import Login
 from mini_docker.registry.errors import RegistryError, error_words, refusal
-from mini_docker.registry.transport import Request, Transport, is_loopback
+from mini_docker.registry.transport import Request, Response, is_loopback
 
 # %% notebooks/13c_trust.ipynb#challenge
 PARAMETER = re.compile(r'\s*,?\s*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
@@ -50,6 +51,9 @@ MARGIN = 5.0  # seconds before its end in which a token is no longer used
 ANSWER_LIMIT = 1 << 20  # bytes of a token server's answer
 
 
+Ask = Callable[[Request, str], Response]  # (request, what it is about) -> a 2xx, or a 401
+
+
 class Token(NamedTuple):
     """What to send as Authorization, and until when (time.monotonic)."""
 
@@ -58,12 +62,16 @@ class Token(NamedTuple):
 
 
 class Authenticator:
-    """What one registry accepts from us, for each scope; safe for several threads."""
+    """What one registry accepts from us, for each scope; safe for several threads.
 
-    def __init__(self, registry: str, transport: Transport, login: Login | None) -> None:
-        """Keep who we are; nothing is sent before a challenge asks for it."""
+    `identity_token` is what a token server gives to one who logs in (`lasting`), in place of the password.
+    """
+
+    def __init__(self, registry: str, ask: Ask, login: Login | None) -> None:
+        """Keep who we are; nothing is sent before a challenge asks for it, tokens are then got by `ask`."""
         self.registry, self.login = registry, login
-        self._transport = transport
+        self.lasting, self.identity_token = False, ""
+        self._ask = ask
         self._tokens: dict[str, Token] = {}
         self._challenge: Challenge | None = None
         self._lock = threading.Lock()
@@ -116,22 +124,23 @@ class Authenticator:
         began = time.monotonic()
         fields = [("service", parameters["service"])] if "service" in parameters else []
         fields += [("scope", one) for one in scope.split(" ") if one]
+        if self.lasting and self.login and not self.login.identity_token:
+            fields += [("offline_token", "true"), ("client_id", CLIENT_ID)]
         request = _token_request(parameters["realm"], fields, self.login)
-        with self._transport.exchange(request) as response:
+        where = f"{what}: the token server at {parameters['realm']}"
+        with self._ask(request, where) as response:
             data = response.read(ANSWER_LIMIT)
-            if response.status != 200:
-                where = f"{what}: the token server at {parameters['realm']}"
-                words = error_words(data) or "incorrect username or password" * (
-                    response.status == 401
-                )
+            if response.status == 401:
+                words = error_words(data) or "incorrect username or password"
                 raise refusal(self.registry, where, response.status, words, response.headers)
         try:
             answer = json.loads(data)
             text = str(answer.get("token") or answer["access_token"])
             life = max(float(answer.get("expires_in") or 0), SHORTEST_LIFE)
+            self.identity_token = str(answer.get("refresh_token") or "")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RegistryError(
-                f"registry {self.registry}: {what}: the token server at {parameters['realm']} sent no token; "
+                f"registry {self.registry}: {where} sent no token; "
                 "remedy: try later, or tell the registry's owner"
             ) from error
         return Token(f"Bearer {text}", began + life)

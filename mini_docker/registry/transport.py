@@ -99,7 +99,7 @@ class Connections:
         while connection := self._take(key):
             try:
                 return self._send(connection, key, target, request)
-            except (ConnectionError, http.client.BadStatusLine):
+            except (ConnectionError, ssl.SSLEOFError, http.client.BadStatusLine):
                 connection.close()
         return self._send(self._connect(*key), key, target, request)
 
@@ -138,8 +138,12 @@ class Connections:
         try:
             connection.request(request.method, target, body or None, headers)
             return Response(connection.getresponse(), request.url, done)
-        except BaseException:
-            done(False)
+        except BaseException as error:
+            try:
+                if isinstance(error, ssl.SSLEOFError):
+                    connection.sock.recv(1)  # it has hung up on us: if it said why, that is raised instead
+            finally:
+                done(False)
             raise
 
     def _connect(self, scheme: str, netloc: str) -> http.client.HTTPConnection:
