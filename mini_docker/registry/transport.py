@@ -141,7 +141,7 @@ class Connections:
         except BaseException as error:
             try:
                 if isinstance(error, ssl.SSLEOFError):
-                    connection.sock.recv(1)  # it has hung up on us: if it said why, that is raised instead
+                    connection.sock.recv(1)  # raises what it said before it hung up
             finally:
                 done(False)
             raise
