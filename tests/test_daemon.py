@@ -49,8 +49,12 @@ class Daemon:
         install_busybox(Store(str(root)).layout)
         self.start()
 
+    def command(self) -> list[str]:
+        """Return the beginning of the daemon's command line."""
+        return [COMMAND, "daemon"]
+
     def start(self) -> None:
-        words = [COMMAND, "daemon", "--data-root", str(self.root), "-H", f"unix://{self.path}"]
+        words = [*self.command(), "--data-root", str(self.root), "-H", f"unix://{self.path}"]
         self.log = open(self.root / "daemon.log", "ab")
         self.process = subprocess.Popen(words, stderr=self.log, preexec_fn=self.enter)
         deadline = time.monotonic() + 30

@@ -5,14 +5,18 @@ MINI_DOCKER_SOAK=1000 makes it a hundred random kills of the daemon (default 6; 
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import pathlib
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.system import ROOT
 from tests.test_daemon import Daemon, all_of
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leak_free")]
@@ -108,3 +112,163 @@ def test_a_killed_exec_ends_its_clients_stream_and_the_container_lives(daemon: D
     until(lambda: not daemon.ask("GET", f"/exec/{exec_id}/json")[1]["Running"])
     assert daemon.ask("GET", f"/exec/{exec_id}/json")[1]["ExitCode"] == 137
     assert daemon.state("host")["Running"]
+
+
+# ---- a full disk ----
+
+
+@pytest.fixture
+def small_disk(tmp_path: pathlib.Path) -> Iterator[Daemon]:
+    """A daemon whose data root is a disk of 40 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(disk)], check=True)
+    try:
+        daemon = Daemon(disk)
+        try:
+            yield daemon
+        finally:
+            (disk / "filler").unlink(missing_ok=True)
+            daemon.close()
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def fill(disk: pathlib.Path) -> None:
+    """Take all the room that there is."""
+    with open(disk / "filler", "ab", buffering=0) as file:
+        for size in (1 << 20, 1 << 12, 1):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+
+
+def files_of(daemon: Daemon) -> set[str]:
+    """Return the names of containers, networks, volumes, images, and of whatever is half written."""
+    kinds = ("containers", "names", "running", "network", "network/leases", "volumes", "layers")
+    found = [path for kind in kinds for path in (daemon.root / kind).glob("*")]
+    found = [path for path in found if path.name != "lock"]
+    return {str(path) for path in (*found, *daemon.root.rglob("*.tmp"))}
+
+
+def test_a_full_disk_is_said_changes_nothing_and_is_survived(small_disk: Daemon) -> None:
+    daemon = small_disk
+    daemon.run("talks", "sh", "-c", "while read x; do echo $x; done; exit 7", OpenStdin=True)
+    daemon.create("waits", "true")
+    daemon.run("ends", "sleep", "1000", StopSignal="KILL")
+    fill(daemon.root)
+    before = files_of(daemon)
+    network = {"Name": "net", "IPAM": {"Config": [{"Subnet": "10.9.0.0/24"}]}}
+    image = {"Image": "busybox", "Cmd": ["true"]}
+    for path, body in (
+        ("/containers/create?name=new", image),
+        ("/containers/waits/start", None),
+        ("/volumes/create", {"Name": "new"}),
+        ("/networks/create", network),
+        ("/commit?container=waits&repo=new", None),
+        ("/containers/waits/rename?name=other", None),
+    ):
+        status, answer = daemon.ask("POST", path, body)
+        assert status == 500 and "no space left on device" in answer["message"].lower(), (
+            path,
+            answer,
+        )
+        assert files_of(daemon) == before, path
+    exec_id = daemon.ask("POST", "/containers/talks/exec", {"Cmd": ["true"], "AttachStdout": True})
+    said = all_of(daemon.upgrade(f"/exec/{exec_id[1]['Id']}/start", b"{}"))
+    assert b"no space left on device" in said.lower()
+    assert daemon.ask("GET", "/containers/waits/json")[1]["State"]["Status"] == "created"
+    assert daemon.ask("POST", "/containers/ends/stop") == (204, "")
+    assert daemon.state("ends")["ExitCode"] == 137
+    stream = daemon.upgrade("/containers/talks/attach?stream=1&stdin=1&stdout=1")
+    stream.sendall(b"hello\n")
+    assert stream.recv(100)[8:] == b"hello\n", "the container goes on, though its log does not"
+    daemon.kill()
+    daemon.start()
+    assert daemon.state("talks")["Running"] and daemon.state("ends")["ExitCode"] == 137
+    (daemon.root / "filler").unlink()
+    assert daemon.ask("POST", "/containers/waits/start") == (204, "")
+    assert daemon.ask("POST", "/containers/create?name=new", image)[0] == 201
+    stream.sendall(b"again\n")
+    assert stream.recv(100)[8:] == b"again\n"
+    stream.close()
+    daemon.ask("POST", "/containers/talks/kill")
+    until(lambda: not daemon.state("talks")["Running"])
+    assert daemon.logs("talks").endswith(b"again\n")
+
+
+def test_a_container_that_fills_the_disk_has_its_exit_code_kept(small_disk: Daemon) -> None:
+    daemon = small_disk
+    daemon.run("fills", "sh", "-c", "cat /dev/zero >/big; echo full; exit 9")
+    assert daemon.ask("POST", "/containers/fills/wait")[1]["StatusCode"] == 9
+    daemon.kill()
+    daemon.start()
+    assert daemon.state("fills")["ExitCode"] == 9
+    assert daemon.ask("DELETE", "/containers/fills") == (204, "")
+
+
+# ---- a clock that is set ----
+
+JUMPING = """
+import sys, time
+sys.path.insert(0, sys.argv.pop(1))
+def jump():
+    with open(sys.argv[2] + "/jump") as file:
+        return int(file.read()) * 1_000_000_000
+real = time.time_ns
+time.time_ns = lambda: real() + jump()
+time.time = lambda: time.time_ns() / 1e9
+from mini_docker.api.daemon import main
+sys.exit(main(sys.argv[1:]))
+"""
+DAY = 86400
+
+
+class Jumping(Daemon):
+    """A daemon, zygote and shims on a clock that `jump` sets: as with date(1), durations go on."""
+
+    def command(self) -> list[str]:
+        self.jump(0)
+        return ["/usr/bin/python3", "-I", "-c", JUMPING, str(ROOT)]
+
+    def jump(self, seconds: int) -> None:
+        (self.root / "jump.new").write_text(str(seconds))
+        os.rename(self.root / "jump.new", self.root / "jump")
+
+    def exit_of(self, container_id: str) -> dict[str, float]:
+        found: dict[str, float] = json.loads(
+            (self.root / "containers" / container_id / "exit.json").read_text()
+        )
+        return found
+
+
+@pytest.mark.parametrize("seconds", [DAY, -DAY])
+def test_a_clock_that_jumps_changes_no_duration(tmp_path: pathlib.Path, seconds: int) -> None:
+    daemon = Jumping(tmp_path)
+    try:
+        short = daemon.run("short", "sh", "-c", "read x", OpenStdin=True)
+        check = {"Interval": 100_000_000, "Test": ["CMD", "true"]}
+        daemon.run("talks", "sh", "-c", "while read x; do echo $x; done", OpenStdin=True,
+                   Healthcheck=check)  # fmt: skip
+        stream = daemon.upgrade("/containers/talks/attach?stream=1&stdin=1&stdout=1")
+        stream.sendall(b"before\n")
+        assert stream.recv(100)[8:] == b"before\n"
+        middle = int(time.time() + seconds / 2)
+        daemon.jump(seconds)
+        stream.sendall(b"after\n")
+        assert stream.recv(100)[8:] == b"after\n"
+        later, earlier = (b"after\n", b"before\n") if seconds > 0 else (b"before\n", b"after\n")
+        assert daemon.logs("talks", f"stdout=1&since={middle}")[8:] == later
+        assert daemon.logs("talks", f"stdout=1&until={middle}")[8:] == earlier
+        daemon.ask("POST", "/containers/short/kill?signal=KILL")
+        assert 0 <= daemon.exit_of(short)["Lived"] < 1000
+        until(lambda: daemon.state("talks")["Health"]["Status"] == "healthy")
+        probes = len(daemon.state("talks")["Health"]["Log"])
+        until(lambda: probes >= 5 or len(daemon.state("talks")["Health"]["Log"]) > probes)
+        began = time.monotonic()
+        assert daemon.ask("POST", "/containers/talks/stop?t=1") == (204, "")
+        assert 0.9 < time.monotonic() - began < 30
+    finally:
+        daemon.close()

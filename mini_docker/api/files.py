@@ -161,7 +161,7 @@ def held_still(call: Call, container: Container, wanted: bool) -> Iterator[None]
     paused = wanted and container.state["Status"] == "running"
     try:
         if paused:
-            call.engine.containers.pause(container.id)
+            call.engine.containers.pause(container.id, briefly=True)
     except Conflict:
         paused = False
     try:

@@ -82,6 +82,7 @@ class Container:
         self.exits = 0
         self.removed = False
         self.stopped = False  # by its user: no policy starts it again
+        self.kept = False  # between the two halves of a restart: no end removes it
         self.delay = 0.0
         self.clients: list[tuple[socket.socket, dict[str, Any]]] = []
 
@@ -115,6 +116,7 @@ class Container:
 # %% notebooks/14f_states.ipynb#containers
 STOP_SECONDS = 10
 KILL_SECONDS = 10
+SHIM_SECONDS = 20.0  # for one that is starting a container to listen
 RETRIES = 10
 
 
@@ -208,9 +210,19 @@ class Containers:
             self.events.publish("network", action, end.get("NetworkID", ""), about)
 
     def write(self, container: Container) -> None:
-        """Write a container's record, unless it is gone."""
+        """Write a container's record, unless it is gone. Raises OSError."""
         if not container.removed:
             self.store.write(container.record)
+
+    def note(self, container: Container) -> None:
+        """Write down what has happened to a container, which a full disk does not undo.
+
+        The daemon remembers it; the next one finds out from the shim, or from the exit code it left.
+        """
+        try:
+            self.write(container)
+        except OSError:
+            pass
 
     # --- starting
 
@@ -240,7 +252,7 @@ class Containers:
         now = time.time()
         state = {"Status": "running", "Pid": pid, "ExitCode": 0, "At": now, "StartedAt": now}
         container.record["State"] = {"FinishedAt": container.state.get("FinishedAt"), **state}
-        self.write(container)
+        self.note(container)
         self.tell_networks(container, "connect")
         self.tell(container, "start")
         container.changed.notify_all()
@@ -257,7 +269,7 @@ class Containers:
         container.record["State"] = {**container.state, "ExitCode": error.code, "Error": str(error)}
         if container.state["Status"] == "restarting":
             container.state["Status"] = "exited"
-        self.write(container)
+        self.note(container)
         container.exits += 1
         container.changed.notify_all()
         if container.record["HostConfig"].get("AutoRemove"):
@@ -295,7 +307,7 @@ class Containers:
         """Write what the shim is to do, and the document, into the container's directory."""
         directory, config = self.store.directory(container.id), container.record["Config"]
         replace_file(f"{directory}/config.json", json.dumps(spec).encode())
-        self.store.remove_exit(container.id)
+        self.store.forget_run(container.id)
         order = {
             "spec": "config.json",
             "socket": "shim.sock",
@@ -331,6 +343,7 @@ class Containers:
             if container.removed or not container.alive:
                 return
             ended = self.store.read_exit(container.id) or {"ExitCode": 137, "At": time.time_ns()}
+            lived = float(ended.get("Lived", 0.0))
             code, at = ended["ExitCode"], ended["At"] / SECOND
             killed = self._oom_killed(container)
             self.tell(container, "oom") if killed else None
@@ -352,15 +365,15 @@ class Containers:
             again = wants_restart(container.record, code, container.stopped)
             if again:
                 container.state["Status"] = "restarting"
-                container.delay = next_delay(container.delay, at - started)
-            self.write(container)
+                container.delay = next_delay(container.delay, lived)
+            self.note(container)
             container.exits += 1
             container.changed.notify_all()
             if again:
                 threading.Timer(
                     container.delay, self._restart, (container, container.exits)
                 ).start()
-            elif container.record["HostConfig"].get("AutoRemove"):
+            elif container.record["HostConfig"].get("AutoRemove") and not container.kept:
                 self._remove(container, True)
 
     @staticmethod
@@ -383,6 +396,7 @@ class Containers:
 
     def resume(self) -> None:
         """Find the containers that outlived the daemon, note those that ended, obey the policies."""
+        self.store.sweep()
         for container_id in self.store.half_made():
             cgroup = cgroup_of(container_id)
             cgroup.kill()
@@ -395,16 +409,13 @@ class Containers:
     def _resume(self, container: Container) -> None:
         start_again = wants_start(container.record) or container.state["Status"] == "restarting"
         if container.alive or container.id in self.store.running():
-            try:
-                self._adopt(container, self.ask(container, {"ask": "watch"}))
+            lifeline, abandoned = self._find_shim(container)
+            if lifeline:
+                self._adopt(container, lifeline)
                 return
-            except OSError:
-                pass
-            if not self.store.is_abandoned(container.id):
+            if not abandoned:
                 return  # a command without a daemon looks after it
-            container.stopped = True  # no timer: whether to start again is decided below
-            container.state["Status"] = "running"
-            self._ended(container)
+            self._lost(container)
         elif container.state["Status"] == "removing":
             self._remove(container, False)
         if container.removed:
@@ -418,6 +429,32 @@ class Containers:
             except StartFailed:
                 pass  # it is in the record
 
+    def _lost(self, container: Container) -> None:
+        """Note the end of a container whose shim has gone while no daemon looked."""
+        store = self.store
+        if container.alive or store.read_pid(container.id) or store.read_exit(container.id):
+            container.stopped = True  # no timer: `_resume` decides whether to start it again
+            container.state["Status"] = "running"
+            self._ended(container)
+        else:  # its start was cut short: it is what it was before
+            self._clean(container)
+
+    def _find_shim(self, container: Container) -> tuple[socket.socket | None, bool]:
+        """Return a lifeline to a container's shim, if it lives, and whether nobody looks after it.
+
+        One whose daemon died in the middle of a start does not listen yet; its claim says that it lives.
+        """
+        patience = SHIM_SECONDS if self.store.has_order(container.id) else 0.0
+        deadline = time.monotonic() + patience
+        while True:
+            abandoned = self.store.is_abandoned(container.id)
+            try:
+                return self.ask(container, {"ask": "watch"}), False
+            except OSError:
+                if abandoned or time.monotonic() > deadline:
+                    return None, abandoned
+            time.sleep(0.01)
+
     def _adopt(self, container: Container, lifeline: socket.socket) -> None:
         """Take a living container over from the daemon before, which may have died before it noted it."""
         if not container.alive:
@@ -426,7 +463,9 @@ class Containers:
             container.record["State"] = {
                 "Status": "running", "Pid": pid, "ExitCode": 0, "At": now, "StartedAt": now,
             }  # fmt: skip
-            self.write(container)
+            self.note(container)
+        if container.state["Status"] == "running":
+            cgroup_of(container.id).thaw()  # the daemon before may have died in a commit
         self._watch(container, lifeline)
         for call in self.on_start:
             call(container)
@@ -496,7 +535,7 @@ class Containers:
         container.state["Status"] = "exited"
         container.exits += 1
         container.changed.notify_all()
-        self.write(container)
+        self.note(container)
 
     def _stop(self, container: Container, exits: int, seconds: int | None) -> None:
         config = container.record["Config"]
@@ -519,22 +558,21 @@ class Containers:
     def restart(self, reference: str, seconds: int | None) -> None:
         """Stop a container that runs, and start it. Raises StartFailed."""
         container = self.find(reference)
-        kept = container.record["HostConfig"].get("AutoRemove")
-        container.record["HostConfig"]["AutoRemove"] = False
+        container.kept = True
         try:
             self.stop(reference, seconds)
         except NotModified:
             pass
         finally:
-            container.record["HostConfig"]["AutoRemove"] = kept
+            container.kept = False
         try:
             self.start(reference)
         except NotModified:
             pass
         self.tell(container, "restart")
 
-    def pause(self, reference: str) -> None:
-        """Freeze all processes of a container. Raises Conflict."""
+    def pause(self, reference: str, briefly: bool = False) -> None:
+        """Freeze all processes of a container; `briefly`, a next daemon lets them go on. Raises Conflict."""
         container = self.find(reference)
         with container.lock:
             if container.state["Status"] == "paused":
@@ -542,7 +580,8 @@ class Containers:
             container.require_alive()
             cgroup_of(container.id).freeze()
             container.state["Status"] = "paused"
-            self.write(container)
+            if not briefly:
+                self.note(container)
         self.tell(container, "pause")
 
     def unpause(self, reference: str) -> None:
@@ -553,7 +592,7 @@ class Containers:
                 raise EngineError(f"Container {container.id} is not paused")
             cgroup_of(container.id).thaw()
             container.state["Status"] = "running"
-            self.write(container)
+            self.note(container)
         self.tell(container, "unpause")
 
     def rename(self, reference: str, name: str) -> None:
@@ -571,7 +610,12 @@ class Containers:
             except Conflict as error:
                 raise Conflict(f"Error when allocating new name: {error}") from None
             container.record["Name"] = wanted
-            self.write(container)
+            try:
+                self.write(container)
+            except OSError:
+                container.record["Name"] = old
+                self.store.release_name(wanted, container.id)
+                raise
             self.store.release_name(old, container.id)
             self.network.wiring.networks.rename(container.id, wanted)
             with self.lock:
@@ -610,7 +654,7 @@ class Containers:
         if container.removed:
             return
         container.state["Status"] = "removing"
-        self.write(container)
+        self.note(container)
         with self.lock:
             self.by_id.pop(container.id, None)
             self.by_name.pop(container.name, None)
@@ -641,8 +685,8 @@ class Containers:
             written = resources(host)
             if container.alive:
                 cgroup_of(container.id).update(written)
+            self.store.write({**container.record, "HostConfig": host})
             container.record["HostConfig"] = host
-            self.write(container)
         self.tell(container, "update")
 
     def prune(self, until: float, matches: Callable[[dict[str, str]], bool]) -> list[str]:

@@ -96,7 +96,7 @@ class Health:
             new = judged(old, result["ExitCode"], retries, starting)
             new["Log"] = [*old["Log"], result][-KEPT_RESULTS:]
             container.state["Health"] = new
-            self.containers.write(container)
+            self.containers.note(container)
         if new["Status"] != old["Status"]:
             self.containers.tell(container, f"health_status: {new['Status']}")
 

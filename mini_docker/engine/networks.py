@@ -351,8 +351,8 @@ class Networks:
                 raise NameTaken(f"network with name {name} already exists")
             record = new_record(request, self._used(), _routed(netlink))
             self._refuse_same_bridge(netlink, record)
-            self._write(record)
             try:
+                self._write(record)
                 self._ensure(netlink, record)
             except BaseException:
                 self._dismantle(netlink, record)

@@ -34,7 +34,7 @@ CHUNK = 1 << 16
 # As in Docker a client that does not read stops the container's output once so much waits for it.
 MOST_WAITING = 1 << 20
 PATIENCE = 10.0  # seconds that a client has, after the end, to read what it was sent
-EXIT_SIZE = 64
+EXIT_SIZE = 128
 
 
 def frame(stream: str, data: bytes) -> bytes:
@@ -441,9 +441,13 @@ def reserve_exit(path: str) -> int:
     return fd
 
 
-def write_exit(path: str, fd: int, code: int, at: int) -> None:
-    """Write down how a process ended where `reserve_exit` made room: whole or not at all."""
-    os.pwrite(fd, json.dumps({"ExitCode": code, "At": at}).encode().ljust(EXIT_SIZE), 0)
+def write_exit(path: str, fd: int, code: int, lived: float) -> None:
+    """Write down how a process ended, where `reserve_exit` made room: whole or not at all.
+
+    `lived` is in seconds of a clock that nobody sets: back-off and health do not follow the calendar.
+    """
+    ended = {"ExitCode": code, "At": time.time_ns(), "Lived": lived}
+    os.pwrite(fd, json.dumps(ended).encode().ljust(EXIT_SIZE), 0)
     os.rename(f"{path}.tmp", path)
 
 
@@ -492,8 +496,9 @@ def _run(order: dict[str, Any], lifeline: _socket.socket, given: list[tuple[str,
             os.close(fds[name])
     replace_file(order["pid"], b"%d" % process.pid)
     _say(lifeline, b'{"pid": %d}' % process.pid)
+    began = time.monotonic()
     code = one.run()
-    write_exit(order["exit"], exit_fd, code, time.time_ns())
+    write_exit(order["exit"], exit_fd, code, time.monotonic() - began)
     if "claim" in fds:
         os.close(fds["claim"])
     one.say_goodbye()
@@ -550,7 +555,7 @@ def rehearse(directory: str) -> None:
             one.loop.turn(0)
         one.loop.forget(listener.fileno())
         listener.close()
-        write_exit(f"{directory}/exit", exit_fd, 0, time.time_ns())
+        write_exit(f"{directory}/exit", exit_fd, 0, 0.0)
         one.close_log()
         os.close(ends[2][0])
     for name in os.listdir(directory):

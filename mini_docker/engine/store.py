@@ -5,16 +5,14 @@
 
 from __future__ import annotations
 
-import _thread
 import errno
 import fcntl
 import json
 import os
-import time
 
 from mini_docker.engine.names import random_name
 from mini_docker.engine.roots import open_roots
-from mini_docker.images.layout import Layout, write_atomically
+from mini_docker.images.layout import Layout, sweep, temporary_name, write_atomically
 from mini_docker.storage.overlay import remove_tree
 
 TYPE_CHECKING = False
@@ -104,7 +102,7 @@ EXIT = "exit.json"
 
 def replace_file(path: str, data: bytes) -> None:
     """Write a file whole, for readers that come at any moment, but not for those after a power cut."""
-    temporary = f"{path}.{_thread.get_native_id()}.tmp"
+    temporary = temporary_name(path)
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         write_whole(fd, data)
@@ -155,7 +153,10 @@ class Store:
             return None
 
     def read_exit(self, container_id: str) -> dict[str, Any] | None:
-        """Return how a container's last run ended, as its shim wrote it down: {"ExitCode": , "At": }."""
+        """Return how a container's last run ended, as its shim wrote it down.
+
+        {"ExitCode": , "At": nanoseconds since 1970, "Lived": seconds}, or None where nobody could.
+        """
         try:
             with open(f"{self.directory(container_id)}/{EXIT}", "rb") as file:
                 ended: dict[str, Any] = json.loads(file.read())
@@ -163,12 +164,13 @@ class Store:
         except (OSError, ValueError):
             return None
 
-    def remove_exit(self, container_id: str) -> None:
-        """Forget how the last run ended; nothing to forget is fine."""
-        try:
-            os.unlink(f"{self.directory(container_id)}/{EXIT}")
-        except FileNotFoundError:
-            pass
+    def forget_run(self, container_id: str) -> None:
+        """Forget the last run: its process and how it ended; nothing to forget is fine."""
+        for name in ("pid", EXIT):
+            try:
+                os.unlink(f"{self.directory(container_id)}/{name}")
+            except FileNotFoundError:
+                pass
 
     def write(self, record: dict[str, Any]) -> None:
         """Write a container's record, whole or not at all."""
@@ -240,17 +242,16 @@ class Store:
             pass
 
     def is_abandoned(self, container_id: str) -> bool:
-        """Return whether the process that looked after a container has died (waits a moment for it)."""
-        deadline = time.monotonic() + 2
-        while container_id in self.running():
-            claim = Claim(f"{self.root}/running/{container_id}")
-            if claim.take():
-                os.close(claim.fd)
-                return True
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.01)
-        return True
+        """Return whether no process looks after a container: nobody does, or the one that did has died."""
+        claim = Claim(f"{self.root}/running/{container_id}")
+        if claim.take():
+            os.close(claim.fd)
+            return True
+        return container_id not in self.running()
+
+    def has_order(self, container_id: str) -> bool:
+        """Return whether a shim was told to run this container."""
+        return os.path.exists(f"{self.directory(container_id)}/order.json")
 
     def read_pid(self, container_id: str) -> int:
         """Return the pid that a container's shim wrote down when it had started it, or 0."""
@@ -259,6 +260,15 @@ class Store:
                 return int(file.read())
         except (OSError, ValueError):
             return 0
+
+    def sweep(self) -> None:
+        """Remove what killed processes have half written, anywhere in the data root."""
+        for name in (".", "images", "containers", "volumes", "network"):
+            sweep(f"{self.root}/{name}")
+        for kind in ("containers", "volumes", "network"):
+            if os.path.isdir(f"{self.root}/{kind}"):
+                for name in os.listdir(f"{self.root}/{kind}"):
+                    sweep(f"{self.root}/{kind}/{name}")
 
     def half_made(self) -> list[str]:
         """Return the ids of containers without a whole record: their maker was killed, or their remover."""

@@ -104,7 +104,7 @@ def logs(
         entries = read_log(path, wanted.tail)
     for entry in entries:
         if wanted.until and entry.at > wanted.until:
-            return
+            continue  # and do not end: somebody may have set the clock back
         if entry.at >= wanted.since and getattr(wanted, entry.stream):
             yield log_piece(entry, wanted.timestamps, framed)
 

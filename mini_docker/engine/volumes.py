@@ -169,9 +169,14 @@ class Volumes:
             "Scope": "local",
             "Anonymous": anonymous,
         }
-        os.makedirs(self.data(name), mode=0o755, exist_ok=True)
-        os.chmod(f"{self.directory}/{name}", 0o701)
-        write_atomically(f"{self.directory}/{name}/{RECORD}", json.dumps(record).encode(), 0o600)
+        try:
+            os.makedirs(self.data(name), mode=0o755, exist_ok=True)
+            os.chmod(f"{self.directory}/{name}", 0o701)
+            path = f"{self.directory}/{name}/{RECORD}"
+            write_atomically(path, json.dumps(record).encode(), 0o600)
+        except BaseException:
+            remove_tree(f"{self.directory}/{name}")
+            raise
         return record
 
     def inspect(self, name: str) -> Record:

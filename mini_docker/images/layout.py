@@ -121,7 +121,7 @@ class Digest(str):
 # %% notebooks/12_images.ipynb#write-atomically
 def write_atomically(path: str, data: bytes, mode: int = 0o644) -> None:
     """Write a file so that it is either whole or not there, whatever dies: temporary name, fsync, rename."""
-    temporary = f"{path}.{os.urandom(6).hex()}.tmp"
+    temporary = temporary_name(path)
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with open(fd, "wb") as file:
@@ -141,6 +141,23 @@ def sync_directory(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def temporary_name(path: str) -> str:
+    """Return the name of a file that is to become `path`; it says who writes it."""
+    return f"{path}.{os.getpid()}-{os.urandom(4).hex()}.tmp"
+
+
+def sweep(directory: str) -> None:
+    """Remove the temporary files of processes that have died over them; no directory is fine."""
+    try:
+        names = os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for name in names:
+        writer = name.split(".")[-2].partition("-")[0] if name.endswith(".tmp") else ""
+        if writer.isdigit() and not os.path.exists(f"/proc/{writer}"):
+            os.unlink(f"{directory}/{name}")
 
 
 class Guard:
