@@ -43,18 +43,25 @@ class UnixConnection(http.client.HTTPConnection):
 class Daemon:
     """A daemon on a data root; `kill` and `start` again as often as you like."""
 
+    options: tuple[str, ...] = ()
+
     def __init__(self, root: pathlib.Path) -> None:
-        self.root = root
+        self.root = self.data_root = root
         self.path = str(root / "d.sock")
         install_busybox(Store(str(root)).layout)
+        self.prepare()
         self.start()
+
+    def prepare(self) -> None:
+        """Change what is to be changed before the first start."""
 
     def command(self) -> list[str]:
         """Return the beginning of the daemon's command line."""
         return [COMMAND, "daemon"]
 
     def start(self) -> None:
-        words = [*self.command(), "--data-root", str(self.root), "-H", f"unix://{self.path}"]
+        words = [*self.command(), "--data-root", str(self.data_root), "-H", f"unix://{self.path}"]
+        words += self.options
         self.log = open(self.root / "daemon.log", "ab")
         self.process = subprocess.Popen(words, stderr=self.log, preexec_fn=self.enter)
         deadline = time.monotonic() + 30

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections import namedtuple
 
+from mini_docker.engine.remap import choose_remap, remapped_root
 from mini_docker.engine.roots import choose_roots
 from mini_docker.engine.store import DEFAULT_ROOT
 from mini_docker.engine.zygote import start_zygote
@@ -31,10 +32,13 @@ if TYPE_CHECKING:
         data_root: str
         pidfile: str
         storage_driver: str
+        userns_remap: str
         tls: tuple[str, str, str] | None  # authority, certificate, key
 
 else:
-    Options = namedtuple("Options", ("hosts", "data_root", "pidfile", "storage_driver", "tls"))
+    Options = namedtuple(
+        "Options", ("hosts", "data_root", "pidfile", "storage_driver", "userns_remap", "tls")
+    )
 
 
 # %% notebooks/18b_streams.ipynb#options
@@ -50,6 +54,7 @@ Options:
       --data-root path   Where images and containers are kept (default {DEFAULT_ROOT})
   -p, --pidfile path     Write the process's number to a file
   -s, --storage-driver string  overlay2, btrfs or vfs (default: the data root's, else the first that works)
+      --userns-remap string  Whose subordinate ids stand for containers' ids: default, user[:group], uid:gid
       --tlsverify        Let in only clients with a certificate of the same authority
       --tlscacert path   The authority's certificate
       --tlscert path     The daemon's certificate
@@ -63,7 +68,7 @@ class Wrong(Exception):
 
 
 FILES = ("--tlscacert", "--tlscert", "--tlskey")
-WITH_VALUE = ("--host", "--data-root", "--pidfile", "--storage-driver", *FILES)
+WITH_VALUE = ("--host", "--data-root", "--pidfile", "--storage-driver", "--userns-remap", *FILES)
 
 
 def parse(words: Sequence[str]) -> Options | None:
@@ -95,11 +100,9 @@ def parse(words: Sequence[str]) -> Options | None:
             "whoever reaches a tcp:// address would be root here; remedy: --tlsverify with certificates"
         )
     tls = (files[0], files[1], files[2]) if "--tls" in values else None
-    root, pidfile, driver = (
-        values.get(name, [""])[-1] for name in ("--data-root", "--pidfile", "--storage-driver")
-    )
+    root, pidfile, driver, remap = (values.get(name, [""])[-1] for name in WITH_VALUE[1:5])
     root = root or os.environ.get("MINI_DOCKER_ROOT") or DEFAULT_ROOT
-    return Options(hosts, root, pidfile, driver, tls)
+    return Options(hosts, root, pidfile, driver, remap, tls)
 
 
 def check_host(host: str) -> None:
@@ -138,9 +141,13 @@ def run(options: Options) -> int:
     """Lock the data root, fork the zygote, listen, and wait for the end. Raises OSError, Wrong."""
     os.umask(0o022)
     os.makedirs(options.data_root, exist_ok=True)
-    lock_fd = lock(options.data_root)
+    lock_fd, data_root = -1, options.data_root
     try:
-        choose_roots(options.data_root, options.storage_driver)
+        remap = choose_remap(options.userns_remap) if options.userns_remap else None
+        if remap:
+            data_root = remapped_root(data_root, remap)
+        lock_fd = lock(data_root)
+        choose_roots(data_root, options.storage_driver)
     except ValueError as error:
         raise Wrong(str(error)) from None
     ends = ends_by_signal()
@@ -153,7 +160,11 @@ def run(options: Options) -> int:
         raise Wrong(f"{error}; remedy: apt-get install python3-{error.name}") from None
     from mini_docker.engine.engine import Engine
 
-    engine = Engine(options.data_root, zygote)
+    try:
+        engine = Engine(data_root, zygote, remap)
+    except ValueError as error:
+        zygote.close()
+        raise Wrong(str(error)) from None
     for words in engine.resume():
         log(f"lost while no daemon ran: {words}")
     server = Server(engine, TABLE)
@@ -161,7 +172,7 @@ def run(options: Options) -> int:
     if options.pidfile:
         with open(options.pidfile, "w") as file:
             file.write(f"{os.getpid()}\n")
-    log(f"ready: {', '.join(options.hosts)}, data root {options.data_root}")
+    log(f"ready: {', '.join(options.hosts)}, data root {data_root}")
     notify_ready()
     ends.wait()
     engine.stopping = True

@@ -94,7 +94,7 @@ def archive_get(call: Call) -> None:
             headers = described(fd, path)
             name = posixpath.basename(posixpath.normpath(path)) or "."
             piece = call.reply.stream_out(TAR, headers)
-            for data in read_tree(fd, name):
+            for data in read_tree(fd, name, place.maps):
                 piece(data)
             call.reply.end()
         finally:
@@ -118,7 +118,7 @@ def archive_put(call: Call) -> None:
         finally:
             os.close(fd)
         try:
-            write_tree(directory_fd, call.request.body(), keep)
+            write_tree(directory_fd, call.request.body(), keep, place.maps)
         finally:
             os.close(directory_fd)
         call.reply.empty(200)

@@ -18,6 +18,7 @@ from mini_docker.engine.views import matches_labels, summary
 from mini_docker.engine.volumes import usage
 from mini_docker.images import manage
 from mini_docker.images.layout import ARCHITECTURE
+from mini_docker.security.labels import enabled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,7 +91,6 @@ CONSTANT: dict[str, Any] = {
     "DefaultRuntime": "mini_runc",
     "Swarm": {"NodeID": "", "LocalNodeState": "inactive", "ControlAvailable": False, "Error": ""},
     "InitBinary": "docker-init",
-    "SecurityOptions": ["name=seccomp,profile=default"],
     "Warnings": None,
     "HttpProxy": "",
     "HttpsProxy": "",
@@ -110,6 +110,7 @@ def info(call: Call) -> None:
         "ContainersRunning": states.count("running"),
         "ContainersPaused": states.count("paused"),
         "ContainersStopped": len(states) - states.count("running") - states.count("paused"),
+        "SecurityOptions": security_options(engine.remap is not None),
         "Driver": engine.store.roots.name,
         "DriverStatus": engine.store.roots.status(),
         "Images": len(manage.records(engine.store.layout)),
@@ -124,6 +125,13 @@ def info(call: Call) -> None:
         "Name": machine.nodename,
     }
     call.reply.send_json(200, {**CONSTANT, **dict.fromkeys(ABLE, True), **found})
+
+
+def security_options(remapped: bool) -> list[str]:
+    """Return Docker's words for what isolates containers here."""
+    own_users = ["name=userns"] if remapped else []
+    return [*(f"name={name}" for name in ("apparmor", "selinux") if enabled(name)),
+            "name=seccomp,profile=default", *own_users]  # fmt: skip
 
 
 def pretty_name() -> str:

@@ -24,6 +24,7 @@ DAEMON_FLAGS = """
     --data-root string  Where images and containers are kept
 -p, --pidfile string    Write the process's number to a file
 -s, --storage-driver string  overlay2, btrfs or vfs (default: the data root's own)
+    --userns-remap string  Whose subordinate ids stand for containers' ids: default, user[:group], uid:gid
     --tlsverify         Let in only clients with a certificate of the same authority
     --tlscacert string  The authority's certificate
     --tlscert string    The daemon's certificate

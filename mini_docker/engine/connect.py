@@ -50,11 +50,15 @@ class Wiring:
     """
 
     def __init__(
-        self, root: str, find: Callable[[str], dict[str, Any]], names: Server | None = None
+        self,
+        root: str,
+        find: Callable[[str], dict[str, Any]],
+        names: Server | None = None,
+        owner: tuple[int, int] = (0, 0),
     ) -> None:
-        """Hold what belongs to the data root; nothing is made yet."""
+        """Hold what belongs to the data root; nothing is made yet. New volumes belong to `owner`."""
         self.root, self.find, self.names = root, find, names
-        self.networks, self.volumes = networks_of(root), Volumes(root)
+        self.networks, self.volumes = networks_of(root), Volumes(root, owner)
 
     # --- creation
 

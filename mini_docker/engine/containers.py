@@ -17,6 +17,7 @@ from mini_docker.engine.errors import Refused
 from mini_docker.engine.launch import Launch, cgroup_of, forget, new_record, unpack_layers
 from mini_docker.engine.logs import SECOND, log_path
 from mini_docker.engine.names import valid_name
+from mini_docker.engine.remap import new_mappings, root_of
 from mini_docker.engine.shim import CHUNK
 from mini_docker.engine.states import (
     is_alive,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from mini_docker.cgroups.tree import Cgroup
     from mini_docker.engine.connect import Wiring
     from mini_docker.engine.events import Events
+    from mini_docker.engine.remap import Remap
     from mini_docker.engine.zygote import Zygote
     from mini_docker.images.layout import Image
 
@@ -123,8 +125,16 @@ RETRIES = 10
 class Containers:
     """The manager of all containers of a data root."""
 
-    def __init__(self, store: Store, zygote: Zygote, events: Events, network: Connector) -> None:
+    def __init__(
+        self,
+        store: Store,
+        zygote: Zygote,
+        events: Events,
+        network: Connector,
+        remap: Remap | None = None,
+    ) -> None:
         """Read all records; `resume` then finds out which of them live. Raises OSError."""
+        self.remap = remap
         self.store, self.zygote, self.events, self.network = store, zygote, events, network
         self.lock = threading.Lock()
         self.watch = Watch()
@@ -170,10 +180,12 @@ class Containers:
             **new_record(request, image, container_id),
             "ImageID": image_id,
             "Driver": self.store.roots.name,
+            **new_mappings(request, self.remap),
         }
         unpack_layers(self.store, image)
         record |= self.network.wiring.create(request, record["ImageConfig"])
         os.mkdir(self.store.directory(container_id), 0o710)
+        os.chown(self.store.directory(container_id), 0, root_of(record)[1])
         try:
             record["Name"] = self.store.claim_name(wanted, container_id)
             self.store.write(record)
@@ -282,7 +294,7 @@ class Containers:
             raise Conflict("container is marked for removal and cannot be started")
         with self.store.lock():
             claim = self.store.claim(container.id)
-        launch = Launch(self.store, container.record, self.network.wiring, everywhere=True)
+        launch = Launch(self.store, container.record, self.network.wiring, True, self.zygote)
         ready = None
         try:
             ready = launch.outside(self.network.connect)
@@ -290,6 +302,7 @@ class Containers:
             fds = [("claim", claim.fd), ("rootfs", ready.rootfs_fd)]
             fds += [("cgroup", ready.cgroup_fd)] if ready.cgroup_fd is not None else []
             fds += [("netns", ready.netns_fd)] if ready.netns_fd is not None else []
+            fds += [("userns", ready.userns_fd)] if ready.userns_fd is not None else []
             fds += [("client", connection.fileno()) for connection, _ in container.clients]
             lifeline = self.zygote.fork_shim(order, fds)
         finally:

@@ -20,15 +20,18 @@ from mini_docker.engine.execs import Execs
 from mini_docker.engine.health import Health
 from mini_docker.engine.launch import Launch
 from mini_docker.engine.registries import Registries
+from mini_docker.engine.remap import fetch_root, open_to_group, to_host
 from mini_docker.engine.store import Store, replace_file
 from mini_docker.images import manage
 from mini_docker.images.layout import NoSuchImage
+from mini_docker.storage.overlay import plan_overlay, remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from mini_docker.engine.containers import Container
+    from mini_docker.engine.remap import Remap
     from mini_docker.engine.zygote import Zygote
     from mini_docker.images.layout import Image
 
@@ -44,7 +47,10 @@ class Plug:
     def connect(self, launch: Launch, spec: dict[str, Any]) -> int | None:
         """Return a network namespace on the container's networks, if it has one of its own."""
         self.wiring.join(launch.record, spec)
-        return self.wiring.attach(launch.record, self.zygote.new_netns)
+        userns_fd = launch.userns_fd
+        if userns_fd is None:
+            return self.wiring.attach(launch.record, self.zygote.new_netns)
+        return self.wiring.attach(launch.record, lambda: self.zygote.errand("netns", {}, userns_fd))
 
     def disconnect(self, record: dict[str, Any]) -> None:
         """Free addresses, ports and mounts; the cables went with their namespace."""
@@ -55,20 +61,51 @@ class Plug:
 class Engine:
     """A data root and all its managers."""
 
-    def __init__(self, root: str, zygote: Zygote) -> None:
+    def __init__(self, root: str, zygote: Zygote, remap: Remap | None = None) -> None:
         """Open a data root; `resume` then takes over what lives. Raises OSError."""
+        self.remap = remap
         self.store = Store(root)
         self.zygote = zygote
         self.events = Events()
         self.names = Server(f"{self.store.root}/network")
-        self.wiring = Wiring(self.store.root, self._record, self.names)
+        owner = (to_host(remap.uids, 0), to_host(remap.gids, 0)) if remap else (0, 0)
+        self.wiring = Wiring(self.store.root, self._record, self.names, owner)
         plug = Plug(self.wiring, zygote)
-        self.containers = Containers(self.store, zygote, self.events, plug)
+        self.containers = Containers(self.store, zygote, self.events, plug, remap)
         self.execs = Execs(self.containers)
         self.health = Health(self.containers, self.execs)
         self.registries = Registries(self.store, self.events.publish)
         self.stopping = False
+        if remap:
+            self._check_remap(remap)
         self.identity = self._identity()
+
+    def _check_remap(self, remap: Remap) -> None:
+        """Let the remapped root pass to its containers; raise ValueError where this kernel maps no layers."""
+        uid, gid = to_host(remap.uids, 0), to_host(remap.gids, 0)
+        open_to_group(f"{self.store.root}/containers", gid)
+        directory = self.store.directory(f"trial.{os.getpid()}")
+        os.makedirs(f"{directory}/lower")
+        for name in ("upper", "work", "rootfs"):
+            os.mkdir(f"{directory}/{name}")
+        stacks = self.store.roots.name == "overlay2"
+        plan = plan_overlay([f"{directory}/lower"], directory) if stacks else f"{directory}/lower"
+        maps = {"uidMappings": list(remap.uids), "gidMappings": list(remap.gids)}
+        try:
+            userns_fd = self.zygote.errand("userns", maps)
+            try:
+                os.close(fetch_root(self.zygote, plan, (uid, gid), userns_fd))
+            finally:
+                os.close(userns_fd)
+        except OSError as error:
+            words = (
+                "it wants Linux 5.19 and ext4, xfs or btrfs; remedy: another --data-root, or none"
+            )
+            raise ValueError(
+                f"--userns-remap: layers cannot be mapped here ({error.strerror}): {words}"
+            ) from None
+        finally:
+            remove_tree(directory)
 
     def _identity(self) -> str:
         """Return what tells this engine from all others, made once."""

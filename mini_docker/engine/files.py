@@ -12,6 +12,7 @@ import tarfile
 from collections import namedtuple
 
 from mini_docker.engine.document import InvalidRequest
+from mini_docker.engine.remap import acting_as, mappings_of, to_container, to_host
 from mini_docker.images.unpack import open_parent
 from mini_docker.linux.mount import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 from mini_docker.storage.overlay import remove_tree
@@ -22,16 +23,23 @@ if TYPE_CHECKING:
     from typing import Any, NamedTuple
 
     from mini_docker.engine.containers import Container
+    from mini_docker.engine.remap import Mappings
     from mini_docker.engine.store import Store
 
+    Maps = tuple[Mappings, Mappings] | None
+
     class Place(NamedTuple):
-        """A path of a container: a descriptor of the root it is resolved in, and the path in there."""
+        """A path of a container: a descriptor of the root it is resolved in, and the path in there.
+
+        `maps` translate the owners that are seen there, where they are not the container's own numbers.
+        """
 
         root_fd: int
         path: str
+        maps: Maps
 
 else:
-    Place = namedtuple("Place", ("root_fd", "path"))
+    Place = namedtuple("Place", ("root_fd", "path", "maps"))
 
 
 # %% notebooks/14g_files.ipynb#roots
@@ -61,18 +69,19 @@ def locate(store: Store, container: Container, path: str, write: bool = False) -
 
     A running container is looked at through /proc/PID/root, which has its mounts. The caller closes.
     """
-    clean = posixpath.normpath("/" + path)
+    clean = posixpath.normpath("/" + path.lstrip("/"))  # of two slashes it would keep both
     if container.alive:
         root = f"/proc/{container.state['Pid']}/root"
-        return Place(os.open(root, OPEN_PATH), clean)
+        return Place(os.open(root, OPEN_PATH), clean, mappings_of(container.record))
     for point in sorted(
         container.record.get("MountPoints") or (), key=lambda p: -len(p["Destination"])
     ):
         destination = point["Destination"]
         if point["Source"] and (clean == destination or clean.startswith(f"{destination}/")):
             inside = clean[len(destination) :] or "/"
-            return Place(os.open(point["Source"], OPEN_PATH), inside)
-    return Place(writable(store, container) if write else stacked(store, container), clean)
+            source_fd = os.open(point["Source"], OPEN_PATH)
+            return Place(source_fd, inside, mappings_of(container.record))
+    return Place(writable(store, container) if write else stacked(store, container), clean, None)
 
 
 # %% notebooks/14g_files.ipynb#stat
@@ -143,12 +152,15 @@ class _Pieces:
         yield from waiting
 
 
-def read_tree(fd: int, name: str) -> Iterator[bytes]:
-    """Yield a tar of the file or directory behind `fd` (O_PATH), under `name`. Symlinks are not followed."""
+def read_tree(fd: int, name: str, maps: Maps = None) -> Iterator[bytes]:
+    """Yield a tar of the file or directory behind `fd` (O_PATH), under `name`. Symlinks are not followed.
+
+    With `maps` its owners are the container's numbers for those on the host.
+    """
     pieces = _Pieces()
     with tarfile.open(fileobj=pieces, mode="w|", format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
         for entry in _entries(fd, name):
-            _add(archive, *entry)
+            _add(archive, maps, *entry)
             yield from pieces.take()
     yield from pieces.take()
 
@@ -171,7 +183,7 @@ def _entries(fd: int, name: str) -> Iterator[tuple[int, str, str]]:
         os.close(top_fd)
 
 
-def _add(archive: tarfile.TarFile, dir_fd: int, child: str, name: str) -> None:
+def _add(archive: tarfile.TarFile, maps: Maps, dir_fd: int, child: str, name: str) -> None:
     """Add one entry; what has vanished meanwhile, and sockets, are left out."""
     try:
         found = os.stat(child, dir_fd=dir_fd, follow_symlinks=False) if child else os.fstat(dir_fd)
@@ -179,6 +191,10 @@ def _add(archive: tarfile.TarFile, dir_fd: int, child: str, name: str) -> None:
         return
     info = tarfile.TarInfo(name)
     info.mode, info.uid, info.gid = stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid
+    if maps:
+        info.uid, info.gid = (
+            to_container(m, i) for m, i in zip(maps, (info.uid, info.gid), strict=True)
+        )
     info.mtime = int(found.st_mtime)
     kind = stat.S_IFMT(found.st_mode)
     if kind == stat.S_IFREG:
@@ -218,22 +234,35 @@ class _Stream:
         return data
 
 
-def write_tree(directory_fd: int, pieces: Iterator[bytes], keep_kinds: bool) -> None:
+def write_tree(
+    directory_fd: int, pieces: Iterator[bytes], keep_kinds: bool, maps: Maps = None
+) -> None:
     """Unpack a tar below a directory. Every name is resolved inside of it; symlinks lead nowhere else.
 
-    `keep_kinds` refuses to replace a directory by something else, or the other way round. Raises
-    InvalidRequest, LayerError, OSError. What is no tar at all is, as with Docker, nothing.
+    `keep_kinds` refuses to replace a directory by something else, or the other way round; with `maps`
+    the tar's owners are a container's numbers. Raises InvalidRequest, LayerError, OSError. What is no
+    tar at all is, as with Docker, nothing.
     """
     try:
         archive = tarfile.open(fileobj=_Stream(pieces), mode="r|*")  # type: ignore[call-overload]
     except tarfile.ReadError:
         return
-    with archive:
+    with archive, acting_as(maps):
         try:
             for member in archive:
+                if maps:
+                    member.uid, member.gid = _mapped(maps, member)
                 _write(archive, member, directory_fd, keep_kinds)
         except tarfile.TarError as error:
             raise InvalidRequest(f"the archive is damaged: {error}") from None
+
+
+def _mapped(maps: tuple[Mappings, Mappings], member: tarfile.TarInfo) -> tuple[int, int]:
+    """Return the host's numbers of an entry's owners. Raises InvalidRequest for those that have none."""
+    try:
+        return to_host(maps[0], member.uid), to_host(maps[1], member.gid)
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from None
 
 
 def _write(

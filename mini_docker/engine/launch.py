@@ -12,6 +12,7 @@ from collections import namedtuple
 
 from mini_docker.cgroups.tree import Cgroup, hierarchies
 from mini_docker.engine.document import check_host_config, command, document
+from mini_docker.engine.remap import donors, fetch_root, remapped, root_of
 from mini_docker.engine.store import Store
 from mini_docker.images.layout import full_name
 from mini_docker.linux.mount import RESOLVE_IN_ROOT, openat2
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any, NamedTuple, TypeVar
 
     from mini_docker.engine.connect import Wiring
+    from mini_docker.engine.zygote import Zygote
     from mini_docker.images.layout import Image
     from mini_docker.namespaces.user import User
 
@@ -44,10 +46,13 @@ if TYPE_CHECKING:
         rootfs_fd: int
         cgroup_fd: int | None
         netns_fd: int | None
+        userns_fd: int | None = None
 
 else:
     Done = namedtuple("Done", ("where", "planned", "nanoseconds"))
-    Ready = namedtuple("Ready", ("spec", "rootfs_fd", "cgroup_fd", "netns_fd"))
+    Ready = namedtuple(
+        "Ready", ("spec", "rootfs_fd", "cgroup_fd", "netns_fd", "userns_fd"), defaults=(None,)
+    )
 
 
 # %% notebooks/14_containers.ipynb#helpers
@@ -188,11 +193,17 @@ class Launch:
     """The start of one container, outside: each thing that is made is a line of `done`."""
 
     def __init__(
-        self, store: Store, record: dict[str, Any], wiring: Wiring, everywhere: bool = False
+        self,
+        store: Store,
+        record: dict[str, Any],
+        wiring: Wiring,
+        everywhere: bool = False,
+        zygote: Zygote | None = None,
     ) -> None:
         """Hold what is known; nothing is made yet.
 
-        `everywhere` wants the control group in all trees: for who measures and freezes.
+        `everywhere` wants the control group in all trees: for who measures and freezes. The `zygote` makes
+        user namespaces, for records that have IDMappings.
         """
         self.store = store
         self.record = record
@@ -200,6 +211,8 @@ class Launch:
         self.directory = store.directory(record["Id"])
         self.cgroup = cgroup_of(record["Id"])
         self.everywhere = everywhere
+        self.zygote = zygote
+        self.userns_fd: int | None = None
         self.done: list[Done] = []
 
     def outside(self, connect: Callable[[Launch, dict[str, Any]], int | None]) -> Ready:
@@ -208,23 +221,42 @@ class Launch:
         `connect(self, spec)` gives the container its network and returns the network namespace, if it
         made one. The caller closes the descriptors.
         """
-        roots = self.store.roots
-        root = roots.plan(self.record)
-        rootfs_fd = self.step("stack the layers", roots.opener, root)
-        cgroup_fd: int | None = None
+        made: list[int | None] = []
         try:
+            self.userns_fd = self._open_userns()
+            made.append(self.userns_fd)
+            rootfs_fd = self._open_root()
+            made.append(rootfs_fd)
             spec = self._document(rootfs_fd)
             limits = spec["linux"]["resources"]
             self.step("make the control group", self.cgroup.create, limits, self.everywhere)
             cgroup_fd = self.cgroup.open_unified()
+            made.append(cgroup_fd)
             netns_fd = connect(self, spec)
             self._write_files(spec)
         except BaseException:
-            os.close(rootfs_fd)
-            if cgroup_fd is not None:
-                os.close(cgroup_fd)
+            for fd in made:
+                if fd is not None:
+                    os.close(fd)
             raise
-        return Ready(spec, rootfs_fd, cgroup_fd, netns_fd)
+        return Ready(spec, rootfs_fd, cgroup_fd, netns_fd, self.userns_fd)
+
+    def _open_userns(self) -> int | None:
+        """Return a user namespace with the record's mappings: a new one, or the one of who shares another."""
+        mappings = self.record.get("IDMappings")
+        if not mappings or self.zygote is None:
+            return None
+        for donor in donors(self.record, self.wiring.find):
+            path = f"/proc/{donor['State'].get('Pid') or 0}/ns/user"
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return self.zygote.errand("userns", mappings)
+
+    def _open_root(self) -> int:
+        roots = self.store.roots
+        root = roots.plan(self.record)
+        if self.userns_fd is None or self.zygote is None:
+            return self.step("stack the layers", roots.opener, root)
+        return fetch_root(self.zygote, root, root_of(self.record), self.userns_fd)
 
     def step(self, name: str, call: Callable[..., T], *arguments: Any) -> T:
         """Do one thing in the parent, and note it as a step with its time."""
@@ -243,13 +275,15 @@ class Launch:
         volumes = self.wiring.mounts(self.record, rootfs_fd)
         request = {**self.record["Config"], "HostConfig": self.record["HostConfig"]}
         request["VolumeMounts"] = volumes
-        return document(request, image_config, self.record["Id"], self.directory, user)
+        spec = document(request, image_config, self.record["Id"], self.directory, user)
+        return remapped(spec, self.record)
 
     def _write_files(self, spec: dict[str, Any]) -> None:
         """Write the files that Docker binds over the image's: hostname, hosts, resolv.conf."""
         for name, content in self.wiring.files(self.record, spec["hostname"]).items():
             with open(f"{self.directory}/{name}", "w") as file:
                 file.write(content)
+                os.fchown(file.fileno(), *root_of(self.record))
         linked = self.wiring.link_variables(self.record)
         own = {text.partition("=")[0] for text in spec["process"]["env"]}
         spec["process"]["env"] += [text for text in linked if text.partition("=")[0] not in own]

@@ -10,13 +10,16 @@ import marshal
 import os
 import signal
 import socket
+import stat
 from collections import namedtuple
 
 from mini_docker.cgroups.tree import Cgroup, hierarchies
 from mini_docker.engine.privileges import kept_program
+from mini_docker.engine.remap import to_host
 from mini_docker.linux.process import CLONE_PARENT, PR_SET_PDEATHSIG, prctl
 from mini_docker.runtime.console import Console, receive_console
 from mini_docker.runtime.enter import enter
+from mini_docker.runtime.idmap import open_sources
 from mini_docker.runtime.init import Process, StartError, start
 from mini_docker.runtime.plan import Resources, plan
 
@@ -136,12 +139,27 @@ def start_process(
     for namespace in spec["linux"]["namespaces"]:
         if namespace["type"] == "network" and "netns" in fds:
             namespace["path"] = f"/proc/self/fd/{fds['netns']}"
+        if namespace["type"] == "user" and "userns" in fds:
+            namespace["path"] = f"/proc/self/fd/{fds['userns']}"
     # a shim lives in DATA_ROOT/containers/ID
     program = kept_program("../..", spec)
     resources = Resources(enter_cgroup, fds.get("rootfs"), stdio, console, seccomp=program)
     if "enter" in order:
         with open(order["process"], "rb") as file:
             one_more = json.loads(file.read())
+        give_streams(one_more, spec, stdio)
         return enter(order["enter"], spec, one_more, resources, fds.get("cgroup"), CLONE_PARENT)
+    give_streams(spec["process"], spec, stdio)
+    resources = resources._replace(mounts=open_sources(spec))
     steps = [item.step for item in plan(spec, resources)]
     return start(spec, steps, fds.get("cgroup"), more_flags=CLONE_PARENT)
+
+
+def give_streams(
+    process: dict[str, Any], spec: dict[str, Any], stdio: tuple[int, int, int] | None
+) -> None:
+    """Make pipes the property of the process's user, who may then open /dev/stdout; runc does so too."""
+    uid, mappings = process["user"]["uid"], spec["linux"].get("uidMappings")
+    for fd in stdio or ():
+        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+            os.fchown(fd, to_host(mappings, uid) if mappings else uid, -1)

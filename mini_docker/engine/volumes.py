@@ -102,8 +102,9 @@ def mount_options(text: str) -> tuple[int, str]:
 class Volumes:
     """The volumes of one data root."""
 
-    def __init__(self, root: str) -> None:
-        """Name the data root; directories are made when needed."""
+    def __init__(self, root: str, owner: tuple[int, int] = (0, 0)) -> None:
+        """Name the data root; directories are made when needed, and volumes given to `owner` (uid, gid)."""
+        self.owner = owner
         self.directory = f"{root}/volumes"
 
     def locked(self) -> Locked:
@@ -172,6 +173,7 @@ class Volumes:
         try:
             os.makedirs(self.data(name), mode=0o755, exist_ok=True)
             os.chmod(f"{self.directory}/{name}", 0o701)
+            os.chown(self.data(name), *self.owner)
             path = f"{self.directory}/{name}/{RECORD}"
             write_atomically(path, json.dumps(record).encode(), 0o600)
         except BaseException:

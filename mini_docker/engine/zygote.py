@@ -21,7 +21,7 @@ from mini_docker.namespaces.net import new_netns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
 
 
@@ -66,20 +66,29 @@ class Zygote:
 
     def new_netns(self) -> int:
         """Return a descriptor of a fresh network namespace, which a thread must not make. Raises OSError."""
-        words, fds = self._try_netns()
-        if not words and not self.lives():
-            words, fds = self._try_netns()
-        if not fds:
-            raise OSError(
-                5, f"no network namespace was made: {words.decode() or 'the zygote died'}"
-            )
-        return fds[0]
+        return self._fetch({"netns": True}, [])
 
-    def _try_netns(self) -> tuple[bytes, list[int]]:
+    def errand(self, name: str, arguments: dict[str, Any], *fds: int) -> int:
+        """Return the descriptor that an errand (see errands.py) of that name brings. Raises OSError."""
+        return self._fetch({"errand": name, "arguments": arguments}, [("", fd) for fd in fds])
+
+    def _fetch(self, request: dict[str, Any], fds: Sequence[tuple[str, int]]) -> int:
+        """Return the descriptor that is asked for, from a new zygote if need be. Raises OSError."""
+        words, found = self._try_to_fetch(request, fds)
+        if not words and not self.lives():
+            words, found = self._try_to_fetch(request, fds)
+        if not found:
+            number, _, text = words.decode().partition(" ")
+            raise OSError(int(number or 5), text or "the zygote died")
+        return found[0]
+
+    def _try_to_fetch(
+        self, request: dict[str, Any], given: Sequence[tuple[str, int]]
+    ) -> tuple[bytes, list[int]]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours:
             with theirs:
-                self._ask({"netns": True}, [("answer", theirs.fileno())])
+                self._ask(request, [("answer", theirs.fileno()), *given])
             words, fds, _, _ = socket.recv_fds(ours, 4096, 1)
         return words, fds
 
@@ -206,9 +215,15 @@ def _close_all_but(kept: int) -> None:
 
 
 def _obey(request: dict[str, Any], fds: list[int], line: socket.socket) -> None:
-    """Fork a shim, or make a network namespace."""
+    """Fork a shim, make a network namespace, or have a child do an errand."""
     if "netns" in request:
-        _give_netns(fds[0])
+        _give(fds[0], new_netns)
+        return
+    if "errand" in request:
+        if os.fork() == 0:
+            line.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            run_errand(request, fds)
         return
     pid, pidfd = clone3(0)  # not os.fork(): its hooks for threads write to half a megabyte
     if pid:
@@ -219,12 +234,25 @@ def _obey(request: dict[str, Any], fds: list[int], line: socket.socket) -> None:
         shim(request["order"], request["directory"], request["names"], fds)
 
 
-def _give_netns(answer_fd: int) -> None:
+def run_errand(request: dict[str, Any], fds: list[int]) -> NoReturn:
+    """Do an errand, and end. Only who needs one pays for the import."""
+    try:
+        from mini_docker.engine.errands import ERRANDS
+
+        _give(fds[0], ERRANDS[request["errand"]], request["arguments"], fds[1:])
+    finally:
+        os._exit(0)
+
+
+def _give(answer_fd: int, make: Callable[..., int], *arguments: Any) -> None:
+    """Answer with the descriptor that `make(*arguments)` returns, or with its error."""
     with socket.socket(fileno=os.dup(answer_fd)) as answer:
         try:
-            netns_fd = new_netns()
-        except OSError as error:
-            answer.send(str(error).encode())
+            found_fd = make(*arguments)
+        except (OSError, ValueError) as error:
+            number = error.errno if isinstance(error, OSError) else 22
+            text = error.strerror if isinstance(error, OSError) else str(error)
+            answer.send(f"{number or 5} {text}".encode())
             return
-        socket.send_fds(answer, [b"netns"], [netns_fd])
-        os.close(netns_fd)
+        socket.send_fds(answer, [b"here"], [found_fd])
+        os.close(found_fd)

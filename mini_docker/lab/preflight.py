@@ -72,6 +72,7 @@ CHAPTERS = (
     ),
     Chapter("8", "Control groups", (*BASE, "control groups")),
     Chapter("9", "Privileges", (*BASE, "seccomp")),
+    Chapter("9d", "Remapping", (*BASE, "user namespace", "overlay")),
     Chapter("10", "Layers", (*BASE, "overlay")),
     Chapter("10b", "Drivers", (*BASE, "overlay", "btrfs")),
     Chapter("11", "The runtime", RUNTIME),

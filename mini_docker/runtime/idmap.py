@@ -15,7 +15,8 @@ from mini_docker.linux.mount import (
     open_tree,
 )
 from mini_docker.linux.process import CLONE_NEWUSER, clone3
-from mini_docker.namespaces.mnt import is_idmapped
+from mini_docker.namespaces.kinds import entries
+from mini_docker.namespaces.mnt import is_idmapped, open_mount, parse_options
 from mini_docker.namespaces.user import write_id_maps
 
 TYPE_CHECKING = False
@@ -54,6 +55,29 @@ def open_idmapped(spec: dict[str, Any]) -> dict[int, int]:
     for index, entry in enumerate(spec.get("mounts") or ()):
         if is_idmapped(entry):
             found[index] = _open_idmapped(spec["linux"], entry, f"mounts[{index}]")
+    return found
+
+
+def open_sources(spec: dict[str, Any]) -> dict[int, int]:
+    """Return a detached mount for each bind mount of a container with a user namespace, by its index.
+
+    Its root is nobody on the host, and may not pass through the directories that lead to the source. So
+    the parent opens it. Raises OSError, ValueError.
+    """
+    if "user" not in dict(entries(spec)):
+        return {}
+    found: dict[int, int] = {}
+    try:
+        for index, entry in enumerate(spec.get("mounts") or ()):
+            options = entry.get("options") or ()
+            wanted = parse_options(("bind", *options) if entry.get("type") == "bind" else options)
+            if wanted.bind:
+                subpath = entry.get("subpath", "")
+                found[index] = open_mount("bind", entry["source"], wanted, subpath)
+    except BaseException:
+        for fd in found.values():
+            os.close(fd)
+        raise
     return found
 
 
