@@ -60,11 +60,16 @@ def make_layer(files: dict[str, bytes]) -> tuple[bytes, str]:
     return gzip.compress(tar, 1, mtime=0), Digest.of(tar)
 
 
-def make_image(layout: Layout, name: str, *layers: dict[str, bytes], **extra: Any) -> Descriptor:
-    """Make an image of gzip layers and name it; `extra` goes into its manifest."""
+def make_image(
+    layout: Layout, name: str, *layers: dict[str, bytes], platform: str = "", **extra: Any
+) -> Descriptor:
+    """Make an image of gzip layers, for this machine or a `platform`, and name it.
+
+    `extra` goes into its manifest.
+    """
     made = [make_layer(files) for files in layers or ({"hello": b"hello\n"},)]
     blobs = [layout.put(data, f"{MEDIA_TYPE_LAYER}+gzip") for data, _ in made]
-    system, architecture = this_platform().split("/")[:2]
+    system, architecture = (platform or this_platform()).split("/")[:2]
     config = {
         "os": system,
         "architecture": architecture,

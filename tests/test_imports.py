@@ -36,8 +36,8 @@ DEAR = frozenset(
 # Modules that no start of a container loads, and why they may be dear.
 OFF_THE_RUN_PATH: dict[str, str] = {
     f"registry/{name}.py": "a pull waits for the network"
-    for name in "client credentials download errors pull push queries repository settings tokens transport "
-    "uploads".split()
+    for name in "client credentials download errors pull push queries repository settings together tokens "
+    "transport uploads".split()
 }
 
 MODULES = sorted(Path(ROOT, PACKAGE).rglob("*.py"))

@@ -11,7 +11,7 @@ import posixpath
 from collections import namedtuple
 
 from mini_docker.images.compression import CompressionError, compression_of, expand
-from mini_docker.images.ingest import LARGEST_BLOB, Lease, reachable
+from mini_docker.images.ingest import LARGEST_BLOB, Lease, is_whole, reachable
 from mini_docker.images.layout import (
     ARCHITECTURE,
     INDEX_TYPES,
@@ -28,6 +28,7 @@ from mini_docker.images.layout import (
     as_descriptor,
     as_json,
     checked_entry,
+    entry_name,
     full_name,
     this_platform,
 )
@@ -71,9 +72,11 @@ def save(layout: Layout, images: Sequence[tuple[Image, Sequence[str]]]) -> Itera
     """Yield a tar of images and their names that Docker of any version loads, and that is an OCI layout too.
 
     `manifest.json` and `repositories` are Docker's tables of contents, index.json is OCI's; all mean the
-    same blobs. A layer in zstd is there a second time, expanded, for Dockers before 23.
+    same blobs. An index whose images are all here goes along with them. A layer in zstd is there a second
+    time, expanded, for Dockers before 23.
     """
-    names = sorted({digest for image, _ in images for digest in _blobs_of(layout, image)})
+    entries = [one for image, tags in images for one in _index_entries(layout, image, tags)]
+    names = sorted(reachable(layout, entries))
     yield from _folders(sorted({f"blobs/{Digest(name).algorithm}/" for name in names}))
     for name in names:
         with layout.open_blob(name) as blob:
@@ -91,12 +94,8 @@ def save(layout: Layout, images: Sequence[tuple[Image, Sequence[str]]]) -> Itera
             paths.append(_blob_name(plain))
         tagged = [tag for tag in tags if "@" not in tag]
         table.append({"Config": _blob_name(image.id), "RepoTags": tagged or None, "Layers": paths})
-    yield from _tables(layout, images, table)
+    yield from _tables(entries, table)
     yield end_of_archive()
-
-
-def _blobs_of(layout: Layout, image: Image) -> set[str]:
-    return reachable(layout, [{"digest": image.digest, "mediaType": MEDIA_TYPE_MANIFEST}])
 
 
 def _blob_name(digest: str) -> str:
@@ -130,20 +129,13 @@ def _expanded(layout: Layout, layer: Descriptor, diff_id: str) -> Iterator[bytes
         yield from _file(_blob_name(diff_id), plain.size, again)
 
 
-def _tables(
-    layout: Layout, images: Sequence[tuple[Image, Sequence[str]]], table: list[dict[str, Any]]
-) -> Iterator[bytes]:
+def _tables(entries: list[dict[str, Any]], table: list[dict[str, Any]]) -> Iterator[bytes]:
     """Yield the files that say what the blobs mean."""
-    entries: list[dict[str, Any]] = []
     repositories: dict[str, dict[str, str]] = {}
-    for (image, tags), row in zip(images, table, strict=True):
-        for tag in tags or [""]:
-            entries.append(_index_entry(layout, image, tag))
+    for row in table:
+        top = (row["Layers"] or [row["Config"]])[-1].rpartition("/")[2]
         for tag in row["RepoTags"] or ():
             repository, _, version = tag.rpartition(":")
-            top = (
-                row["Layers"][-1].rpartition("/")[2] if row["Layers"] else Digest(image.id).encoded
-            )
             repositories.setdefault(repository, {})[version] = top
     index = {"schemaVersion": 2, "mediaType": MEDIA_TYPE_INDEX, "manifests": entries}
     files: dict[str, Any] = {"index.json": index, "manifest.json": table}
@@ -154,15 +146,20 @@ def _tables(
         yield from _file(name, len(data), [data])
 
 
-def _index_entry(layout: Layout, image: Image, tag: str) -> dict[str, Any]:
+def _index_entries(layout: Layout, image: Image, tags: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield an entry of index.json for each name: of the name's index, if it is whole, or of the image."""
+    named = {entry_name(entry): entry for entry in layout.entries()}
     with layout.open_blob(image.digest) as blob:
         data = blob.read()
     media_type = json.loads(data).get("mediaType", MEDIA_TYPE_MANIFEST)
-    entry = as_json(Descriptor(media_type, image.digest, len(data)))
-    if tag:
-        name = parse_reference(tag).canonical()  # podman would take a short one for its own
-        entry["annotations"] = {REF_NAME: name, CONTAINERD_NAME: name}
-    return entry
+    alone = as_json(Descriptor(media_type, image.digest, len(data)))
+    for tag in tags or [""]:
+        found = named.get(tag, alone)
+        entry = as_json(as_descriptor(found)) if is_whole(layout, found) else alone
+        if tag:
+            name = parse_reference(tag).canonical()  # podman would take a short one for its own
+            entry = {**entry, "annotations": {REF_NAME: name, CONTAINERD_NAME: name}}
+        yield entry
 
 
 # %% notebooks/12c_the_store.ipynb#load

@@ -269,6 +269,16 @@ def children(document: dict[str, Any], digest: str) -> list[dict[str, Any]]:
         raise ImageError(f"manifest {digest}: {error!r} is no descriptor") from error
 
 
+def is_whole(layout: Layout, entry: dict[str, Any]) -> bool:
+    """Return whether `entry` and all that it leads to is here: of an index, the images of all platforms."""
+    digest = entry["digest"]
+    if not layout.has(digest):
+        return False
+    if entry.get("mediaType") not in INDEX_TYPES | MANIFEST_TYPES:
+        return True
+    return all(is_whole(layout, one) for one in children(layout.read_json(digest), digest))
+
+
 def collect(layout: Layout) -> list[str]:
     """Remove every blob that neither an image nor a living lease needs; return their digests.
 

@@ -12,7 +12,7 @@ import time
 from collections import namedtuple
 
 from mini_docker.images.compression import compression_of
-from mini_docker.images.ingest import collect
+from mini_docker.images.ingest import children, collect
 from mini_docker.images.layout import (
     Digest,
     ImageError,
@@ -63,12 +63,15 @@ class ImageConflict(ImageError):
 
 # %% notebooks/12c_the_store.ipynb#find
 def records(layout: Layout) -> list[Record]:
-    """Return all images that can run here, each once, with its names; a broken or foreign one is left out."""
+    """Return all images, each once, with its names; a broken one is left out, and what is none.
+
+    An index is the image for this machine, or where that is not here the first one that is.
+    """
     found: dict[str, Record] = {}
     for entry in layout.entries():
         name = entry_name(entry)
         try:
-            image = layout.open_image(name or entry["digest"], entry, this_platform())
+            image = _open(layout, name or entry["digest"], entry)
         except ImageError:
             continue  # `run` and `inspect` of its name say what is wrong with it
         old = found.get(image.id, Record(image, (), (), ()))
@@ -79,6 +82,19 @@ def records(layout: Layout) -> list[Record]:
             names = (*names, name)
         found[image.id] = Record(old.image, names, digests, (*old.roots, entry["digest"]))
     return sorted(found.values(), key=lambda record: (-created(record.image), record.image.id))
+
+
+def _open(layout: Layout, name: str, entry: dict[str, Any]) -> Image:
+    """Return the image that an entry leads to, for this machine or else for another. Raises ImageError."""
+    try:
+        return layout.open_image(name, entry, this_platform())
+    except ImageError:
+        document = layout.read_json(entry["digest"])
+        inner = children(document, entry["digest"]) if "manifests" in document else []
+        for one in inner:
+            if layout.has(one["digest"]):
+                return layout.open_image(name, one, this_platform())
+        raise
 
 
 def find(layout: Layout, reference: str) -> Record:

@@ -6,16 +6,15 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
-from typing import Any
 
 from mini_docker.images.ingest import Lease
 from mini_docker.images.layout import (
+    DOCKER_CONFIG,
     INDEX_TYPES,
     LAYER_TYPES,
+    MEDIA_TYPE_CONFIG,
     Descriptor,
     ImageError,
     Layout,
@@ -33,11 +32,12 @@ from mini_docker.registry.download import Download
 from mini_docker.registry.errors import BadContent, NotFound, RegistryError, Unreachable
 from mini_docker.registry.repository import Fetched, Repository
 from mini_docker.registry.settings import Settings
+from mini_docker.registry.together import Progress, Voice, side_by_side
 
 # %% notebooks/13_registry.ipynb#pull
-Progress = Callable[[dict[str, Any]], None]
 Unpack = Callable[[Descriptor, str], object]  # (layer, its diff_id), once the blob is verified
 CONFIG_LIMIT = 8 << 20  # bytes
+CONFIG_TYPES = (MEDIA_TYPE_CONFIG, DOCKER_CONFIG)
 MOST_LAYERS = 500
 MOST_INDEXES = 2  # an index may lead to an index, and no further
 
@@ -86,13 +86,13 @@ class _Pull:
     ) -> None:
         self.store, self.reference, self.client = store, reference, client
         self.repository = Repository(client, reference)
-        self.unpack, self._progress, self._lock = unpack, progress, threading.Lock()
+        self.unpack, self.voice = unpack, Voice(progress)
         self.where = f"registry {client.domain}: {reference.familiar()}"
 
     def run(self, platform: str | None) -> Descriptor:
         top = self.repository.manifest(self.reference.target())
         tag = self.reference.digest or self.reference.tag or ""
-        self.progress({"status": f"Pulling from {self.reference.path}", "id": tag})
+        self.voice.say({"status": f"Pulling from {self.reference.path}", "id": tag})
         with self.store.lease() as lease:
             lease.resumable = True
             try:
@@ -102,9 +102,9 @@ class _Pull:
             except BaseException:
                 lease.resumable = False  # what came is of no use
                 raise
-        self.progress({"status": f"Digest: {top.descriptor.digest}"})
+        self.voice.say({"status": f"Digest: {top.descriptor.digest}"})
         words = "Downloaded newer image" if fresh else "Image is up to date"
-        self.progress({"status": f"Status: {words} for {self.reference.familiar()}"})
+        self.voice.say({"status": f"Status: {words} for {self.reference.familiar()}"})
         return top.descriptor
 
     def _bring_all(self, lease: Lease, top: Fetched, platform: str | None) -> bool:
@@ -148,7 +148,9 @@ class _Pull:
         missing = {layer.digest: layer for layer in layers if not lease.has(layer.digest)}
         self._check_room(sum(layer.size for layer in missing.values()))
         for layer in layers:
-            self.tell(layer, "Pulling fs layer" if layer.digest in missing else "Already exists")
+            self.voice.tell(
+                layer, "Pulling fs layer" if layer.digest in missing else "Already exists"
+            )
         wanted = {layer.digest: (layer, name) for layer, name in zip(layers, diff_ids, strict=True)}
         self._all_layers(lease, list(wanted.values()), set(missing))
 
@@ -159,6 +161,12 @@ class _Pull:
             layers = [as_descriptor(checked_entry(one)) for one in image.document["layers"]]
         except (KeyError, TypeError, ImageError) as error:
             raise BadContent(f"{self.where}: its manifest lacks {error}: refused") from error
+        kind = image.document.get("artifactType") or config.media_type
+        if kind not in CONFIG_TYPES:
+            raise BadContent(
+                f"{self.where}: an artifact of type {str(kind)[:100]!r}, no image; "
+                "remedy: other programs read it"
+            )
         for layer in layers:
             if layer.media_type not in LAYER_TYPES:
                 raise BadContent(
@@ -203,37 +211,16 @@ class _Pull:
     def _all_layers(
         self, lease: Lease, parts: list[tuple[Descriptor, str]], missing: set[str]
     ) -> None:
-        """Download and unpack side by side; the first failure stops the others."""
-        most = max(1, int(self.client.settings.max_concurrent_downloads))
-        with ThreadPoolExecutor(most) as pool:
-            futures = [
-                pool.submit(self._layer, lease, *part, part[0].digest in missing) for part in parts
-            ]
-            try:
-                for future in as_completed(futures):
-                    future.result()
-            except BaseException:
-                self.client.close()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        """Download and unpack side by side."""
+        tasks = [partial(self._layer, lease, *part, part[0].digest in missing) for part in parts]
+        side_by_side(self.client, self.client.settings.max_concurrent_downloads, tasks)
 
     def _layer(self, lease: Lease, layer: Descriptor, diff_id: str, missing: bool) -> None:
         if missing:
-            Download(lease, self.repository, layer, partial(self.tell, layer)).run()
-            self.tell(layer, "Download complete")
+            Download(lease, self.repository, layer, partial(self.voice.tell, layer)).run()
+            self.voice.tell(layer, "Download complete")
         if self.unpack:
-            self.tell(layer, "Extracting")
+            self.voice.tell(layer, "Extracting")
             self.unpack(layer, diff_id)
         if missing:
-            self.tell(layer, "Pull complete")
-
-    def tell(self, blob: Descriptor, status: str, current: int = 0) -> None:
-        """Say how it goes with a blob."""
-        detail = {"current": current, "total": blob.size} if current else {}
-        name = blob.digest.partition(":")[2][:12]
-        self.progress({"status": status, "progressDetail": detail, "id": name})
-
-    def progress(self, message: dict[str, Any]) -> None:
-        """Hand on a message; the threads take turns."""
-        with self._lock:
-            self._progress(message)
+            self.voice.tell(layer, "Pull complete")

@@ -6,14 +6,12 @@
 from __future__ import annotations
 
 import json
-import threading
 import urllib.parse
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from typing import Any
 
-from mini_docker.images.ingest import children
+from mini_docker.images.ingest import children, is_whole
 from mini_docker.images.layout import (
     INDEX_TYPES,
     MEDIA_TYPE_INDEX,
@@ -22,6 +20,7 @@ from mini_docker.images.layout import (
     Layout,
     NoSuchImage,
     as_descriptor,
+    as_json,
     choose,
     entry_name,
     this_platform,
@@ -32,10 +31,10 @@ from mini_docker.registry.credentials import Credentials
 from mini_docker.registry.errors import BadContent, NotFound
 from mini_docker.registry.repository import MANIFEST_LIMIT, Repository, digest_of
 from mini_docker.registry.settings import Settings
+from mini_docker.registry.together import Progress, Voice, side_by_side
 from mini_docker.registry.uploads import Upload
 
 # %% notebooks/13b_push.ipynb#push
-Progress = Callable[[dict[str, Any]], None]
 Tell = Callable[..., None]
 
 
@@ -81,10 +80,10 @@ class _Push:
     ) -> None:
         self.store, self.reference, self.client = store, reference, client
         self.repository = Repository(client, reference)
-        self._progress, self._lock = progress, threading.Lock()
+        self.voice = Voice(progress)
 
     def run(self, top: Descriptor) -> Descriptor:
-        self.progress({"status": f"The push refers to repository [{self.reference.repository()}]"})
+        self.voice.say({"status": f"The push refers to repository [{self.reference.repository()}]"})
         manifests = self._manifests(top)
         blobs: dict[str, Descriptor] = {}
         configs = set()
@@ -100,9 +99,9 @@ class _Push:
         top = manifests[-1]
         self._put_manifest(top, self.reference.target())
         tag = self.reference.tag or self.reference.digest or ""
-        self.progress({"status": f"{tag}: digest: {top.digest} size: {top.size}"})
+        self.voice.say({"status": f"{tag}: digest: {top.digest} size: {top.size}"})
         aux = {"Tag": tag, "Digest": top.digest, "Size": top.size}
-        self.progress({"progressDetail": {}, "aux": aux})
+        self.voice.say({"progressDetail": {}, "aux": aux})
         return top
 
     def _manifests(self, top: Descriptor) -> list[Descriptor]:
@@ -111,40 +110,25 @@ class _Push:
             return [top]
         entries = self.store.read_json(top.digest)["manifests"]
         inner = [as_descriptor(entry) for entry in entries]
-        if all(self._is_whole(one) for one in inner):
+        if is_whole(self.store, as_json(top)):
             return [*(found for one in inner for found in self._manifests(one)), top]
         chosen = as_descriptor(choose(entries, this_platform(), self.reference.familiar()))
         return self._manifests(chosen)
 
-    def _is_whole(self, manifest: Descriptor) -> bool:
-        """Return whether all that a manifest of an index refers to is here."""
-        if not self.store.has(manifest.digest):
-            return False
-        parts = children(self.store.read_json(manifest.digest), manifest.digest)
-        return all(self.store.has(entry["digest"]) for entry in parts)
-
     def _all_blobs(self, blobs: list[Descriptor], configs: set[str]) -> None:
-        """Upload side by side; the first failure stops the others."""
+        """Upload side by side."""
         shown = [blob for blob in blobs if blob.digest not in configs]
         for blob in shown:
-            self.tell(blob, "Preparing")
+            self.voice.tell(blob, "Preparing")
         neighbours = self._neighbours()
-        most = max(1, int(self.client.settings.max_concurrent_uploads))
-        with ThreadPoolExecutor(most) as pool:
-            futures = [
-                pool.submit(self._upload, blob, neighbours.get(blob.digest, []), blob in shown)
-                for blob in blobs
-            ]
-            try:
-                for future in as_completed(futures):
-                    future.result()
-            except BaseException:
-                self.client.close()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        tasks = [
+            partial(self._upload, blob, neighbours.get(blob.digest, []), blob in shown)
+            for blob in blobs
+        ]
+        side_by_side(self.client, self.client.settings.max_concurrent_uploads, tasks)
 
     def _upload(self, blob: Descriptor, elsewhere: list[Reference], shown: bool) -> None:
-        tell: Tell = partial(self.tell, blob) if shown else lambda status, current=0: None
+        tell: Tell = partial(self.voice.tell, blob) if shown else lambda status, current=0: None
         open_blob = partial(self.store.open_blob, blob.digest)
         upload = Upload(self.repository, blob, open_blob, lambda at: tell("Pushing", at))
         tell(upload.run(elsewhere))
@@ -207,14 +191,3 @@ class _Push:
         index = {"schemaVersion": 2, "mediaType": MEDIA_TYPE_INDEX, "manifests": [*others, entry]}
         data = json.dumps(index, sort_keys=True).encode()
         self._put(tag, {"Content-Type": MEDIA_TYPE_INDEX, "Content-Length": str(len(data))}, data)
-
-    def tell(self, blob: Descriptor, status: str, current: int = 0) -> None:
-        """Say how it goes with a blob."""
-        detail = {"current": current, "total": blob.size} if current else {}
-        name = blob.digest.partition(":")[2][:12]
-        self.progress({"status": status, "progressDetail": detail, "id": name})
-
-    def progress(self, message: dict[str, Any]) -> None:
-        """Hand on a message; the threads take turns."""
-        with self._lock:
-            self._progress(message)
