@@ -77,7 +77,7 @@ class Runtime:
         (self.bundle / "config.json").write_text(json.dumps(document))
 
     def call(
-        self, *words: str, timeout: float = 20, **options: Any
+        self, *words: str, timeout: float = 120, **options: Any
     ) -> subprocess.CompletedProcess[str]:
         """Call the runtime, and return status and output."""
         full = [self.program, "--root", str(self.state_root), *words]
@@ -128,7 +128,7 @@ class Runtime:
         return str(json.loads(done.stdout)["status"]) if done.returncode == 0 else "none"
 
     def wait_for(self, status: str) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while self.status() != status:
             assert time.monotonic() < deadline, self.status()
             time.sleep(0.02)

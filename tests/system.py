@@ -37,7 +37,7 @@ class Lab:
         )
 
     def call(
-        self, *words: str, input: str | None = None, timeout: float = 60
+        self, *words: str, input: str | None = None, timeout: float = 240
     ) -> subprocess.CompletedProcess[str]:
         """Run `mini_docker WORDS...` to its end and return status, stdout and stderr."""
         pipe = subprocess.PIPE

@@ -353,7 +353,7 @@ def beside_a_real_dockerd(state: str, scratch: str) -> list[str]:
     with open(f"{scratch}/log", "w") as log:
         words = [*command.split(), "--storage-driver", "vfs", "-H", "unix:///run/docker.sock"]
         docker = subprocess.Popen(words, stdout=log, stderr=log)
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while "API listen" not in Path(f"{scratch}/log").read_text():
         if docker.poll() is not None or time.monotonic() > end:
             return []

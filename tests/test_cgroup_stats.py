@@ -129,7 +129,7 @@ def group(request: pytest.FixtureRequest, leak_free: None) -> Iterator[Cgroup]:
 def test_the_numbers_of_a_busy_group(group: Cgroup) -> None:
     assert group.stats().cpu.usage == 0
     with running(group, "echo; while :; do :; done"):
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while (stats := group.stats()).cpu.throttled_periods < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
         assert stats.cpu.throttled > 0
@@ -148,7 +148,7 @@ def test_an_oom_kill_is_told_and_counted(group: Cgroup) -> None:
         with running(group, "echo; exec tail /dev/zero") as process:
             assert select.select([fd], [], [], 30)[0]
             assert os.read(fd, 4096)
-            assert process.wait(30) == -9
+            assert process.wait(60) == -9
         assert group.oom_kills() == group.stats().oom_kills == 1
         assert group.stats().memory.max_usage > 30 * MB or group.trees.version == "v2"
     finally:

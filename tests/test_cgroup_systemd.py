@@ -346,7 +346,7 @@ def test_systemd_itself(leak_free: None) -> None:
         assert Scope.find(hierarchies(), f"system.slice:mini_docker_test:{os.getpid()}").members()
         scope.freeze()
         scope.kill()
-        process.wait(10)
+        process.wait(60)
     finally:
         scope.kill()
         scope.remove()

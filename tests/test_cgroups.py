@@ -533,7 +533,7 @@ def test_enter_kill_remove_with_a_daemonised_grandchild(group: Cgroup) -> None:
     ) as process:
         assert len(group.members()) == 2
         Cgroup.find(hierarchies(), group.path).kill()  # as a process that knows only the name
-        assert process.wait(5) == -signal.SIGKILL
+        assert process.wait(60) == -signal.SIGKILL
     assert group.members() == []
     group.remove()
     group.kill()
@@ -548,7 +548,7 @@ def test_a_process_hidden_in_a_group_below_dies_too(group: Cgroup) -> None:
             Path(directory, "below/cgroup.procs").write_text(str(process.pid))
         group.kill()
         group.remove()
-        assert process.wait(1) == -signal.SIGKILL
+        assert process.wait(60) == -signal.SIGKILL
 
 
 @pytest.mark.root
@@ -565,7 +565,7 @@ def test_freeze_thaw_and_die_frozen(group: Cgroup) -> None:
         assert not group.is_frozen()
         group.freeze()
         group.kill()
-        assert process.wait(2) == -signal.SIGKILL
+        assert process.wait(60) == -signal.SIGKILL
 
 
 def cpu_ticks(pid: int) -> str:

@@ -331,13 +331,13 @@ def test_a_terminal_is_given_back_when_the_client_is_terminated(fake: Callable[.
     environment = {**os.environ, "DOCKER_HOST": daemon.host}
     command = [OURS, "exec", "-it", "x", "sh"]
     process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environment)
-    assert raw.wait(10)
+    assert raw.wait(60)
     text = b""
     while b"ready" not in text:
         text += os.read(master, 100)
     assert not termios.tcgetattr(slave)[3] & termios.ECHO
     process.terminate()
-    assert process.wait(10) == 143
+    assert process.wait(60) == 143
     assert termios.tcgetattr(slave) == before
     os.close(master)
     os.close(slave)

@@ -31,7 +31,7 @@ class UnixConnection(http.client.HTTPConnection):
     """HTTP over a socket that is a file."""
 
     def __init__(self, path: str) -> None:
-        super().__init__("d", timeout=30)
+        super().__init__("d", timeout=120)
         self.path = path
 
     def connect(self) -> None:
@@ -64,7 +64,7 @@ class Daemon:
         words += self.options
         self.log = open(self.root / "daemon.log", "ab")
         self.process = subprocess.Popen(words, stderr=self.log, preexec_fn=self.enter)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             try:
                 assert self.ask("GET", "/_ping")[0] == 200
@@ -83,7 +83,7 @@ class Daemon:
     def kill(self, number: int = signal.SIGKILL) -> int:
         self.process.send_signal(number)
         self.log.close()
-        return self.process.wait(30)
+        return self.process.wait(120)
 
     def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """Return the status and the JSON (or text) of an answer."""
@@ -143,7 +143,7 @@ class Daemon:
     def upgrade(self, path: str, body: bytes = b"") -> socket.socket:
         """Return a connection that has become a stream."""
         client = socket.socket(socket.AF_UNIX)
-        client.settimeout(20)
+        client.settimeout(120)
         client.connect(self.path)
         head = f"POST {path} HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -246,7 +246,7 @@ def test_policies_start_again_and_stop_ends_it(daemon: Daemon) -> None:
         HostConfig={"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 2}},
     )
     daemon.run("fine", "true", HostConfig={"RestartPolicy": {"Name": "on-failure"}})
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while daemon.ask("GET", "/containers/again/json")[1]["RestartCount"] < 2:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -408,7 +408,7 @@ def test_kills_at_random_moments_leave_nothing(daemon: Daemon) -> None:
 
 def test_a_second_daemon_on_the_same_data_root_is_refused(daemon: Daemon) -> None:
     words = [COMMAND, "daemon", "--data-root", str(daemon.root), "-H", "unix:///run/other.sock"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert "another daemon serves the data root" in done.stderr
 
@@ -457,7 +457,7 @@ def test_health_checks(daemon: Daemon) -> None:
     slow = {**check, "Test": ["CMD", "sleep", "60"], "Timeout": 300_000_000, "Retries": 1}
     daemon.run("slow", "sleep", "60", Healthcheck=slow)
     seen: list[str] = []
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while "healthy" not in seen and time.monotonic() < deadline:
         seen.append(daemon.state("patient")["Health"]["Status"])
         time.sleep(0.1)
@@ -495,7 +495,7 @@ def test_a_socket_that_somebody_else_opened(tmp_path: pathlib.Path) -> None:
         connection.close()
     finally:
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
         listener.close()
 
 

@@ -61,7 +61,7 @@ def port(tmp_path: pathlib.Path) -> Iterator[int]:
     for name, file in (("ca", "ca.pem"), ("cert", "server-cert.pem"), ("key", "server-key.pem")):
         words += [f"--tls{name}{'cert' * (name == 'ca')}", str(tmp_path / file)]
     process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         try:
             socket.create_connection(("127.0.0.1", port)).close()
@@ -72,7 +72,7 @@ def port(tmp_path: pathlib.Path) -> Iterator[int]:
         yield port
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
         subprocess.run(
             [COMMAND, "--data-root", str(tmp_path), "reset"], check=True, capture_output=True
         )

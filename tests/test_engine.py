@@ -266,4 +266,4 @@ def test_reset_leaves_containers_of_other_data_roots_alone(lab: Lab, tmp_path: P
         assert (done.returncode, done.stderr) == (0, "")
         assert lab.call("ps", "-q").stdout != ""
     finally:
-        running.communicate(timeout=20)
+        running.communicate(timeout=120)

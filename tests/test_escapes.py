@@ -62,7 +62,7 @@ def test_an_open_directory_of_the_host_is_no_working_directory(
     try:
         words = ("-w", f"/proc/self/fd/{directory_fd}{below}", "busybox", "touch", "here")
         process = lab.popen("run", "--rm", *words, stderr=subprocess.PIPE, pass_fds=[directory_fd])
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=120)
     finally:
         os.close(directory_fd)
     assert process.returncode in (125, 126)

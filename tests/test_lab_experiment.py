@@ -47,6 +47,12 @@ def test_value_comes_back() -> None:
     assert len(run_in_child(lambda: b"x" * 3_000_000).value) == 3_000_000
 
 
+def test_a_slow_machine_is_given_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINI_DOCKER_LAB_PATIENCE", "1000")
+    outcome = run_in_child(time.sleep, 0.1, timeout=0.01)
+    assert (outcome.status, outcome.timed_out) == (0, False)
+
+
 def test_pids_are_the_same_in_every_run() -> None:
     assert run_in_child(lambda: (os.getpid(), os.getppid())).value == (2, 1)
     pids = run_in_child(lambda: [n for n in os.listdir("/proc") if n.isdigit()]).value

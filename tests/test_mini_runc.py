@@ -183,7 +183,7 @@ def test_run_passes_signals_on(runtime: Runtime) -> None:
     )
     assert process.stdout is not None and process.stdout.readline() == b"up\n"
     process.terminate()
-    assert process.wait(10) == 5
+    assert process.wait(60) == 5
     process.stdout.close()
 
 
@@ -278,9 +278,9 @@ def test_ps_shows_the_container_s_processes_and_runs_no_shell(runtime: Runtime) 
 
 def received_fd(server: socket.socket) -> tuple[bytes, int, bytes]:
     """Return the message on a console socket, its descriptor, and what follows."""
-    server.settimeout(10)
+    server.settimeout(60)
     connection, _ = server.accept()
-    connection.settimeout(10)
+    connection.settimeout(60)
     with connection:
         data, fds, _, _ = socket.recv_fds(connection, 64, 4)
         assert len(fds) == 1

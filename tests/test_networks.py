@@ -672,7 +672,7 @@ def beside_dockerd(scratch: str) -> tuple[Any, Any] | str:
     with open(f"{scratch}/log", "w") as log:
         command = [*words.split(), "--storage-driver", "vfs", "-H", "unix:///run/docker.sock"]
         docker = subprocess.Popen(command, stdout=log, stderr=log)
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while "API listen" not in Path(f"{scratch}/log").read_text():
         if docker.poll() is not None or time.monotonic() > end:
             return Path(f"{scratch}/log").read_text()[-200:]

@@ -363,11 +363,11 @@ def beside_a_thread() -> None:
 
     def visit() -> None:
         visiting.set()
-        done.wait(5)
+        done.wait(60)
 
     thread = threading.Thread(target=in_netns, args=(other_fd, visit))
     thread.start()
-    visiting.wait(5)
+    visiting.wait(60)
     try:
         new_netns()
     except OSError as error:
@@ -432,16 +432,16 @@ def two_on_a_bridge() -> None:
             wire(netlink, find_link(netlink, "br0").ifindex, fd, n)
         assert wait_for_carrier(netlink, "to-2", "to-3", "br0")
     with in_netns(fds[1], socket.create_server, ("10.7.0.3", 80)) as server:
-        server.settimeout(3)
+        server.settimeout(30)
         with in_netns(fds[0], socket.socket) as client:
-            client.settimeout(3)
+            client.settimeout(30)
             client.connect(("10.7.0.3", 80))
             _, (peer, _) = server.accept()
     assert peer == "10.7.0.2"
     for fd in fds:
         os.close(fd)
     with Netlink() as netlink:  # the cables go with their namespaces
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while any(link.kind == "veth" for link in list_links(netlink)):
             assert time.monotonic() < end
             time.sleep(0.02)
@@ -491,7 +491,7 @@ def first_packet() -> float:
         wait_for_carrier(netlink, "to-2", "br0")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gateway:
         gateway.bind(("10.7.0.1", 7777))
-        gateway.settimeout(5)
+        gateway.settimeout(30)
         start = time.monotonic()
         in_netns(fd, socket.socket, socket.AF_INET, socket.SOCK_DGRAM).sendto(
             b"x", ("10.7.0.1", 7777)

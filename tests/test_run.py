@@ -227,7 +227,7 @@ def test_a_reader_that_leaves_ends_the_writer(lab: Lab) -> None:
     assert process.stdout is not None
     assert process.stdout.read(2) == b"y\n"
     process.stdout.close()
-    assert process.wait(20) in (1, 141)
+    assert process.wait(120) in (1, 141)
 
 
 def wait_for(process: subprocess.Popen[bytes], word: bytes) -> None:
@@ -240,7 +240,7 @@ def test_a_signal_is_forwarded(lab: Lab) -> None:
     process = lab.popen("run", "--rm", "busybox", "sh", "-c", script, stdout=subprocess.PIPE)
     wait_for(process, b"ready")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 5
+    assert process.wait(120) == 5
     assert process.stdout is not None
     assert process.stdout.read() == b"got it\n"
     process.stdout.close()
@@ -256,7 +256,7 @@ def test_the_third_interrupt_kills_with_137(lab: Lab) -> None:
         time.sleep(0.1)
         if process.poll() is not None:
             break
-    assert process.wait(20) == 137
+    assert process.wait(120) == 137
     assert process.stdout is not None
     process.stdout.close()
 
@@ -266,7 +266,7 @@ def test_an_interrupt_during_set_up_leaves_nothing(lab: Lab, delay: float) -> No
     process = lab.popen("run", "--rm", "busybox", "sleep", "0.2", stderr=subprocess.PIPE)
     time.sleep(delay)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=120)
     assert b"Traceback" not in err
     assert process.returncode in (0, 130, -signal.SIGINT)
 
@@ -368,7 +368,7 @@ def test_two_containers_reach_each_other(lab: Lab) -> None:
         f"for i in $(seq 50); do nc -w2 {address} 80 </dev/null && break; sleep 0.1; done",
     )
     assert done.stdout == "hi\n"
-    assert server.wait(20) == 0
+    assert server.wait(120) == 0
     server.stdout.close()
 
 

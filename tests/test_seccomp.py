@@ -585,7 +585,7 @@ def test_runc_installs_a_program_of_the_same_verdicts(
 
 def installed(pid: int) -> bytes:
     """Return the program of a process, once it has executed its command."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while "busybox" not in os.readlink(f"/proc/{pid}/exe"):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -668,7 +668,7 @@ class Docker:
 
     def stop(self) -> None:
         self.daemon.terminate()
-        self.daemon.wait(30)
+        self.daemon.wait(60)
         for root, names, _ in os.walk("/sys/fs/cgroup"):
             if "docker" in names:
                 os.rmdir(f"{root}/docker")

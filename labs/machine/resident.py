@@ -75,8 +75,11 @@ def bring_up(image: Path, settings: Settings, until: str = "") -> None:
 
 
 def hold(image: Path, settings: Settings, says_ready: int, caller_lives: int, until: str) -> None:
-    """Be the holder, to the end of the process."""
+    """Be the holder, to the end of the process; what the caller had open, a lock for instance, is let go."""
     os.setsid()
+    kept = sorted((2, says_ready, caller_lives))
+    for low, high in zip(kept, [*kept[1:], os.sysconf("SC_OPEN_MAX")], strict=True):
+        os.closerange(low + 1, high)
     status = 0
     try:
         with Machine(image, settings) as machine:
