@@ -37,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def start_new_kernel(
-    startup_timeout: float = 60, kernel_name: str = "", **options: Any
+    startup_timeout: float = 300, kernel_name: str = "", **options: Any
 ) -> tuple[Any, Any]:
     """Start a kernel of the running interpreter, whatever `kernel_name` says, in our environment.
 
