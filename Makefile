@@ -51,8 +51,8 @@ bench: setup ## how long a start takes, where the time goes, beside docker, podm
 	@$(PYTHON) tests/bench/run.py
 	@$(PYTHON) tests/bench/registry.py
 
-soak: setup ## 1,000 runs, 200 kills of commands, 100 of the daemon, with the leak detector around them
-	@MINI_DOCKER_SOAK=1000 .venv/bin/pytest -q tests/test_soak.py tests/test_daemon_kills.py
+soak: setup ## load and faults at full size (half an hour): runs, kills, 200 containers, 1 GB of output
+	@MINI_DOCKER_SOAK=1000 .venv/bin/pytest -q -s tests/test_soak.py tests/test_daemon_kills.py tests/test_load.py
 
 registry: setup ## a registry with the lab's images, for a room without internet: make registry ROOM=stop
 	@labs/registry $(ROOM)

@@ -34,10 +34,13 @@ def daemon(tmp_path: pathlib.Path) -> Iterator[Daemon]:
 def children(pid: int, name: str) -> list[int]:
     """Return the children of a process that call themselves `name`."""
     found = []
-    for task in os.listdir(f"/proc/{pid}/task"):
-        for child in pathlib.Path(f"/proc/{pid}/task/{task}/children").read_text().split():
-            if pathlib.Path(f"/proc/{child}/comm").read_text().strip() == name:
-                found.append(int(child))
+    for path in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            for child in path.read_text().split():
+                if pathlib.Path(f"/proc/{child}/comm").read_text().strip() == name:
+                    found.append(int(child))
+        except FileNotFoundError:
+            continue  # a thread, or a child, that has just ended
     return found
 
 

@@ -12,7 +12,7 @@ from mini_docker.api.http import HttpError
 from mini_docker.api.routes import Route
 from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.logs import SECOND, parse_moment
-from mini_docker.engine.streams import LogsWanted, attach, logs, resize
+from mini_docker.engine.streams import LogsWanted, attach, resize, send_logs
 from mini_docker.engine.views import older_than
 
 TYPE_CHECKING = False
@@ -125,10 +125,8 @@ def answer_logs(call: Call) -> None:
         raise HttpError(400, "Bad parameters: you must choose at least one stream")
     if (container.record["HostConfig"].get("LogConfig") or {}).get("Type") == "none":
         raise HttpError(501, "configured logging driver does not support reading")
-    pieces = logs(call.engine.containers, container, wanted, call.reply.gone)
     piece = call.reply.stream_out(None)
-    for data in pieces:
-        piece(data)
+    send_logs(call.engine.containers, container, wanted, piece, call.reply.gone)
     call.reply.end()
 
 

@@ -37,9 +37,12 @@ PATIENCE = 10.0  # seconds that a client has, after the end, to read what it was
 EXIT_SIZE = 128
 
 
+HEAD = struct.Struct(">BxxxL")
+
+
 def frame(stream: str, data: bytes) -> bytes:
     """Return `data` as Docker multiplexes it: the stream's number, three zeros, the length, the bytes."""
-    return struct.pack(">BxxxL", NUMBER[stream], len(data)) + data
+    return HEAD.pack(NUMBER[stream], len(data)) + data
 
 
 # %% notebooks/14d_shims.ipynb#loop

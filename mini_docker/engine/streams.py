@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import namedtuple
 
@@ -15,7 +16,7 @@ from mini_docker.engine.store import Conflict
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable
     from typing import Any, NamedTuple
 
     from mini_docker.engine.containers import Container, Containers
@@ -77,8 +78,7 @@ def _send_logs(
     both = LogsWanted(
         bool(wanted.get("stdout")), bool(wanted.get("stderr")), False, False, 0, 0, None
     )
-    for piece in logs(containers, container, both, lambda: False):
-        connection.sendall(piece)
+    send_logs(containers, container, both, connection.sendall, lambda: False)
 
 
 def resize(containers: Containers, container: Container, rows: int, columns: int) -> None:
@@ -92,42 +92,72 @@ def resize(containers: Containers, container: Container, rows: int, columns: int
 
 
 # %% notebooks/18b_streams.ipynb#logs
-def logs(
-    containers: Containers, container: Container, wanted: LogsWanted, gone: Callable[[], bool]
-) -> Iterator[bytes]:
-    """Yield a container's log in pieces as Docker sends them, and follow it if that is wanted."""
-    path = log_path(containers.store.directory(container.id), container.id)
-    framed = not container.record["Config"].get("Tty")
-    if wanted.follow and container.alive:
-        entries = _follow(containers, container, path, wanted, gone)
-    else:
-        entries = read_log(path, wanted.tail)
-    for entry in entries:
-        if wanted.until and entry.at > wanted.until:
-            continue  # and do not end: somebody may have set the clock back
-        if entry.at >= wanted.since and getattr(wanted, entry.stream):
-            yield log_piece(entry, wanted.timestamps, framed)
-
-
-def _follow(
+def send_logs(
     containers: Containers,
     container: Container,
-    path: str,
     wanted: LogsWanted,
+    piece: Callable[[bytes], object],
     gone: Callable[[], bool],
-) -> Iterator[Entry]:
-    """Follow a log with the help of the shim, which says when there is more."""
+) -> None:
+    """Send a container's log as Docker does, in pieces, and follow it if that is wanted.
+
+    Raises what `piece` raises.
+    """
+    path = log_path(containers.store.directory(container.id), container.id)
+    batch = Batch(piece, wanted, not container.record["Config"].get("Tty"))
+    news = _news_of(containers, container) if wanted.follow and container.alive else None
+    if news is None:
+        batch.add(read_log(path, wanted.tail))
+    else:
+        with news:
+            wait = functools.partial(_wait, batch, news, wanted.until, gone)
+            batch.add(follow_log(path, wanted.tail, wait))
+    batch.flush()
+
+
+class Batch:
+    """Log entries on their way to a client: few large pieces, but nothing waits while we do."""
+
+    def __init__(self, piece: Callable[[bytes], object], wanted: LogsWanted, framed: bool) -> None:
+        """Send by `piece`."""
+        self.piece, self.wanted, self.framed = piece, wanted, framed
+        self.parts: list[bytes] = []
+        self.size = 0
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Send the entries that are wanted."""
+        wanted = self.wanted
+        streams = [name for name in ("stdout", "stderr") if getattr(wanted, name)]
+        for entry in entries:
+            if wanted.until and entry.at > wanted.until:
+                continue  # and do not end: somebody may have set the clock back
+            if entry.at >= wanted.since and entry.stream in streams:
+                part = log_piece(entry, wanted.timestamps, self.framed)
+                self.parts.append(part)
+                self.size += len(part)
+                if self.size > CHUNK:
+                    self.flush()
+
+    def flush(self) -> None:
+        """Send what there is."""
+        if self.parts:
+            self.piece(b"".join(self.parts))
+        self.parts, self.size = [], 0
+
+
+def _news_of(containers: Containers, container: Container) -> socket.socket | None:
+    """Return the connection over which the shim says that there is more; None where it has ended."""
     try:
         news = containers.ask(container, {"ask": "watch"})
     except OSError:
-        yield from read_log(path, wanted.tail)
-        return
-    with news:
-        news.settimeout(1.0)
-        yield from follow_log(path, wanted.tail, lambda: _news(news, wanted.until, gone))
+        return None
+    news.settimeout(1.0)
+    return news
 
 
-def _news(news: socket.socket, until: int, gone: Callable[[], bool]) -> bool:
+def _wait(batch: Batch, news: socket.socket, until: int, gone: Callable[[], bool]) -> bool:
+    """Wait for more of a log; return False when no more comes, or nobody wants it."""
+    batch.flush()
     while True:
         if gone() or (until and time.time_ns() > until):
             return False
