@@ -172,3 +172,53 @@ def test_volumes_over_the_api(daemon: Networked) -> None:
     assert daemon.ask("POST", "/volumes/create", {"Name": "../x"})[0] in (400, 404)
     assert daemon.ask("POST", "/volumes/prune")[1]["VolumesDeleted"] == ["store"]
     assert daemon.ask("DELETE", "/volumes/store?force=1") == (204, "")
+
+
+def test_both_families_in_any_order_and_the_default_route_prefers_them(daemon: Networked) -> None:
+    pools = [
+        {"Subnet": "fd00:72::/64"},
+        {"Subnet": "10.72.0.0/24", "AuxiliaryAddresses": {"printer": "10.72.0.7"}},
+    ]
+    both = {"Name": "zz-both", "EnableIPv6": True, "IPAM": {"Config": pools}}
+    assert daemon.ask("POST", "/networks/create", both)[0] == 201
+    assert daemon.ask("GET", "/networks/zz-both")[1]["IPAM"]["Config"] == pools[::-1]
+    four = {"Name": "four", "IPAM": {"Config": [{"Subnet": "10.71.0.0/24"}]}}
+    daemon.ask("POST", "/networks/create", four)
+    ends: dict[str, Any] = {"four": {}, "zz-both": {}}
+    more: dict[str, Any] = {
+        "HostConfig": {"NetworkMode": "four"},
+        "NetworkingConfig": {"EndpointsConfig": ends},
+    }
+    text = said(daemon, "two", "sh", "-c", "ip route; ip -6 route", **more)
+    assert "default via 10.72.0.1" in text and "default via fd00:72::1" in text
+    printer = {"zz-both": {"IPAMConfig": {"IPv4Address": "10.72.0.7"}}}
+    more = {
+        "HostConfig": {"NetworkMode": "zz-both"},
+        "NetworkingConfig": {"EndpointsConfig": printer},
+    }
+    daemon.create("printer", "true", **more)
+    status, answer = daemon.ask("POST", "/containers/printer/start")
+    assert status >= 400 and "Address already in use" in answer["message"]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"Driver": "overlay"}, "This node is not a swarm manager."),
+        ({"Scope": "swarm"}, "cannot create a swarm scoped network when swarm is not active"),
+        ({"Ingress": True}, "Ingress network can only be global scope network"),
+        ({"Driver": "macvlan"}, 'plugin "macvlan" not found'),
+    ],
+)
+def test_networks_that_are_not_here(daemon: Networked, more: dict[str, Any], words: str) -> None:
+    status, answer = daemon.ask("POST", "/networks/create", {"Name": "x", **more})
+    assert status >= 400 and words in answer["message"]
+
+
+def test_published_ports_of_the_hosts_network_are_a_warning(daemon: Networked) -> None:
+    host = {"NetworkMode": "host", "PortBindings": {"80/tcp": [{"HostPort": "80"}]}}
+    status, made = daemon.ask(
+        "POST", "/containers/create", {"Image": "busybox", "HostConfig": host}
+    )
+    assert status == 201
+    assert made["Warnings"] == ["Published ports are discarded when using host network mode"]

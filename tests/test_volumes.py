@@ -75,7 +75,7 @@ def test_binds_are_read() -> None:
     ],
 )
 def test_wrong_binds_in_dockers_words(text: str, words: str) -> None:
-    with pytest.raises(InvalidRequest, match="invalid volume specification") as caught:
+    with pytest.raises(InvalidRequest, match="invalid (volume specification|mode)") as caught:
         parse_bind(text)
     assert words in str(caught.value)
 
@@ -83,7 +83,7 @@ def test_wrong_binds_in_dockers_words(text: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "mount", "words"),
     [
-        ("x", {}, 'mount type unknown: "x"'),
+        ("x", {}, 'mount type unknown'),
         ("bind", {"Source": "/x", "Target": ""}, "field Target must not be empty"),
         ("bind", {}, "field Source must not be empty"),
         ("bind", {"Source": "x"}, "mount path must be absolute"),
@@ -159,7 +159,7 @@ def test_the_order_of_rank() -> None:
     ]
     with pytest.raises(InvalidRequest, match="Duplicate mount point: /x"):
         collect({"HostConfig": {"Binds": ["/a:/x", "/b:/x/"]}}, {})
-    with pytest.raises(InvalidRequest, match="invalid volumes-from specification"):
+    with pytest.raises(InvalidRequest, match="invalid mode: xx"):
         collect({"HostConfig": {"VolumesFrom": ["c1:xx"]}}, {})
 
 

@@ -15,6 +15,8 @@ from mini_docker.engine.views import (
     older_than,
     summary,
 )
+from mini_docker.images.layout import NoSuchImage
+from mini_docker.images.manage import find, tar_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -196,14 +198,29 @@ def listing(call: Call) -> None:
         request.number("limit") or 0,
         call.engine.image_ids,
     )
-    call.reply.send_json(200, [summary(container) for container in shown])
+    sizes = request.flag("size")
+    rows = [{**summary(c), **(sizes_of(call, c) if sizes else {})} for c in shown]
+    call.reply.send_json(200, rows)
 
 
 def show(call: Call) -> None:
     """GET /containers/{id}/json."""
     container = found(call)
     execs = call.engine.execs.running_in(container)
-    call.reply.send_json(200, inspect(call.engine.containers, container, execs))
+    sizes = sizes_of(call, container) if call.request.flag("size") else {}
+    call.reply.send_json(200, {**inspect(call.engine.containers, container, execs), **sizes})
+
+
+def sizes_of(call: Call, container: Container) -> dict[str, int]:
+    """Return the bytes of the files that a container changed, and of all that it sees without volumes."""
+    store = call.engine.store
+    own = store.roots.size(container.record)
+    try:
+        image = find(store.layout, container.record.get("ImageID") or "").image
+        below = sum(tar_size(store.layout, layer) for layer in image.layers)
+    except NoSuchImage:
+        below = 0  # it was removed by force, and its layers stay until the container goes
+    return {"SizeRw": own, "SizeRootFs": own + below}
 
 
 # %% notebooks/18_http_api.ipynb#container-routes

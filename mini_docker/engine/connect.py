@@ -10,6 +10,7 @@ import zlib
 
 from mini_docker.engine import hosts
 from mini_docker.engine.document import InvalidRequest
+from mini_docker.engine.errors import NetworkFailure
 from mini_docker.engine.mountpoints import collect, oci_mount, point_json
 from mini_docker.engine.networks import (
     PREDEFINED,
@@ -22,7 +23,7 @@ from mini_docker.engine.networks import (
     wanted_ports,
 )
 from mini_docker.engine.ports import port_map
-from mini_docker.engine.store import DEFAULT_ROOT
+from mini_docker.engine.store import DEFAULT_ROOT, NoSuchContainer
 from mini_docker.engine.volumes import Volumes
 
 TYPE_CHECKING = False
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mini_docker.engine.dns import Server
+
+
+DISCARDED = "Published ports are discarded when using host network mode"
 
 
 def networks_of(root: str) -> Networks:
@@ -77,10 +81,14 @@ class Wiring:
         others = {}
         for text in host.get("VolumesFrom") or ():
             name = text.partition(":")[0]
-            others[name] = self.find(name).get("MountPoints") or []
+            others[name] = self._named(name, "").get("MountPoints") or []
         points = self.volumes.resolve(collect(request, image_config, others))
         shown = [point_json(found) for found in points if found["Mode"] != "tmpfs"]
-        return {"Endpoints": configs, "MountPoints": points, "Mounts": shown}
+        found = {"Endpoints": configs, "MountPoints": points, "Mounts": shown}
+        discards = network_mode(host) == "host" and (
+            host.get("PortBindings") or host.get("PublishAllPorts")
+        )
+        return {**found, "Warnings": [DISCARDED]} if discards else found
 
     def forget(self, record: dict[str, Any], used: Collection[str]) -> None:
         """Remove the anonymous volumes of a container that is removed; `used` are those that others name."""
@@ -90,10 +98,20 @@ class Wiring:
             if volume and volume["Anonymous"] and name not in used:
                 self.volumes.remove(name, force=True)
 
+    def _named(self, name: str, words: str) -> dict[str, Any]:
+        """Return the record of a container that a request names. Raises InvalidRequest.
+
+        NoSuchContainer would be a 404, which clients take for a missing image, and pull.
+        """
+        try:
+            return self.find(name)
+        except NoSuchContainer as error:
+            raise InvalidRequest(f"{words}{error}") from None
+
     def _linked(self, text: str) -> tuple[dict[str, Any], str]:
         """Return the record that a legacy link leads to, and its alias there. Raises InvalidRequest."""
         name, alias = hosts.parse_link(text)
-        other = self.find(name)
+        other = self._named(name, f"could not get container for {name}: ")
         if network_mode(other["HostConfig"]) != "bridge":
             words = f"Cannot link to /{other['Name']}, as it does not belong to the default network"
             raise InvalidRequest(words)
@@ -306,6 +324,9 @@ class Wiring:
         found = self.networks.find(network)
         endpoints, pid = record.get("Endpoints") or {}, record["State"].get("Pid") or 0
         if found["Driver"] == "host" and pid:
+            if found["Name"] not in endpoints:
+                words = f"container {record['Id']} is not connected to network {found['Name']}"
+                raise NetworkFailure(words)
             words = (
                 "container cannot be disconnected from host network or connected to host network"
             )

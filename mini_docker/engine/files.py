@@ -9,12 +9,28 @@ import os
 import posixpath
 import stat
 import tarfile
+import threading
 from collections import namedtuple
 
 from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.remap import acting_as, mappings_of, to_container, to_host
 from mini_docker.images.unpack import open_parent
-from mini_docker.linux.mount import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
+from mini_docker.linux.mount import (
+    AT_EMPTY_PATH,
+    AT_RECURSIVE,
+    MOUNT_ATTR_RDONLY,
+    MS_PRIVATE,
+    MS_REC,
+    OPEN_TREE_CLONE,
+    RESOLVE_IN_ROOT,
+    RESOLVE_NO_MAGICLINKS,
+    mount,
+    mount_setattr,
+    move_mount,
+    open_tree,
+    openat2,
+)
+from mini_docker.linux.process import CLONE_NEWNS, unshare
 from mini_docker.storage.overlay import remove_tree
 
 TYPE_CHECKING = False
@@ -31,15 +47,17 @@ if TYPE_CHECKING:
     class Place(NamedTuple):
         """A path of a container: a descriptor of the root it is resolved in, and the path in there.
 
-        `maps` translate the owners that are seen there, where they are not the container's own numbers.
+        `maps` translate the owners that are seen there, where they are not the container's own numbers;
+        `mounts_fd` keeps what is mounted in that root, -1 where nothing has to be kept.
         """
 
         root_fd: int
         path: str
         maps: Maps
+        mounts_fd: int = -1
 
 else:
-    Place = namedtuple("Place", ("root_fd", "path", "maps"))
+    Place = namedtuple("Place", ("root_fd", "path", "maps", "mounts_fd"), defaults=(-1,))
 
 
 # %% notebooks/14g_files.ipynb#roots
@@ -65,23 +83,110 @@ def writable(store: Store, container: Container) -> int:
 
 
 def locate(store: Store, container: Container, path: str, write: bool = False) -> Place:
-    """Return where a path of a container is: below its root, or in one of its volumes. Raises OSError.
+    """Return where a path of a container is, its volumes mounted. Raises InvalidRequest, OSError.
 
     A running container is looked at through /proc/PID/root, which has its mounts. The caller closes.
     """
     clean = posixpath.normpath("/" + path.lstrip("/"))  # of two slashes it would keep both
+    points = [p for p in container.record.get("MountPoints") or () if p["Source"]]
+    inside = [p for p in points if below(clean, p["Destination"])]
+    if write:
+        refuse_read_only(container, inside)
+    maps = mappings_of(container.record)
     if container.alive:
-        root = f"/proc/{container.state['Pid']}/root"
-        return Place(os.open(root, OPEN_PATH), clean, mappings_of(container.record))
-    for point in sorted(
-        container.record.get("MountPoints") or (), key=lambda p: -len(p["Destination"])
-    ):
-        destination = point["Destination"]
-        if point["Source"] and (clean == destination or clean.startswith(f"{destination}/")):
-            inside = clean[len(destination) :] or "/"
-            source_fd = os.open(point["Source"], OPEN_PATH)
-            return Place(source_fd, inside, mappings_of(container.record))
-    return Place(writable(store, container) if write else stacked(store, container), clean, None)
+        return Place(os.open(f"/proc/{container.state['Pid']}/root", OPEN_PATH), clean, maps)
+    root_fd = writable(store, container) if write else stacked(store, container)
+    for point in inside[-1:]:
+        # one that never ran has no mount points yet; with a user namespace, volumes have other owners
+        if maps or not has(root_fd, point["Destination"]):
+            os.close(root_fd)
+            within = clean[len(point["Destination"]) :] or "/"
+            return Place(os.open(point["Source"], OPEN_PATH), within, maps)
+    kept = mount_volumes(root_fd, points, store.root) if points and not maps else -1
+    return Place(root_fd, clean, None, kept)
+
+
+def below(path: str, directory: str) -> bool:
+    """Say whether a path is a directory or below it, as text."""
+    return path == directory or path.startswith(f"{directory.rstrip('/')}/")
+
+
+def has(root_fd: int, path: str) -> bool:
+    """Say whether a path exists in a root."""
+    try:
+        os.close(openat2(root_fd, path, OPEN_PATH, IN_ROOT))
+    except OSError:
+        return False
+    return True
+
+
+def refuse_read_only(container: Container, points: list[dict[str, Any]]) -> None:
+    """Refuse to write where the container may not; `points` contain the path. Raises InvalidRequest."""
+    if points and not points[-1]["RW"]:
+        raise InvalidRequest("mounted volume is marked read-only")
+    if not points and container.record["HostConfig"].get("ReadonlyRootfs"):
+        raise InvalidRequest("container rootfs is marked read-only")
+
+
+# %% notebooks/14g_files.ipynb#volumes
+def mount_volumes(root_fd: int, points: list[dict[str, Any]], covered: str) -> int:
+    """Mount volumes inside a root that is attached nowhere; return the descriptor that keeps them.
+
+    The kernel attaches mounts only inside the caller's mount namespace. A thread may have one of its own
+    (unshare(2)), and the namespace lives as long as its descriptor. `covered` is any directory: in there,
+    and there alone, the root is mounted over it. Raises OSError.
+    """
+    result: list[int | OSError] = []
+
+    def in_thread() -> None:
+        try:
+            unshare(CLONE_NEWNS)
+            mount(None, "/", None, MS_REC | MS_PRIVATE)
+            copies = [(point, volume_mount(point)) for point in points]
+            move_mount(root_fd, covered)
+            for point, copy_fd in copies:
+                attach_volume(root_fd, point["Destination"], copy_fd)
+            result.append(os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as error:
+            result.append(error)
+
+    thread = threading.Thread(target=in_thread)
+    thread.start()
+    thread.join()
+    if isinstance(result[0], OSError):
+        raise result[0]
+    return result[0]
+
+
+def volume_mount(point: dict[str, Any]) -> int:
+    """Return a detached copy of the mount of a volume's source, read-only where the container has it so."""
+    flags = OPEN_TREE_CLONE | (AT_RECURSIVE if point["recursive"] else 0)
+    source_fd = os.open(point["Source"], OPEN_PATH)
+    try:
+        inside_fd = openat2(source_fd, point["subpath"] or "/", OPEN_PATH, IN_ROOT)
+    finally:
+        os.close(source_fd)
+    try:
+        copy_fd = open_tree("", flags | AT_EMPTY_PATH, inside_fd)
+    finally:
+        os.close(inside_fd)
+    if not point["RW"]:
+        mount_setattr(copy_fd, MOUNT_ATTR_RDONLY)
+    return copy_fd
+
+
+def attach_volume(root_fd: int, destination: str, copy_fd: int) -> None:
+    """Attach a detached mount at a place of the root, resolved inside; a place that is not there has none."""
+    try:
+        place_fd = openat2(root_fd, destination, OPEN_PATH, IN_ROOT)
+        try:
+            move_mount(copy_fd, "", place_fd)
+        finally:
+            os.close(place_fd)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    finally:
+        os.close(copy_fd)
 
 
 # %% notebooks/14g_files.ipynb#stat
@@ -374,3 +479,5 @@ def at_place(
         return use(place)
     finally:
         os.close(place.root_fd)
+        if place.mounts_fd >= 0:
+            os.close(place.mounts_fd)

@@ -11,7 +11,7 @@ from mini_docker.linux.netlink import pack_ip
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
 EMBEDDED = "127.0.0.11"
@@ -98,9 +98,13 @@ def link_variables(
     prefix = alias.upper().replace("-", "_")
     found = []
     ports = sorted((int(p), q or "tcp") for p, _, q in (key.partition("/") for key in exposed))
-    for index, (port, protocol) in enumerate(ports):
+    found += [f"{prefix}_PORT={protocol}://{ip}:{port}" for port, protocol in ports[:1]]
+    for (port, protocol), (last, other) in port_ranges(ports):
+        name = f"{prefix}_PORT_{port}_{protocol.upper()}"
+        found += [f"{name}_START={protocol}://{ip}:{port}", f"{name}_PORT_START={port}"]
+        found += [f"{name}_END={other}://{ip}:{last}", f"{name}_PORT_END={last}"]
+    for port, protocol in ports:
         url, name = f"{protocol}://{ip}:{port}", f"{prefix}_PORT_{port}_{protocol.upper()}"
-        found += [f"{prefix}_PORT={url}"] if index == 0 else []
         found += [
             f"{name}={url}",
             f"{name}_ADDR={ip}",
@@ -112,3 +116,15 @@ def link_variables(
     return found + [
         f"{prefix}_ENV_{e}" for e in environment if "=" in e and not e.startswith(skipped)
     ]
+
+
+def port_ranges(
+    ports: Sequence[tuple[int, str]],
+) -> Iterator[tuple[tuple[int, str], tuple[int, str]]]:
+    """Yield (first, last) of what Docker calls a range: three or more sorted ports without a gap."""
+    first = 0
+    for index, (port, _) in enumerate(ports):
+        if index + 1 == len(ports) or ports[index + 1][0] > port + 1:
+            if index - first > 1:
+                yield ports[first], ports[index]
+            first = index + 1

@@ -77,7 +77,7 @@ def parse_bind(text: str) -> Point:
     where = f"invalid volume specification: '{text}': invalid mount config for type \"{kind}\""
     check_destination(destination, where)
     words = mode.split(",") if mode else []
-    _check_mode(text, mode, words, is_path)
+    _check_mode(mode, words, is_path)
     found = point(kind, destination, Mode=mode, RW="ro" not in words)
     if is_path:
         chosen = [word for word in words if word in PROPAGATIONS and word]
@@ -91,12 +91,12 @@ def parse_bind(text: str) -> Point:
     return {**found, "Name": source, "Driver": "local", "copy": "nocopy" not in words}
 
 
-def _check_mode(text: str, mode: str, words: Sequence[str], is_path: bool) -> None:
+def _check_mode(mode: str, words: Sequence[str], is_path: bool) -> None:
     groups = ({"ro", "rw"}, {"z", "Z"}, CONSISTENCY, PROPAGATIONS)
     twice = any(sum(word in group for word in words) > 1 for group in groups)
     misplaced = {"nocopy"} if is_path else PROPAGATIONS - {""}
     if twice or set(words) - KNOWN_MODES or "" in words or set(words) & misplaced:
-        raise InvalidRequest(f"invalid volume specification: '{text}': invalid mode: {mode}")
+        raise InvalidRequest(f"invalid mode: {mode}")
 
 
 # %% notebooks/16_volumes.ipynb#points-mounts
@@ -104,9 +104,7 @@ def parse_mount(mount: Mapping[str, Any]) -> Point:
     """Return the point of an element of HostConfig.Mounts, the words of --mount. Raises InvalidRequest."""
     kind, target = str(mount.get("Type") or ""), str(mount.get("Target") or "")
     if kind not in ("bind", "volume", "tmpfs"):
-        raise InvalidRequest(
-            f'invalid mount config for type "{kind}": mount type unknown: "{kind}"'
-        )
+        raise InvalidRequest(f'invalid mount config for type "{kind}": mount type unknown')
     where = f'invalid mount config for type "{kind}"'
     if not target:
         raise InvalidRequest(f"{where}: field Target must not be empty")
@@ -175,7 +173,8 @@ def parse_tmpfs(destination: str, text: str) -> Point:
     for option in options:
         key, equals, value = option.partition("=")
         if option not in TMPFS_WORDS and not (key in TMPFS_KEYS and equals and value):
-            raise InvalidRequest(f'invalid tmpfs option ["{option}"]')
+            words = " ".join(f'"{word}"' for word in option.split("=", 1))
+            raise InvalidRequest(f"invalid tmpfs option [{words}]")
     return point("tmpfs", destination, options=options, RW="ro" not in options, Mode="tmpfs")
 
 
@@ -213,8 +212,10 @@ def _from_others(texts: Iterable[str], others: Mapping[str, Sequence[Point]]) ->
     found = []
     for text in texts:
         name, _, mode = text.partition(":")
-        if not name or mode not in ("", "ro", "rw", "z", "Z"):
+        if not name:
             raise InvalidRequest(f"invalid volumes-from specification: '{text}'")
+        if mode not in ("", "ro", "rw", "z", "Z"):
+            raise InvalidRequest(f"invalid mode: {mode}")
         for original in others.get(name, ()):
             found.append({**original, "RW": original["RW"] and mode != "ro", "copy": False})
     return found

@@ -69,6 +69,11 @@ OPTION = "com.docker.network."
 MTU, NAME = f"{OPTION}driver.mtu", f"{OPTION}bridge.name"
 ICC, MASQUERADE = f"{OPTION}bridge.enable_icc", f"{OPTION}bridge.enable_ip_masquerade"
 HOST_BINDING = f"{OPTION}bridge.host_binding_ipv4"
+NO_SWARM = (
+    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this '
+    "node to swarm and try again."
+)
+NO_SWARM_SCOPE = "cannot create a swarm scoped network when swarm is not active"
 TRUE = ("", "1", "t", "T", "true", "True", "TRUE")
 FALSE = ("0", "f", "F", "false", "False", "FALSE")
 
@@ -90,6 +95,9 @@ def new_record(
     network_id = os.urandom(32).hex()
     ipam = request.get("IPAM") or {}
     config = [dict(entry) for entry in ipam.get("Config") or ()]
+    config.sort(
+        key=lambda entry: ":" in str(entry.get("Subnet"))
+    )  # IPv4 first, as Docker lists them
     if (ipam.get("Driver") or "default") not in ("default", "null"):
         raise NoSuchPlugin(f'plugin "{ipam["Driver"]}" not found')
     options = {str(k): str(v) for k, v in (request.get("Options") or {}).items()}
@@ -341,10 +349,14 @@ class Networks:
             raise Forbidden(f"operation is not permitted on predefined {name} network ")
         if not name.strip():
             raise InvalidRequest("invalid name: ")
+        if driver == "overlay" or request.get("Scope") == "swarm":
+            raise Forbidden(NO_SWARM if driver == "overlay" else NO_SWARM_SCOPE)
         if driver in ("host", "null"):
             raise Forbidden(f'only one instance of "{driver}" network is allowed')
         if driver != "bridge":
             raise NoSuchPlugin(f'plugin "{driver}" not found')
+        if request.get("Ingress"):
+            raise Forbidden("Ingress network can only be global scope network")
         self.prepare()
         with self.locked(), Netlink() as netlink:
             if any(record["Name"] == name for record in self.records()):
@@ -578,9 +590,8 @@ class Networks:
         """
         settings: dict[str, Record] = {}
         records = {network: self.find(network) for network in configs}
-        outward = sorted(
-            n for n, r in records.items() if r["Driver"] == "bridge" and not r["Internal"]
-        )
+        bridged = [n for n, r in records.items() if r["Driver"] == "bridge" and not r["Internal"]]
+        outward = sorted(bridged, key=lambda n: rank(records[n]["Name"], records[n]["EnableIPv6"]))
         try:
             for network, config in configs.items():
                 if records[network]["Driver"] != "bridge":
@@ -667,7 +678,7 @@ class Networks:
                 )
                 raise InvalidRequest(words)
             ip = show(parse_cidr(f"{asked}/{subnet.bits}")).partition("/")[0]
-            if ip in {*_names(directory), pool["Gateway"]}:
+            if ip in taken:
                 raise Forbidden("Address already in use")
         else:
             within = parse_cidr(pool["IPRange"]) if pool.get("IPRange") else None
@@ -732,9 +743,10 @@ class Networks:
         return name
 
     def _choose_gateway(self, container_id: str, netns_fd: int) -> None:
-        """Have the default routes lead by the first network, by name, that has a way out."""
-        mine = sorted(self.endpoints_of(container_id).values(), key=lambda e: str(e["NetworkName"]))
+        """Have the default routes lead by the network that `rank` puts first."""
+        mine = self.endpoints_of(container_id).values()
         outward = [endpoint for endpoint in mine if not endpoint["Internal"]]
+        outward.sort(key=lambda e: rank(e["NetworkName"], bool(e["GlobalIPv6Address"])))
         for family, key in ((2, "Gateway"), (10, "IPv6Gateway")):
             wanted = next((endpoint[key] for endpoint in outward if endpoint[key]), "")
             with netlink_in(netns_fd) as inside:
@@ -938,6 +950,11 @@ def _own_subnet(record: Record, bits: int) -> bool:
     """Say whether the user chose the subnet of this family."""
     pools = [pool for pool in record["Pools"] if parse_cidr(pool["Subnet"]).bits == bits]
     return any(not pool.get("Chosen") for pool in pools)
+
+
+def rank(name: str, ipv6: bool) -> tuple[bool, str]:
+    """Return the order in which networks get the default route: those with IPv6 first, then by name."""
+    return not ipv6, name
 
 
 def blank_addresses() -> Record:
