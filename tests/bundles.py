@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from mini_docker.runtime.state import KEPT
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 MINI_RUNC = str(ROOT / "labs" / "bin" / "mini_runc")
 KINDS = ("pid", "mount", "uts", "ipc", "network", "cgroup")
@@ -136,7 +138,7 @@ class Runtime:
     def leftovers(self) -> list[str]:
         """Return what is left of our container: state, control groups, processes."""
         found = (
-            [f"state/{name}" for name in os.listdir(self.state_root)]
+            [f"state/{name}" for name in os.listdir(self.state_root) if name != KEPT]
             if self.state_root.is_dir()
             else []
         )

@@ -29,10 +29,9 @@ from mini_docker.security.policy import (
     ALLOWED,
     OPENED_BY,
     REFUSED,
-    cached_program,
     default_policy,
 )
-from mini_docker.security.seccomp import NATIVE, filter_flags, plan_seccomp
+from mini_docker.security.seccomp import NATIVE, cached_program, filter_flags, plan_seccomp
 from tests.conftest import cannot_run_here
 
 ALLOW, EPERM, ENOSYS, KILL = 0x7FFF0000, 0x50001, 0x50026, 0
@@ -401,16 +400,17 @@ def test_no_policy_for_a_machine_without_numbers() -> None:
 def test_a_program_is_compiled_once_and_believed_only_for_its_own_document(tmp_path: Path) -> None:
     directory = str(tmp_path / "seccomp")
     first, second = policy(rule("read")), policy(rule("write"))
-    made = cached_program(directory, first, "x86_64")
-    assert made == compile_policy(first, "x86_64") == cached_program(directory, first, "x86_64")
+    made = cached_program(directory, first, json.dumps, "x86_64")
+    assert made == compile_policy(first, "x86_64")
+    assert made == cached_program(directory, first, json.dumps, "x86_64")
     [name] = os.listdir(directory)
-    other = cached_program(directory, second, "x86_64")
+    other = cached_program(directory, second, json.dumps, "x86_64")
     assert len(os.listdir(directory)) == 2
     stolen = next(path for path in Path(directory).iterdir() if path.name != name)
     shutil.copy(stolen, Path(directory, name))  # two documents with one checksum
-    assert cached_program(directory, first, "x86_64") == made != other
+    assert cached_program(directory, first, json.dumps, "x86_64") == made != other
     Path(directory, name).write_bytes(b"")
-    assert cached_program(directory, first, "x86_64") == made
+    assert cached_program(directory, first, json.dumps, "x86_64") == made
 
 
 # --- peers --------------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ from mini_docker.namespaces.ipc import shm_mount
 from mini_docker.security.capabilities import DEFAULT, NAMES, available
 from mini_docker.security.labels import enabled
 from mini_docker.security.paths import MASKED, READONLY
-from mini_docker.security.policy import cached_program, cut_profile, default_policy
+from mini_docker.security.policy import cut_profile, default_policy
+from mini_docker.security.seccomp import cached_program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def seccomp(
 def kept_program(root: str, spec: dict[str, Any]) -> bytes | None:
     """Return the program of a document's linux.seccomp, kept in the data root `root`; None without one."""
     document = spec["linux"].get("seccomp")
-    return cached_program(f"{root}/seccomp", document, MACHINE) if document else None
+    return cached_program(f"{root}/seccomp", document, json.dumps) if document else None
 
 
 def labels(options: dict[str, list[str]], privileged: bool) -> dict[str, str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import _socket
 import os
 import select
-import termios
 
 from mini_docker.linux.process import exit_code, pidfd_send_signal
 from mini_docker.runtime.console import Console, receive_console, resize
@@ -68,6 +67,8 @@ class Terminal:
             return wait(pid, pidfd)
         finally:
             if saved:
+                import termios
+
                 termios.tcsetattr(0, termios.TCSADRAIN, saved)
             os.close(master)
 
@@ -95,6 +96,8 @@ def _make_raw(fd: int) -> list[Any] | None:
     """Pass every key on at once: no echo, no lines, no signals; return the mode before, termios(3)."""
     if not os.isatty(fd):
         return None
+    import termios
+
     saved = termios.tcgetattr(fd)
     mode = termios.tcgetattr(fd)
     mode[0] &= ~(termios.BRKINT | termios.ICRNL | termios.INPCK | termios.ISTRIP | termios.IXON)

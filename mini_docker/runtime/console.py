@@ -9,7 +9,6 @@ import _socket  # the C half of socket: see netlink
 import fcntl
 import os
 import struct
-import termios
 from collections import namedtuple
 
 from mini_docker.linux.mount import RESOLVE_IN_ROOT, openat2
@@ -31,6 +30,8 @@ else:
 
 
 # %% notebooks/11_runtime.ipynb#open-console
+# asm/ioctls.h; Python's termios is a shared library of its own
+TIOCSCTTY, TIOCSWINSZ = 0x540E, 0x5414
 TIOCSPTLCK = 0x40045431
 TIOCGPTPEER = 0x5441
 
@@ -50,7 +51,7 @@ def open_console(root: str, socket_fd: int, rows: int, columns: int, first: bool
     if first:
         bind_console(root, slave_fd)
     _send_fd(socket_fd, master_fd)
-    fcntl.ioctl(slave_fd, termios.TIOCSCTTY, 0)
+    fcntl.ioctl(slave_fd, TIOCSCTTY, 0)
     for number in range(3):
         os.dup2(slave_fd, number)
     for fd in (root_fd, master_fd, slave_fd):
@@ -61,7 +62,7 @@ def open_console(root: str, socket_fd: int, rows: int, columns: int, first: bool
 def resize(terminal_fd: int, rows: int, columns: int) -> None:
     """Set the size of a terminal in characters, TIOCSWINSZ of ioctl_tty(2); 0 by 0 is left alone."""
     if rows and columns:
-        fcntl.ioctl(terminal_fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        fcntl.ioctl(terminal_fd, TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
 def _send_fd(socket_fd: int, fd: int) -> None:

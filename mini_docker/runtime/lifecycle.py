@@ -23,6 +23,7 @@ from mini_docker.runtime.plan import Resources, plan
 from mini_docker.runtime.state import (
     CREATED,
     CREATING,
+    KEPT,
     PAUSED,
     RUNNING,
     STOPPED,
@@ -33,6 +34,7 @@ from mini_docker.runtime.state import (
     start_time,
 )
 from mini_docker.runtime.talk import Talk
+from mini_docker.security.seccomp import cached_program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -178,8 +180,10 @@ def _create(
     try:
         mounts = open_idmapped(spec)
         enter, cgroup_fd = _create_cgroup(cgroup, record, spec)
+        seccomp = (spec.get("linux") or {}).get("seccomp")
+        program = cached_program(f"{store.root}/{KEPT}", seccomp, dumps) if seccomp else None
         resources = Resources(
-            enter, None, None, console, gate, True, request.preserve_fds, None,
+            enter, None, None, console, gate, True, request.preserve_fds, program,
             mounts, request.pivot, request.keyring,
         )  # fmt: skip
         steps = [planned.step for planned in plan(spec, resources)]

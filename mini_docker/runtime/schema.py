@@ -205,7 +205,7 @@ RANGES = {
 def check(value: Any, form: Any, where: str) -> None:
     """Hold `value` against a form. Raises ValueError that begins with the JSON path of what is wrong.
 
-    null is taken for an absent value, as Go's writers of documents mean it.
+    null is an absent value, as Go's writers of documents mean it: such keys are taken out.
     """
     if value is None:
         return
@@ -239,10 +239,13 @@ def _check_object(value: Any, form: Mapping[str, Any], where: str) -> None:
         return
     for key, element_form in form.items():
         name = key.rstrip("!")
-        path = f"{where}.{name}" if where else name
-        if name != key and value.get(name) is None:
-            raise ValueError(f"{path}: is missing")
-        check(value.get(name), element_form, path)
+        found = value.get(name)
+        if found is not None:
+            check(found, element_form, f"{where}.{name}" if where else name)
+        elif name != key:
+            raise ValueError(f"{where}.{name}: is missing" if where else f"{name}: is missing")
+        else:
+            value.pop(name, None)
 
 
 def _check_number(value: Any, form: str, where: str) -> None:

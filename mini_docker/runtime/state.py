@@ -108,6 +108,9 @@ class Lock:
 
 
 # %% notebooks/11d_state.ipynb#store
+KEPT = ".seccomp"  # in the state directory: compiled filters, see security/seccomp.py
+
+
 class Store:
     """The containers of a state directory `root` (mini_runc --root), each a directory named by its id.
 
@@ -200,7 +203,7 @@ class Store:
         except FileNotFoundError:
             return []
         for name in names:
-            if name.startswith("."):
+            if name.startswith(".") and name != KEPT:
                 self._remove_unborn(f"{self.root}/{name}")
         return [name for name in names if not name.startswith(".")]
 

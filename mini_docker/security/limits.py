@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import resource
-
 from mini_docker.linux.step import Step
 
 TYPE_CHECKING = False
@@ -15,7 +13,7 @@ if TYPE_CHECKING:
 
 
 # %% notebooks/09_privileges.ipynb#plan-limits
-INFINITE = 2**64 - 1
+INFINITE = 2**64 - 1  # in the document; Python says -1
 
 
 def plan_limits(spec: dict[str, Any]) -> list[Step]:
@@ -24,8 +22,12 @@ def plan_limits(spec: dict[str, Any]) -> list[Step]:
     The largest number means no limit. Raises ValueError, with the JSON path, for an unknown limit, one
     given twice, or a soft one above the hard one. Source: OCI config.md, setrlimit(2).
     """
-    process, steps, seen = spec["process"], [], set()
-    for index, limit in enumerate(process.get("rlimits", ())):
+    limits, steps, seen = spec["process"].get("rlimits"), [], set()
+    if not limits:
+        return []
+    import resource  # a shared library of its own, which most starts do without
+
+    for index, limit in enumerate(limits):
         where, name = f"process.rlimits[{index}]", limit["type"]
         if not name.startswith("RLIMIT_") or not hasattr(resource, name):
             raise ValueError(f"{where}.type: unknown limit '{name}'")
@@ -36,7 +38,9 @@ def plan_limits(spec: dict[str, Any]) -> list[Step]:
                 f"{where}.soft: {limit['soft']} is above the hard limit {limit['hard']}"
             )
         seen.add(name)
-        pair = (_number(limit["soft"]), _number(limit["hard"]))
+        pair = tuple(
+            resource.RLIM_INFINITY if v == INFINITE else v for v in (limit["soft"], limit["hard"])
+        )
         steps.append(Step(f"limit {name}", resource.setrlimit, (getattr(resource, name), pair)))
     return steps
 
@@ -46,11 +50,6 @@ def plan_oom_score(spec: dict[str, Any]) -> list[Step]:
     if "oomScoreAdj" not in spec["process"]:
         return []
     return [Step("set OOM score", _write_oom_score, (spec["process"]["oomScoreAdj"],))]
-
-
-def _number(value: int) -> int:
-    """Return Python's spelling of a limit: "none" is -1 there, and 2**64 - 1 in the document."""
-    return resource.RLIM_INFINITY if value == INFINITE else value
 
 
 def _write_oom_score(value: int) -> None:

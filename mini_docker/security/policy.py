@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import zlib
 
 from mini_docker.security.seccomp import NATIVE
 
@@ -148,34 +146,6 @@ def default_policy(capabilities: list[str], machine: str) -> dict[str, Any]:
         "architectures": list(NATIVE[machine]),
         "syscalls": rules,
     }
-
-
-# %% notebooks/09b_seccomp.ipynb#cached-program
-def cached_program(directory: str, document: dict[str, Any], machine: str) -> bytes:
-    """Return the program for linux.seccomp from `directory`, compiled and put there the first time.
-
-    A file holds the document it was made of, and is believed only if that is the same. Its name is a
-    checksum: of two documents with the same one, the later keeps the file. Raises ValueError, OSError.
-    """
-    key = json.dumps([machine, document]).encode() + b"\n"
-    path = f"{directory}/{zlib.crc32(key):08x}"
-    try:
-        with open(path, "rb") as file:
-            found = file.read()
-        if found.startswith(key):
-            return found[len(key) :]
-    except FileNotFoundError:
-        os.makedirs(directory, 0o700, exist_ok=True)
-    from mini_docker.security.compiler import compile_policy
-
-    program = compile_policy(document, machine)
-    temporary = f"{path}.{os.getpid()}"
-    with open(temporary, "wb") as file:
-        file.write(key + program)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(temporary, path)
-    return program
 
 
 # %% notebooks/09b_seccomp.ipynb#cut-profile

@@ -6,12 +6,16 @@
 from __future__ import annotations
 
 import errno
+import os
+from binascii import crc32
 
 from mini_docker.linux.process import seccomp_set_filter
 from mini_docker.linux.step import Step
+from mini_docker.linux.syscall import MACHINE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 # a machine's own ABI first, then those of older programs that it runs too; OCI's names
@@ -88,3 +92,40 @@ def plan_seccomp(spec: dict[str, Any], program: bytes | None = None) -> list[Ste
         program = compile_policy(document)
     arguments = (program, filter_flags(document))
     return [Step("filter system calls", seccomp_set_filter, arguments)]
+
+
+# %% notebooks/09b_seccomp.ipynb#cached-program
+# what of a policy its program depends on
+COMPILED = ("defaultAction", "defaultErrnoRet", "architectures", "syscalls")
+
+
+def cached_program(
+    directory: str,
+    document: dict[str, Any],
+    dumps: Callable[[Any], str],
+    machine: str = MACHINE,
+) -> bytes:
+    """Return the program for linux.seccomp from `directory`, compiled and put there the first time.
+
+    A file holds, by `dumps`, what it was made of, and is believed only if that is the same. Its name is a
+    checksum: of two documents with the same one, the later keeps the file. Raises ValueError, OSError.
+    """
+    key = dumps([machine, *(document.get(name) for name in COMPILED)]).encode() + b"\n"
+    path = f"{directory}/{crc32(key):08x}"
+    try:
+        with open(path, "rb") as file:
+            found = file.read()
+        if found.startswith(key):
+            return found[len(key) :]
+    except FileNotFoundError:
+        os.makedirs(directory, 0o700, exist_ok=True)
+    from mini_docker.security.compiler import compile_policy
+
+    program = compile_policy(document, machine)
+    temporary = f"{path}.{os.getpid()}"
+    with open(temporary, "wb") as file:
+        file.write(key + program)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(temporary, path)
+    return program

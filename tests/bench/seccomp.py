@@ -8,6 +8,7 @@ Prints numbers, asserts nothing.
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import pathlib
 import statistics
@@ -21,7 +22,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 from mini_docker.linux.process import PR_SET_NO_NEW_PRIVS, prctl, seccomp_set_filter
 from mini_docker.security.capabilities import DEFAULT
 from mini_docker.security.compiler import compile_policy
-from mini_docker.security.policy import cached_program, default_policy
+from mini_docker.security.policy import default_policy
+from mini_docker.security.seccomp import cached_program
 
 MACHINE = os.uname().machine
 BATCHES, CALLS = 20, 10_000
@@ -71,8 +73,8 @@ def main() -> None:
     print(f"{len(program) // 8} instructions for {', '.join(document['architectures'])}")
     print(f"compile      {milliseconds(lambda: compile_policy(document)):6.2f} ms")
     with tempfile.TemporaryDirectory() as directory:
-        cached_program(directory, document, MACHINE)
-        cached = milliseconds(lambda: cached_program(directory, document, MACHINE))
+        cached_program(directory, document, json.dumps)
+        cached = milliseconds(lambda: cached_program(directory, document, json.dumps))
     print(f"from cache   {cached:6.2f} ms")
     install, call = under(program)
     print(f"install      {install:6.2f} ms")
