@@ -36,7 +36,7 @@ DEAR = frozenset(
 # Modules that no start of a container loads, and why they may be dear.
 OFF_THE_RUN_PATH: dict[str, str] = {
     f"registry/{name}.py": "a pull waits for the network"
-    for name in "client credentials download errors pull push queries repository settings together tokens "
+    for name in "client credentials download errors push queries repository settings together tokens "
     "transport uploads".split()
 }
 

@@ -14,6 +14,7 @@ from mini_docker.images.layout import (
     INDEX_TYPES,
     MANIFEST_TYPES,
     MEDIA_TYPE_MANIFEST,
+    REMEDY,
     Descriptor,
     Digest,
     ImageError,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 BLOCK = 1 << 20
 LARGEST_BLOB = 64 << 30  # bytes
-REMEDY = "remedy: free some space, for instance with: mini_docker image prune"
 
 
 # %% notebooks/12c_the_store.ipynb#ingest

@@ -61,6 +61,7 @@ LAYER_TYPES = frozenset(
 )
 REF_NAME = "org.opencontainers.image.ref.name"
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}
+REMEDY = "remedy: free some space, for instance with: mini_docker image prune"  # of a full disk
 LARGEST_DOCUMENT = 8 << 20  # bytes; registries refuse manifests of more than 4 MiB
 
 

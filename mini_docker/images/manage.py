@@ -348,8 +348,9 @@ def _remove_broken(layout: Layout, name: str) -> list[dict[str, str]]:
 
 
 def _again(layout: Layout, record: Record) -> Record:
-    """Return an image as it is now."""
-    return next(new for new in records(layout) if new.image.id == record.image.id)
+    """Return an image as it is now; without names and roots where somebody else has just removed it."""
+    every = (new for new in records(layout) if new.image.id == record.image.id)
+    return next(every, Record(record.image, (), (), ()))
 
 
 def _is_single(record: Record) -> bool:
@@ -461,5 +462,9 @@ def store_size(layout: Layout) -> int:
     total = 0
     for part in ("ingest", *(f"blobs/{algorithm}" for algorithm in Digest.LENGTHS)):
         with os.scandir(f"{layout.directory}/{part}") as entries:
-            total += sum(entry.stat().st_size for entry in entries)
+            for entry in entries:
+                try:
+                    total += entry.stat().st_size
+                except FileNotFoundError:
+                    pass  # it has got its name, or has just been removed
     return total

@@ -16,7 +16,7 @@ import stat
 import threading
 
 from mini_docker.images.compression import CompressionError, expand
-from mini_docker.images.layout import LAYER_TYPES, Descriptor, Digest, ImageError, Layout
+from mini_docker.images.layout import LAYER_TYPES, REMEDY, Descriptor, Digest, ImageError, Layout
 from mini_docker.images.tar import (
     BLOCK_DEVICE,
     CHAR,
@@ -416,7 +416,8 @@ def unpack_layer(layout: Layout, layer: Descriptor, diff_id: str, layers_directo
         os.rename(temporary, final)
     except OSError as error:
         if not os.path.isdir(final):  # another process may have been faster
-            raise LayerError(f"layer {layer.digest}: {error}") from error
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            raise LayerError(f"layer {layer.digest}: {error}" + f"; {REMEDY}" * full) from error
     finally:
         remove_tree(temporary)
         os.close(lock_fd)
@@ -452,7 +453,10 @@ def remove_dead(layers_directory: str) -> None:
     for name in os.listdir(layers_directory):
         if not name.endswith(".tmp"):
             continue
-        fd = os.open(f"{layers_directory}/{name}", OPEN_DIRECTORY)
+        try:
+            fd = os.open(f"{layers_directory}/{name}", OPEN_DIRECTORY)
+        except FileNotFoundError:
+            continue  # it has just got its name
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             remove_tree(f"{layers_directory}/{name}")

@@ -221,6 +221,10 @@ class _Pull:
             self.voice.tell(layer, "Download complete")
         if self.unpack:
             self.voice.tell(layer, "Extracting")
-            self.unpack(layer, diff_id)
+            try:
+                self.unpack(layer, diff_id)
+            except ImageError as error:
+                remedy = "" if "remedy:" in str(error) else "; remedy: tell the image's maker"
+                raise BadContent(f"{self.where}: {error}{remedy}") from error
         if missing:
             self.voice.tell(layer, "Pull complete")
