@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.system import ROOT
+from tests.system import ROOT, has_ended
 from tests.test_daemon import Daemon, all_of
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leak_free")]
@@ -115,6 +115,31 @@ def test_a_killed_exec_ends_its_clients_stream_and_the_container_lives(daemon: D
     until(lambda: not daemon.ask("GET", f"/exec/{exec_id}/json")[1]["Running"])
     assert daemon.ask("GET", f"/exec/{exec_id}/json")[1]["ExitCode"] == 137
     assert daemon.state("host")["Running"]
+
+
+# ---- while no daemon looks ----
+
+
+def test_what_ends_while_no_daemon_looks_is_noted_as_it_was(daemon: Daemon) -> None:
+    """Exit codes, the kernel's kill for memory, and what each policy makes of it."""
+    wait = "while [ ! -e /go ]; do sleep 0.1; done; "
+    often = {"RestartPolicy": {"Name": "on-failure"}}
+    daemon.run("fine", "sh", "-c", wait + "exit 0", HostConfig=often)
+    daemon.run("fails", "sh", "-c", wait + "rm /go; exit 3", HostConfig=often)
+    daemon.run("greedy", "sh", "-c", wait + "exec tail /dev/zero", HostConfig={"Memory": 20 << 20})
+    names = ("fine", "fails", "greedy")
+    pids = [daemon.state(name)["Pid"] for name in names]
+    started = daemon.state("greedy")["StartedAt"]
+    daemon.kill()
+    for pid in pids:
+        pathlib.Path(f"/proc/{pid}/root/go").touch()
+    until(lambda: all(has_ended(pid) for pid in pids))
+    daemon.start()
+    fine, fails, greedy = (daemon.state(name) for name in names)
+    assert (fine["Status"], fine["ExitCode"]) == ("exited", 0)
+    assert fails["Status"] == "running" and fails["Pid"] not in pids
+    assert (greedy["Status"], greedy["ExitCode"], greedy["OOMKilled"]) == ("exited", 137, True)
+    assert greedy["StartedAt"] == started
 
 
 # ---- a full disk ----

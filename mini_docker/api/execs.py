@@ -9,7 +9,7 @@ from mini_docker.api.containers import check_types, found
 from mini_docker.api.http import HttpError
 from mini_docker.api.routes import Route
 from mini_docker.api.streams import DETACH_KEYS, RAW_STREAM, parse_keys, size
-from mini_docker.engine.containers import StartFailed
+from mini_docker.engine.orders import StartFailed
 from mini_docker.engine.store import Conflict
 
 TYPE_CHECKING = False

@@ -17,7 +17,7 @@ import h11
 from mini_docker import __version__
 from mini_docker.api.http import Connection, Gone, HttpError, Request
 from mini_docker.api.routes import NEWEST, Call, Table, split_version, text
-from mini_docker.engine.containers import EngineError, NotModified, StartFailed
+from mini_docker.engine.containers import EngineError, NotModified
 from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.errors import (
     Forbidden,
@@ -29,6 +29,7 @@ from mini_docker.engine.errors import (
     VolumeInUse,
 )
 from mini_docker.engine.execs import NoSuchExec
+from mini_docker.engine.orders import StartFailed
 from mini_docker.engine.store import Conflict, NoSuchContainer
 from mini_docker.images.layout import ImageError, NoSuchImage
 

@@ -14,17 +14,17 @@ import time
 
 from mini_docker.engine.document import InvalidRequest, resources
 from mini_docker.engine.errors import Refused
-from mini_docker.engine.launch import Launch, cgroup_of, forget, new_record, unpack_layers
-from mini_docker.engine.logs import SECOND, log_path
+from mini_docker.engine.launch import Launch, cgroup_of, new_record, unpack_layers
+from mini_docker.engine.logs import SECOND
 from mini_docker.engine.names import valid_name
+from mini_docker.engine.orders import StartFailed, ask_shim, first_word, order_of
 from mini_docker.engine.remap import new_mappings, root_of
-from mini_docker.engine.shim import CHUNK
 from mini_docker.engine.states import (
     is_alive,
     next_delay,
     parse_policy,
+    parse_signal,
     wants_restart,
-    wants_start,
 )
 from mini_docker.engine.store import Conflict, NoSuchContainer, Store, replace_file
 from mini_docker.engine.watch import Watch
@@ -56,16 +56,6 @@ if TYPE_CHECKING:
 # %% notebooks/14f_states.ipynb#container-errors
 class NotModified(Exception):
     """The container is already in the state that was asked for."""
-
-
-class StartFailed(Exception):
-    """A container that did not start; `about_command` says whether its command was to blame."""
-
-    def __init__(self, text: str, about_command: bool, code: int) -> None:
-        """Keep the text, who is to blame, and the exit code that Docker records."""
-        super().__init__(text)
-        self.about_command = about_command
-        self.code = code
 
 
 class EngineError(Exception):
@@ -118,7 +108,6 @@ class Container:
 # %% notebooks/14f_states.ipynb#containers
 STOP_SECONDS = 10
 KILL_SECONDS = 10
-SHIM_SECONDS = 20.0  # for one that is starting a container to listen
 RETRIES = 10
 
 
@@ -133,7 +122,7 @@ class Containers:
         network: Connector,
         remap: Remap | None = None,
     ) -> None:
-        """Read all records; `resume` then finds out which of them live. Raises OSError."""
+        """Read all records; `Recovery` then finds out which of them live. Raises OSError."""
         self.remap = remap
         self.store, self.zygote, self.events, self.network = store, zygote, events, network
         self.lock = threading.Lock()
@@ -268,13 +257,11 @@ class Containers:
         self.tell_networks(container, "connect")
         self.tell(container, "start")
         container.changed.notify_all()
-        self._watch(container, lifeline)
-        for call in self.on_start:
-            call(container)
+        self.look_after(container, lifeline)
 
     def _not_started(self, container: Container, error: StartFailed) -> None:
         """Undo a start that failed and note why. Raises the error."""
-        self._clean(container)
+        self.clean(container)
         for connection, _ in container.clients:
             connection.close()
         container.clients.clear()
@@ -285,7 +272,7 @@ class Containers:
         container.exits += 1
         container.changed.notify_all()
         if container.record["HostConfig"].get("AutoRemove"):
-            self._remove(container, False)
+            self.erase(container, False)
         raise error
 
     def _start_shim(self, container: Container) -> tuple[socket.socket, int]:
@@ -298,7 +285,7 @@ class Containers:
         ready = None
         try:
             ready = launch.outside(self.network.connect)
-            order = self._order(container, launch.cgroup, ready.spec)
+            order = self._write_order(container, launch.cgroup, ready.spec)
             fds = [("claim", claim.fd), ("rootfs", ready.rootfs_fd)]
             fds += [("cgroup", ready.cgroup_fd)] if ready.cgroup_fd is not None else []
             fds += [("netns", ready.netns_fd)] if ready.netns_fd is not None else []
@@ -316,21 +303,13 @@ class Containers:
         container.clients.clear()
         return lifeline, word["pid"]
 
-    def _order(self, container: Container, cgroup: Cgroup, spec: dict[str, Any]) -> str:
+    def _write_order(self, container: Container, cgroup: Cgroup, spec: dict[str, Any]) -> str:
         """Write what the shim is to do, and the document, into the container's directory."""
-        directory, config = self.store.directory(container.id), container.record["Config"]
+        directory = self.store.directory(container.id)
         replace_file(f"{directory}/config.json", json.dumps(spec).encode())
         self.store.forget_run(container.id)
         order = {
-            "spec": "config.json",
-            "socket": "shim.sock",
-            "exit": "exit.json",
-            "pid": "pid",
-            "terminal": bool(config.get("Tty")),
-            "stdin": bool(config.get("OpenStdin")),
-            "once": bool(config.get("StdinOnce")),
-            "size": container.record["HostConfig"].get("ConsoleSize") or [0, 0],
-            "log": log_options(container.record, directory),
+            **order_of(container.record, directory),
             "directories": cgroup.directories,
             "clients": [wanted for _, wanted in container.clients],
         }
@@ -339,10 +318,13 @@ class Containers:
 
     # --- ending
 
-    def _watch(self, container: Container, lifeline: socket.socket) -> None:
-        self.watch.add(lifeline, lambda: self._ended(container))
+    def look_after(self, container: Container, lifeline: socket.socket) -> None:
+        """Be told of the container's end by its lifeline, and tell who wants to know of its start."""
+        self.watch.add(lifeline, lambda: self.ended(container))
+        for call in self.on_start:
+            call(container)
 
-    def _clean(self, container: Container) -> None:
+    def clean(self, container: Container) -> None:
         """Remove what a container that has ended has outside its directory. Repeating it is fine."""
         cgroup = cgroup_of(container.id)
         cgroup.kill()
@@ -350,7 +332,7 @@ class Containers:
         self.network.disconnect(container.record)
         self.store.release_claim(container.id)
 
-    def _ended(self, container: Container) -> None:
+    def ended(self, container: Container) -> None:
         """Note the end of a container's process, and start it again if its policy says so."""
         with container.lock:
             if container.removed or not container.alive:
@@ -361,7 +343,7 @@ class Containers:
             killed = self._oom_killed(container)
             self.tell(container, "oom") if killed else None
             ends = dict((container.record.get("NetworkSettings") or {}).get("Networks") or {})
-            self._clean(container)
+            self.clean(container)
             started = container.state.get("StartedAt", at)
             container.record["State"] = {
                 "Status": "exited",
@@ -387,7 +369,7 @@ class Containers:
                     container.delay, self._restart, (container, container.exits)
                 ).start()
             elif container.record["HostConfig"].get("AutoRemove") and not container.kept:
-                self._remove(container, True)
+                self.erase(container, True)
 
     @staticmethod
     def _oom_killed(container: Container) -> bool:
@@ -406,82 +388,6 @@ class Containers:
                 self.launch(container)
             except StartFailed:
                 pass  # it is in the record
-
-    def resume(self) -> None:
-        """Find the containers that outlived the daemon, note those that ended, obey the policies."""
-        self.store.sweep()
-        for container_id in self.store.half_made():
-            cgroup = cgroup_of(container_id)
-            cgroup.kill()
-            cgroup.remove()
-            forget(self.store, container_id, None)
-        for container in self.all():
-            with container.lock:
-                self._resume(container)
-
-    def _resume(self, container: Container) -> None:
-        start_again = wants_start(container.record) or container.state["Status"] == "restarting"
-        if container.alive or container.id in self.store.running():
-            lifeline, abandoned = self._find_shim(container)
-            if lifeline:
-                self._adopt(container, lifeline)
-                return
-            if not abandoned:
-                return  # a command without a daemon looks after it
-            self._lost(container)
-        elif container.state["Status"] == "removing":
-            self._remove(container, False)
-        if container.removed:
-            return
-        if container.state["Status"] == "restarting":
-            container.state["Status"] = "exited"
-        container.stopped = False
-        if start_again:
-            try:
-                self.launch(container)
-            except StartFailed:
-                pass  # it is in the record
-
-    def _lost(self, container: Container) -> None:
-        """Note the end of a container whose shim has gone while no daemon looked."""
-        store = self.store
-        if container.alive or store.read_pid(container.id) or store.read_exit(container.id):
-            container.stopped = True  # no timer: `_resume` decides whether to start it again
-            container.state["Status"] = "running"
-            self._ended(container)
-        else:  # its start was cut short: it is what it was before
-            self._clean(container)
-
-    def _find_shim(self, container: Container) -> tuple[socket.socket | None, bool]:
-        """Return a lifeline to a container's shim, if it lives, and whether nobody looks after it.
-
-        One whose daemon died in the middle of a start does not listen yet; its claim says that it lives.
-        """
-        patience = SHIM_SECONDS if self.store.has_order(container.id) else 0.0
-        deadline = time.monotonic() + patience
-        while True:
-            abandoned = self.store.is_abandoned(container.id)
-            try:
-                return self.ask(container, {"ask": "watch"}), False
-            except OSError:
-                if abandoned or time.monotonic() > deadline:
-                    return None, abandoned
-            time.sleep(0.01)
-
-    def _adopt(self, container: Container, lifeline: socket.socket) -> None:
-        """Take a living container over from the daemon before, which may have died before it noted it."""
-        if not container.alive:
-            pid = self.store.read_pid(container.id)
-            now = time.time()
-            container.record["State"] = {
-                "Status": "running", "Pid": pid, "ExitCode": 0, "At": now, "StartedAt": now,
-            }  # fmt: skip
-            self.note(container)
-        if container.state["Status"] == "running":
-            cgroup_of(container.id).thaw()  # the daemon before may have died in a commit
-        self._watch(container, lifeline)
-        for call in self.on_start:
-            call(container)
 
     # --- stopping
 
@@ -658,11 +564,11 @@ class Containers:
             with container.lock:
                 container.stopped = True
                 if not container.alive:
-                    self._remove(container, True, volumes)
+                    self.erase(container, True, volumes)
                     return
         raise Conflict(f"container {reference} is started again and again")
 
-    def _remove(self, container: Container, tell: bool, volumes: bool = False) -> None:
+    def erase(self, container: Container, tell: bool, volumes: bool = False) -> None:
         """Remove a container that does not run. Call it under its lock; once gone is gone."""
         if container.removed:
             return
@@ -711,7 +617,7 @@ class Containers:
                 old = container.record["Created"] < until
                 labels = container.record["Config"].get("Labels") or {}
                 if stopped and old and not container.removed and matches(labels):
-                    self._remove(container, True)
+                    self.erase(container, True)
                     removed.append(container.id)
         return removed
 
@@ -739,91 +645,3 @@ class Containers:
                 return int(container.state["ExitCode"])
 
         return wait
-
-
-# %% notebooks/14f_states.ipynb#container-helpers
-def first_word(lifeline: socket.socket, what: str = "create failed") -> dict[str, Any]:
-    """Return what a shim says first. Raises StartFailed with Docker's words."""
-    lifeline.setblocking(False)  # `fork_shim` has waited for it
-    try:
-        data = lifeline.recv(CHUNK)
-    except OSError:
-        data = b""
-    word: dict[str, Any] = json.loads(data or b'{"error": "the shim died in set-up"}')
-    if "pid" in word:
-        return word
-    lifeline.close()
-    about_command = bool(word.get("about_command"))
-    code = (127 if word["errno"] in (2, 20) else 126) if about_command else 128
-    if about_command:  # runc's word, by which the client chooses 126
-        word["error"] = word["error"].replace(": is a directory", ": permission denied")
-    text = f"OCI runtime {what}: runc {what}: unable to start container process"
-    if what == "create failed":
-        text = f"failed to create shim task: {text}"
-    else:
-        text = text.replace("runc ", "")
-    raise StartFailed(f"{text}: {word['error']}: unknown", about_command, code)
-
-
-def ask_shim(
-    directory: str, name: str, request: dict[str, Any], fds: tuple[int, ...] = ()
-) -> socket.socket:
-    """Send a request to the shim that listens at `name` in `directory`; return the connection.
-
-    For all but "watch" the answer has come by then. Raises OSError where no shim listens.
-    """
-    directory_fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            connection.settimeout(KILL_SECONDS)
-            connection.connect(
-                f"/proc/self/fd/{directory_fd}/{name}"
-            )  # a path has 107 bytes at most
-            socket.send_fds(connection, [json.dumps(request).encode()], fds)
-            answer = json.loads(connection.recv(CHUNK) or b'{"error": "the shim has ended"}')
-            if "error" in answer:
-                raise OSError(3, answer["error"])
-            connection.settimeout(None)
-            return connection
-        except BaseException:
-            connection.close()
-            raise
-    finally:
-        os.close(directory_fd)
-
-
-def parse_signal(text: str) -> int:
-    """Return the number of "KILL", "SIGKILL" or "9". Raises InvalidRequest in Docker's words."""
-    if text.isdigit() and 0 < int(text) < signal.NSIG:
-        return int(text)
-    name = text.upper()
-    found = getattr(signal, name if name.startswith("SIG") else f"SIG{name}", None)
-    if not isinstance(found, signal.Signals):
-        raise InvalidRequest(f"Invalid signal: {text}")
-    return int(found)
-
-
-def log_options(record: dict[str, Any], directory: str) -> dict[str, Any] | None:
-    """Return what the shim must know of the log, from HostConfig.LogConfig. Raises InvalidRequest."""
-    wanted = record["HostConfig"].get("LogConfig") or {}
-    driver, options = wanted.get("Type") or "json-file", wanted.get("Config") or {}
-    if driver == "none":
-        return None
-    if driver not in ("json-file", "local"):
-        raise InvalidRequest(f"logger: no log driver named '{driver}' is registered")
-    try:
-        return {
-            "path": log_path(directory, record["Id"]),
-            "max_size": parse_size(options.get("max-size") or "0"),
-            "max_file": max(1, int(options.get("max-file") or 1)),
-        }
-    except ValueError:
-        raise InvalidRequest(f"invalid log options: {options}") from None
-
-
-def parse_size(text: str) -> int:
-    """Return the bytes that "10m" or "-1" (no limit: 0) means. Raises ValueError."""
-    number = text.strip().lower().removesuffix("b")
-    unit = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}.get(number[-1:], 1)
-    return max(0, int(float(number.rstrip("kmgt")) * unit))

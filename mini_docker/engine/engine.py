@@ -19,6 +19,7 @@ from mini_docker.engine.events import Events
 from mini_docker.engine.execs import Execs
 from mini_docker.engine.health import Health
 from mini_docker.engine.launch import Launch
+from mini_docker.engine.recovery import Recovery
 from mini_docker.engine.registries import Registries
 from mini_docker.engine.remap import fetch_root, open_to_group, to_host
 from mini_docker.engine.store import Store, replace_file
@@ -121,7 +122,7 @@ class Engine:
     def resume(self) -> list[str]:
         """Take over the containers that live, with their names and ports; return what was lost."""
         self.names.start()
-        self.containers.resume()
+        Recovery(self.containers).run()
         living = (container.record for container in self.containers.all() if container.alive)
         return self.wiring.resume(living, self.store.running())
 

@@ -9,9 +9,10 @@ import json
 import os
 import threading
 
-from mini_docker.engine.containers import Container, StartFailed, ask_shim, first_word
+from mini_docker.engine.containers import Container
 from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.launch import cgroup_of, look_up_user
+from mini_docker.engine.orders import StartFailed, ask_shim, first_word
 from mini_docker.engine.shim import CHUNK, STDOUT, frame
 from mini_docker.engine.store import Conflict, replace_file
 from mini_docker.security.capabilities import available

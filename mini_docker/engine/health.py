@@ -10,8 +10,8 @@ import socket
 import threading
 import time
 
-from mini_docker.engine.containers import StartFailed, ask_shim
 from mini_docker.engine.logs import SECOND, moment
+from mini_docker.engine.orders import StartFailed, ask_shim
 from mini_docker.engine.store import Conflict
 
 TYPE_CHECKING = False

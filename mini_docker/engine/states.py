@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 from mini_docker.engine.document import InvalidRequest
@@ -76,6 +77,17 @@ def wants_start(record: dict[str, Any]) -> bool:
 def next_delay(last: float, lived: float) -> float:
     """Return how many seconds to wait before the next start, after the `last` delay and a life."""
     return FIRST_DELAY if not last or lived > LONG_LIFE else min(last * 2, LONGEST_DELAY)
+
+
+def parse_signal(text: str) -> int:
+    """Return the number of "KILL", "SIGKILL" or "9". Raises InvalidRequest in Docker's words."""
+    if text.isdigit() and 0 < int(text) < signal.NSIG:
+        return int(text)
+    name = text.upper()
+    found = getattr(signal, name if name.startswith("SIG") else f"SIG{name}", None)
+    if not isinstance(found, signal.Signals):
+        raise InvalidRequest(f"Invalid signal: {text}")
+    return int(found)
 
 
 # %% notebooks/14f_states.ipynb#status-words

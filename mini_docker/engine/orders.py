@@ -1,0 +1,126 @@
+# Exported from notebooks/14f_states.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/14f_states.ipynb#orders-module
+"""What a daemon and a shim say to each other: the order, the first word, requests."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+
+from mini_docker.engine.document import InvalidRequest
+from mini_docker.engine.logs import log_path
+from mini_docker.engine.shim import CHUNK
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+# %% notebooks/14f_states.ipynb#orders
+def order_of(record: dict[str, Any], directory: str) -> dict[str, Any]:
+    """Return what a shim must know of a container whose files are in `directory`. Raises InvalidRequest."""
+    config = record["Config"]
+    return {
+        "spec": "config.json",
+        "socket": "shim.sock",
+        "exit": "exit.json",
+        "pid": "pid",
+        "terminal": bool(config.get("Tty")),
+        "stdin": bool(config.get("OpenStdin")),
+        "once": bool(config.get("StdinOnce")),
+        "size": record["HostConfig"].get("ConsoleSize") or [0, 0],
+        "log": log_options(record, directory),
+    }
+
+
+def log_options(record: dict[str, Any], directory: str) -> dict[str, Any] | None:
+    """Return what the shim must know of the log, from HostConfig.LogConfig. Raises InvalidRequest."""
+    wanted = record["HostConfig"].get("LogConfig") or {}
+    driver, options = wanted.get("Type") or "json-file", wanted.get("Config") or {}
+    if driver == "none":
+        return None
+    if driver not in ("json-file", "local"):
+        raise InvalidRequest(f"logger: no log driver named '{driver}' is registered")
+    try:
+        return {
+            "path": log_path(directory, record["Id"]),
+            "max_size": parse_size(options.get("max-size") or "0"),
+            "max_file": max(1, int(options.get("max-file") or 1)),
+        }
+    except ValueError:
+        raise InvalidRequest(f"invalid log options: {options}") from None
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that "10m" or "-1" (no limit: 0) means. Raises ValueError."""
+    number = text.strip().lower().removesuffix("b")
+    unit = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}.get(number[-1:], 1)
+    return max(0, int(float(number.rstrip("kmgt")) * unit))
+
+
+# %% notebooks/14f_states.ipynb#first-word
+class StartFailed(Exception):
+    """A container that did not start; `about_command` says whether its command was to blame."""
+
+    def __init__(self, text: str, about_command: bool, code: int) -> None:
+        """Keep the text, who is to blame, and the exit code that Docker records."""
+        super().__init__(text)
+        self.about_command = about_command
+        self.code = code
+
+
+def first_word(lifeline: socket.socket, what: str = "create failed") -> dict[str, Any]:
+    """Return what a shim says first. Raises StartFailed with Docker's words."""
+    lifeline.setblocking(False)  # `fork_shim` has waited for it
+    try:
+        data = lifeline.recv(CHUNK)
+    except OSError:
+        data = b""
+    word: dict[str, Any] = json.loads(data or b'{"error": "the shim died in set-up"}')
+    if "pid" in word:
+        return word
+    lifeline.close()
+    about_command = bool(word.get("about_command"))
+    code = (127 if word["errno"] in (2, 20) else 126) if about_command else 128
+    if about_command:  # runc's word, by which the client chooses 126
+        word["error"] = word["error"].replace(": is a directory", ": permission denied")
+    text = f"OCI runtime {what}: runc {what}: unable to start container process"
+    if what == "create failed":
+        text = f"failed to create shim task: {text}"
+    else:
+        text = text.replace("runc ", "")
+    raise StartFailed(f"{text}: {word['error']}: unknown", about_command, code)
+
+
+# %% notebooks/14f_states.ipynb#ask-shim
+ANSWER_SECONDS = 10.0
+
+
+def ask_shim(
+    directory: str, name: str, request: dict[str, Any], fds: tuple[int, ...] = ()
+) -> socket.socket:
+    """Send a request to the shim that listens at `name` in `directory`; return the connection.
+
+    For all but "watch" the answer has come by then. Raises OSError where no shim listens.
+    """
+    directory_fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            connection.settimeout(ANSWER_SECONDS)
+            connection.connect(
+                f"/proc/self/fd/{directory_fd}/{name}"
+            )  # a path has 107 bytes at most
+            socket.send_fds(connection, [json.dumps(request).encode()], fds)
+            answer = json.loads(connection.recv(CHUNK) or b'{"error": "the shim has ended"}')
+            if "error" in answer:
+                raise OSError(3, answer["error"])
+            connection.settimeout(None)
+            return connection
+        except BaseException:
+            connection.close()
+            raise
+    finally:
+        os.close(directory_fd)
