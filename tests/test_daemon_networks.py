@@ -222,3 +222,24 @@ def test_published_ports_of_the_hosts_network_are_a_warning(daemon: Networked) -
     )
     assert status == 201
     assert made["Warnings"] == ["Published ports are discarded when using host network mode"]
+
+
+def test_names_of_ones_own_and_of_the_host(daemon: Networked) -> None:
+    body = {
+        "Hostname": "web",
+        "Domainname": "example.org",
+        "HostConfig": {"NetworkMode": "bridge", "ExtraHosts": ["up:host-gateway"]},
+    }
+    text = said(
+        daemon, "named", "sh", "-c", "hostname; hostname -f; cat /etc/hosts; ip route", **body
+    )
+    assert text.startswith("\x01") and "web\n" in text and "web.example.org\n" in text
+    assert "\tweb.example.org web\n" in text
+    gateway = daemon.ask("GET", "/networks/bridge")[1]["IPAM"]["Config"][0]["Gateway"]
+    assert f"{gateway}\tup\n" in text and f"default via {gateway} " in text
+    body = {
+        "HostConfig": {"NetworkMode": "bridge", "ExtraHosts": ["up:host-nowhere"]},
+        "Image": "busybox",
+    }
+    status, answer = daemon.ask("POST", "/containers/create", body)
+    assert status == 400 and answer["message"] == 'invalid IP address in add-host: "host-nowhere"'

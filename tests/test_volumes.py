@@ -19,6 +19,7 @@ from mini_docker.engine.errors import (
     VolumeInUse,
 )
 from mini_docker.engine.mountpoints import (
+    check_propagation,
     collect,
     oci_mount,
     parse_bind,
@@ -424,3 +425,37 @@ def test_missing_sources_are_made_by_v_alone(volumes: Volumes, tmp_path: Path) -
     volumes.prepare(points, "a" * 64, root_fd)
     os.close(root_fd)
     assert (tmp_path / "new" / "deep").is_dir()
+
+
+MOUNTINFO = """\
+20 1 0:1 / / rw - ext4 /dev/vda rw
+21 20 0:2 / /shared\\040one rw shared:7 - tmpfs x rw
+22 20 0:3 / /follows rw master:7 - tmpfs x rw
+23 21 0:4 / /shared\\040one/private rw - tmpfs x rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "mode", "words"),
+    [
+        ("/shared one/x", "rshared", ""),
+        ("/shared one/x", "rslave", ""),
+        ("/follows", "slave", ""),
+        ("/follows", "shared", "path /follows is mounted on /follows but it is not a shared mount"),
+        (
+            "/shared one/private",
+            "rslave",
+            "on /shared one/private but it is not a shared or slave mount",
+        ),
+        ("/sharedone", "rshared", "path /sharedone is mounted on / but"),
+        ("/x", "rprivate", ""),
+        ("volume", "", ""),
+    ],
+)
+def test_propagation_needs_a_source_that_has_it(source: str, mode: str, words: str) -> None:
+    found = parse_bind(f"{source}:/d:{mode}" if mode else f"{source}:/d")
+    if not words:
+        check_propagation(found, MOUNTINFO)
+        return
+    with pytest.raises(InvalidRequest, match=words):
+        check_propagation(found, MOUNTINFO)

@@ -11,7 +11,7 @@ import zlib
 from mini_docker.engine import hosts
 from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.errors import NetworkFailure
-from mini_docker.engine.mountpoints import collect, oci_mount, point_json
+from mini_docker.engine.mountpoints import check_propagation, collect, oci_mount, point_json
 from mini_docker.engine.networks import (
     PREDEFINED,
     Networks,
@@ -122,6 +122,8 @@ class Wiring:
     def mounts(self, record: dict[str, Any], rootfs_fd: int) -> list[dict[str, Any]]:
         """Have the container's volumes ready; return its OCI mounts. Raises OSError, NoSuchVolume."""
         points = record.get("MountPoints") or []
+        for found in points:
+            check_propagation(found, _host_file("/proc/self/mountinfo"))
         self.volumes.prepare(points, record["Id"], rootfs_fd)
         return [
             oci_mount(found) for found in points if found["Mode"] != "tmpfs"
@@ -208,7 +210,7 @@ class Wiring:
             names = ("hostname", "hosts", "resolv.conf")
             return {name: _host_file(f"{directory}/{name}") for name in names}
         if mode == "host":
-            extra = [hosts.parse_extra_host(text) for text in host.get("ExtraHosts") or ()]
+            extra = map(hosts.parse_extra_host, self._extra_hosts(host))
             lines = "".join(f"{ip}\t{name}\n" for name, ip in extra)
             resolv = _host_file("/etc/resolv.conf")
             return {
@@ -227,7 +229,8 @@ class Wiring:
         networks = (record.get("NetworkSettings") or {}).get("Networks") or {}
         ends = sorted(networks.items())
         ips = [end[key] for key in ("IPAddress", "GlobalIPv6Address") for _, end in ends]
-        host, hostname = record["HostConfig"], record["Config"].get("Hostname") or ""
+        host, config = record["HostConfig"], record["Config"]
+        hostname = ".".join(filter(None, (config.get("Hostname"), config.get("Domainname"))))
         links = []
         if network_mode(host) == "bridge":
             for other, alias in map(self._linked, host.get("Links") or ()):
@@ -235,7 +238,16 @@ class Wiring:
                 ip = (settings.get("Networks") or {}).get("bridge", {}).get("IPAddress", "")
                 names = [alias, other["Config"].get("Hostname") or "", other["Name"]]
                 links.append((ip, [name for i, name in enumerate(names) if name not in names[:i]]))
-        return hosts.hosts_text(hostname, ips, host.get("ExtraHosts") or (), links)
+        return hosts.hosts_text(hostname, ips, self._extra_hosts(host), links)
+
+    def _extra_hosts(self, host: Mapping[str, Any]) -> list[str]:
+        """Return --add-host's "name:address", the host's own address in place of `host-gateway`."""
+        found = list(host.get("ExtraHosts") or ())
+        if not any(text.endswith(f":{hosts.HOST_GATEWAY}") for text in found):
+            return found
+        gateway = self.networks.find("bridge")["Pools"][0]["Gateway"]
+        pairs = map(hosts.parse_extra_host, found)
+        return [f"{name}:{gateway if ip == hosts.HOST_GATEWAY else ip}" for name, ip in pairs]
 
     def link_variables(self, record: dict[str, Any]) -> list[str]:
         """Return the environment that legacy links bring. Raises InvalidRequest."""

@@ -242,6 +242,8 @@ def document(
             "resources": {**resources(host), "devices": [*map(dict, DEVICES)]},
         },
     }
+    if request.get("Domainname") and host.get("UTSMode") != "host":
+        spec["domainname"] = request["Domainname"]
     if host.get("Init"):
         add_init(spec)
     try:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 EMBEDDED = "127.0.0.11"
+HOST_GATEWAY = "host-gateway"  # as an address: the host's own on the default network
 
 
 def hosts_text(
@@ -25,12 +26,19 @@ def hosts_text(
 ) -> str:
     """Return the text of /etc/hosts: the usual names, --add-host's, the links', the container's own.
 
-    `extra` are "name:address", `links` are (address, names). Raises InvalidRequest.
+    `hostname` has its domain, if there is one, and is listed without it, too; `extra` are
+    "name:address", `links` are (address, names). Raises InvalidRequest.
     """
     lines = [f"{ip}\t{name}\n" for name, ip in map(parse_extra_host, extra)]
     lines += [f"{ip}\t{' '.join(names)}\n" for ip, names in links if ip]
-    lines += [f"{ip}\t{hostname}\n" for ip in addresses if ip]
+    lines += [f"{ip}\t{' '.join(own_names(hostname))}\n" for ip in addresses if ip]
     return bridge.hosts_file(hostname) + "".join(lines)
+
+
+def own_names(hostname: str) -> list[str]:
+    """Return a container's names in /etc/hosts: "web.example.org" is "web" as well."""
+    short = hostname.partition(".")[0]
+    return [hostname] if short == hostname else [hostname, short]
 
 
 def parse_extra_host(text: str) -> tuple[str, str]:
@@ -39,7 +47,8 @@ def parse_extra_host(text: str) -> tuple[str, str]:
     if not name or any(character.isspace() for character in text):
         raise InvalidRequest(f'bad format for add-host: "{text}"')
     try:
-        pack_ip(ip)
+        if ip != HOST_GATEWAY:
+            pack_ip(ip)
     except (OSError, ValueError):
         raise InvalidRequest(f'invalid IP address in add-host: "{ip}"') from None
     return name, ip

@@ -228,6 +228,28 @@ def point_json(found: Point) -> Point:
     return {key: found[key] for key in keys if found[key] != "" or key not in empty}
 
 
+def check_propagation(found: Point, mountinfo: str) -> None:
+    """Refuse to share, or to follow, mounts of a source whose own mount does not. Raises InvalidRequest.
+
+    `mountinfo` is the text of /proc/self/mountinfo, mount_namespaces(7): "shared:N" and "master:N" are
+    among its optional fields.
+    """
+    kind = found["Propagation"].removeprefix("r")
+    if found["Type"] != "bind" or kind not in ("shared", "slave"):
+        return
+    best, fields = "", []
+    for line in mountinfo.splitlines():
+        words = line.split(" ")
+        point = words[4].replace("\\040", " ")
+        if len(point) >= len(best) and f"{found['Source']}/".startswith(f"{point.rstrip('/')}/"):
+            best, fields = point, words[6 : words.index("-")]
+    wanted = ("shared:",) if kind == "shared" else ("shared:", "master:")
+    if not any(field.startswith(wanted) for field in fields):
+        what = "a shared mount" if kind == "shared" else "a shared or slave mount"
+        where = f"path {found['Source']} is mounted on {best} but it is not {what}"
+        raise InvalidRequest(where)
+
+
 def oci_mount(found: Point) -> dict[str, Any]:
     """Return the OCI mount of a point whose Source is known. Pure."""
     if found["Type"] == "tmpfs":
