@@ -286,7 +286,8 @@ def test_exec_streams_codes_and_missing_commands(daemon: Daemon) -> None:
     def run(*words: str, **more: Any) -> tuple[bytes, int]:
         body = {"Cmd": list(words), **both, **more}
         exec_id = daemon.ask("POST", "/containers/host/exec", body)[1]["Id"]
-        data = all_of(daemon.upgrade(f"/exec/{exec_id}/start", b"{}"))
+        start = json.dumps({"Tty": bool(more.get("Tty"))}).encode()
+        data = all_of(daemon.upgrade(f"/exec/{exec_id}/start", start))
         return data, daemon.ask("GET", f"/exec/{exec_id}/json")[1]["ExitCode"]
 
     assert run("sh", "-c", "echo hi; exit 9") == (b"\1\0\0\0\0\0\0\3hi\n", 9)

@@ -183,8 +183,8 @@ def prune(call: Call) -> None:
     def matches(labels: dict[str, str]) -> bool:
         return matches_labels(labels, yes) and not (no and matches_labels(labels, no))
 
-    removed = call.engine.containers.prune(until, matches)
-    call.reply.send_json(200, {"ContainersDeleted": removed or None, "SpaceReclaimed": 0})
+    removed, freed = call.engine.containers.prune(until, matches)
+    call.reply.send_json(200, {"ContainersDeleted": removed or None, "SpaceReclaimed": freed})
 
 
 # %% notebooks/18_http_api.ipynb#container-views
@@ -199,7 +199,7 @@ def listing(call: Call) -> None:
         call.engine.image_ids,
     )
     sizes = request.flag("size")
-    rows = [{**summary(c), **(sizes_of(call, c) if sizes else {})} for c in shown]
+    rows = [{**summary(c), **(listed_sizes(call, c) if sizes else {})} for c in shown]
     call.reply.send_json(200, rows)
 
 
@@ -209,6 +209,11 @@ def show(call: Call) -> None:
     execs = call.engine.execs.running_in(container)
     sizes = sizes_of(call, container) if call.request.flag("size") else {}
     call.reply.send_json(200, {**inspect(call.engine.containers, container, execs), **sizes})
+
+
+def listed_sizes(call: Call, container: Container) -> dict[str, int]:
+    """Return the sizes for a line of a list, which leaves zeros out."""
+    return {key: size for key, size in sizes_of(call, container).items() if size}
 
 
 def sizes_of(call: Call, container: Container) -> dict[str, int]:

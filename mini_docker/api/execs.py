@@ -43,11 +43,13 @@ def exec_start(call: Call) -> None:
         return
     if not one.started:
         call.engine.execs.check_start(one)
-    _attached(call, one, console)
+    _attached(call, one, console, framed=not body.get("Tty"))
 
 
-def _attached(call: Call, one: Exec, console: list[int]) -> None:
+def _attached(call: Call, one: Exec, console: list[int], framed: bool) -> None:
+    """Hand the connection over; whether it is framed is this request's to say, as in Docker."""
     wanted: dict[str, Any] = {
+        "framed": framed,
         "stdin": bool(one.request.get("AttachStdin")),
         "stdout": bool(one.request.get("AttachStdout")),
         "stderr": bool(one.request.get("AttachStderr")),

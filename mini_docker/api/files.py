@@ -185,7 +185,11 @@ def commit_container(call: Call) -> None:
     }
     given = {key: value for key, value in body.items() if value not in (None, "", [], {})}
     config = {**container.record["ImageConfig"], **own, **given}
-    for key in ("Image", "Hostname", "Domainname"):
+    for key in (
+        "Hostname",
+        "Domainname",
+        *([] if config.get("ExposedPorts") else ["ExposedPorts"]),
+    ):
         config.pop(key, None)
     lines = [value for key, value in call.request.query_lists if key == "changes"]
     config = changed(config, [one for line in lines for one in line.splitlines() if one.strip()])

@@ -139,9 +139,17 @@ def _save(call: Call, names: list[str]) -> None:
 
 def images_load(call: Call) -> None:
     """POST /images/load."""
-    found = load(call.engine.store.layout, call.request.body())
+    try:
+        found = load(call.engine.store.layout, call.request.body())
+    except (ImageError, OSError) as error:  # Docker says it in the stream
+        piece = call.reply.stream_out("application/json")
+        words = {"errorDetail": {"message": str(error)}, "error": str(error)}
+        piece(json.dumps(words).encode() + b"\n")
+        call.reply.end()
+        return
     piece = call.reply.stream_out("application/json")
     for loaded in found:
+        call.engine.events.publish("image", "load", loaded.id, {"name": loaded.id})
         names = [f"Loaded image: {name}" for name in loaded.names]
         for line in names or [f"Loaded image ID: {loaded.id}"]:
             piece(json.dumps({"stream": f"{line}\n"}).encode() + b"\n")

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 
 from mini_docker import __version__
+from mini_docker.api.containers import listed_sizes
 from mini_docker.api.http import HttpError
 from mini_docker.api.routes import NEWEST, OLDEST, Route, text
 from mini_docker.api.streams import moment_of
@@ -56,11 +58,12 @@ def version(call: Call) -> None:
         "KernelVersion": machine.release,
         "BuildTime": "",
     }
-    details = {key: about[key] for key in ("ApiVersion", "Arch", "KernelVersion", "Os")}
+    names = "ApiVersion Arch BuildTime GitCommit GoVersion KernelVersion MinAPIVersion Os".split()
+    details = {key: about[key] for key in names}
     engine = {
         "Name": "Engine",
         "Version": __version__,
-        "Details": {**details, "MinAPIVersion": about["MinAPIVersion"], "Experimental": "false"},
+        "Details": {**details, "Experimental": "false"},
     }
     call.reply.send_json(
         200, {"Platform": {"Name": "mini_docker"}, "Components": [engine], **about}
@@ -73,7 +76,12 @@ ABLE = (
     "IPv4Forwarding", "LiveRestoreEnabled",
 )  # fmt: skip
 CONSTANT: dict[str, Any] = {
-    "Plugins": {"Volume": ["local"], "Network": ["bridge", "host", "null"], "Log": ["json-file"]},
+    "Plugins": {
+        "Volume": ["local"],
+        "Network": ["bridge", "host", "null"],
+        "Authorization": None,
+        "Log": ["json-file", "local"],
+    },
     "LoggingDriver": "json-file",
     "CgroupDriver": "cgroupfs",
     "NEventsListener": 0,
@@ -81,16 +89,34 @@ CONSTANT: dict[str, Any] = {
     "IndexServerAddress": "https://index.docker.io/v1/",
     "RegistryConfig": {
         "InsecureRegistryCIDRs": ["127.0.0.0/8"],
-        "IndexConfigs": {},
+        "IndexConfigs": {
+            "docker.io": {"Name": "docker.io", "Mirrors": [], "Secure": True, "Official": True}
+        },
         "Mirrors": [],
+        "AllowNondistributableArtifactsCIDRs": [],
+        "AllowNondistributableArtifactsHostnames": [],
     },
     "Labels": [],
     "ExperimentalBuild": False,
     "ServerVersion": __version__,
     "Runtimes": {"mini_runc": {"path": "mini_runc"}},
     "DefaultRuntime": "mini_runc",
-    "Swarm": {"NodeID": "", "LocalNodeState": "inactive", "ControlAvailable": False, "Error": ""},
+    "Swarm": {
+        "NodeID": "",
+        "NodeAddr": "",
+        "LocalNodeState": "inactive",
+        "ControlAvailable": False,
+        "Error": "",
+        "RemoteManagers": None,
+    },
     "InitBinary": "docker-init",
+    "ContainerdCommit": {"ID": "", "Expected": ""},
+    "RuncCommit": {"ID": "", "Expected": ""},
+    "InitCommit": {"ID": "", "Expected": ""},
+    "GenericResources": None,
+    "Isolation": "",
+    "KernelMemory": False,
+    "KernelMemoryTCP": False,
     "Warnings": None,
     "HttpProxy": "",
     "HttpsProxy": "",
@@ -117,7 +143,11 @@ def info(call: Call) -> None:
         "SystemTime": moment(engine.now()),
         "CgroupVersion": "2" if hierarchies().version == "v2" else "1",
         "KernelVersion": machine.release,
-        "OperatingSystem": pretty_name(),
+        "OperatingSystem": release().get("PRETTY_NAME", "Linux"),
+        "OSVersion": release().get("VERSION_ID", ""),
+        **{key: bridge_sees(name) for key, name in BRIDGE_FILTERS.items()},
+        "NFd": len(os.listdir("/proc/self/fd")),
+        "NGoroutines": threading.active_count(),
         "Architecture": machine.machine,
         "NCPU": os.cpu_count() or 1,
         "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
@@ -134,16 +164,29 @@ def security_options(remapped: bool) -> list[str]:
             "name=seccomp,profile=default", *own_users]  # fmt: skip
 
 
-def pretty_name() -> str:
-    """Return the operating system's name, os-release(5)."""
+BRIDGE_FILTERS = {
+    "BridgeNfIptables": "bridge-nf-call-iptables",
+    "BridgeNfIp6tables": "bridge-nf-call-ip6tables",
+}
+
+
+def bridge_sees(name: str) -> bool:
+    """Return whether what crosses a bridge passes the firewall too: a switch of br_netfilter."""
+    try:
+        with open(f"/proc/sys/net/bridge/{name}") as file:
+            return file.read().strip() == "1"
+    except OSError:
+        return False
+
+
+def release() -> dict[str, str]:
+    """Return what os-release(5) says of the operating system."""
     try:
         with open("/etc/os-release") as file:
-            for line in file:
-                if line.startswith("PRETTY_NAME="):
-                    return line.partition("=")[2].strip().strip('"')
+            parts = [line.strip().partition("=") for line in file]
     except OSError:
-        pass
-    return "Linux"
+        return {}
+    return {name: value.strip("\"'") for name, _, value in parts}
 
 
 def disk_usage(call: Call) -> None:
@@ -152,16 +195,17 @@ def disk_usage(call: Call) -> None:
     containers = engine.containers.all()
     images = manage.list_images(engine.store.layout)
     for image in images:
+        image["SharedSize"] = 0
         image["Containers"] = sum(c.record.get("ImageID") == image["Id"] for c in containers)
     volumes = engine.wiring.volumes.listing()["Volumes"] or []
     users = engine.containers.volume_users()
     for volume in volumes:
         size = usage(volume["Mountpoint"])
         volume["UsageData"] = {"Size": size, "RefCount": len(users.get(volume["Name"], ()))}
-    sizes = [{**summary(c), "SizeRw": engine.store.roots.size(c.record)} for c in containers]
+    sized = [{**summary(c), **listed_sizes(call, c)} for c in containers]
     total = sum(image["Size"] for image in images)
-    found = {"LayersSize": total, "Images": images, "Containers": sizes, "Volumes": volumes}
-    call.reply.send_json(200, {**found, "BuildCache": [], "BuilderSize": 0})
+    found = {"LayersSize": total, "Images": images, "Containers": sized, "Volumes": volumes}
+    call.reply.send_json(200, {**found, "BuildCache": None, "BuilderSize": 0})
 
 
 # %% notebooks/18_http_api.ipynb#events

@@ -119,7 +119,7 @@ class Talk:
         try:
             self.inward()
         finally:
-            for side in (self.inside, self.client):
+            for side in (self.client, self.inside):  # the client first: no second Close is sent
                 end(side)
             speaker.join()
             self.inside.close()

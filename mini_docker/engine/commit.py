@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 
+from mini_docker import __version__
 from mini_docker.engine.document import InvalidRequest
 from mini_docker.images import manage
 from mini_docker.images.layout import (
@@ -115,6 +116,8 @@ def commit(
             "comment": about["comment"],
             "parent": base.id,
             "container": container.id,
+            "container_config": container.record["Config"],
+            "docker_version": __version__,
             "config": config,
             "rootfs": {
                 "type": "layers",

@@ -345,6 +345,9 @@ class Wiring:
             raise InvalidRequest(words)
         if found["Driver"] == "bridge" and (pid or found["Name"] not in endpoints):
             netns_fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC) if pid else None
+            force = (
+                force and found["Name"] in endpoints
+            )  # what was never connected is an error still
             try:
                 self.networks.detach(record["Id"], found["Id"], netns_fd, force)
             finally:

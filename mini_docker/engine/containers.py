@@ -210,6 +210,18 @@ class Containers:
             about = {"container": container.id, "name": name, "type": kind}
             self.events.publish("network", action, end.get("NetworkID", ""), about)
 
+    def tell_volumes(self, container: Container, action: str) -> None:
+        """Publish that a container's volumes have been mounted, or unmounted."""
+        for point in container.record.get("Mounts") or ():
+            if point["Type"] != "volume":
+                continue
+            about = {"container": container.id, "driver": point["Driver"]}
+            if action == "mount":
+                writes = str(bool(point["RW"])).lower()
+                about |= {"destination": point["Destination"], "read/write": writes}
+                about["propagation"] = point["Propagation"]
+            self.events.publish("volume", action, point["Name"], about)
+
     def write(self, container: Container) -> None:
         """Write a container's record, unless it is gone. Raises OSError."""
         if not container.removed:
@@ -254,6 +266,7 @@ class Containers:
         state = {"Status": "running", "Pid": pid, "ExitCode": 0, "At": now, "StartedAt": now}
         container.record["State"] = {"FinishedAt": container.state.get("FinishedAt"), **state}
         self.note(container)
+        self.tell_volumes(container, "mount")
         self.tell_networks(container, "connect")
         self.tell(container, "start")
         container.changed.notify_all()
@@ -357,6 +370,7 @@ class Containers:
             }
             self.tell(container, "die", exitCode=str(code))
             self.tell_networks(container, "disconnect", ends)
+            self.tell_volumes(container, "unmount")
             again = wants_restart(container.record, code, container.stopped)
             if again:
                 container.state["Status"] = "restarting"
@@ -608,18 +622,21 @@ class Containers:
             container.record["HostConfig"] = host
         self.tell(container, "update")
 
-    def prune(self, until: float, matches: Callable[[dict[str, str]], bool]) -> list[str]:
-        """Remove the stopped containers made before `until` whose labels match; return their ids."""
-        removed = []
+    def prune(
+        self, until: float, matches: Callable[[dict[str, str]], bool]
+    ) -> tuple[list[str], int]:
+        """Remove the stopped containers made before `until` whose labels match; return ids and bytes."""
+        removed, freed = [], 0
         for container in self.all():
             with container.lock:
                 stopped = container.state["Status"] in ("created", "exited", "dead")
                 old = container.record["Created"] < until
                 labels = container.record["Config"].get("Labels") or {}
                 if stopped and old and not container.removed and matches(labels):
+                    freed += self.store.roots.size(container.record)
                     self.erase(container, True)
                     removed.append(container.id)
-        return removed
+        return removed, freed
 
     def waiter(
         self, container: Container, condition: str
@@ -635,6 +652,8 @@ class Containers:
                 return container.exits > exits or container.removed
             if condition == "removed":
                 return container.removed
+            if container.exits > exits:  # between two lives it does not run
+                return True
             return not container.alive and container.state["Status"] != "restarting"
 
         def wait(gone: Callable[[], bool]) -> int | None:

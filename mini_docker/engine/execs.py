@@ -122,9 +122,9 @@ class Execs:
         return one
 
     def running_in(self, container: Container) -> list[str]:
-        """Return the ids of the execs that run in a container."""
-        found = list(self.by_id.values())
-        return sorted(one.id for one in found if one.container is container and one.running)
+        """Return the ids of the execs that run in a container, or wait for their start."""
+        own = [one for one in list(self.by_id.values()) if one.container is container]
+        return sorted(one.id for one in own if one.running or (container.alive and not one.started))
 
     # --- starting
 

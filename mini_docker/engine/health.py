@@ -80,11 +80,19 @@ class Health:
             with container.lock:
                 ended = lambda: container.exits > exits or container.removed  # noqa: E731
                 if container.changed.wait_for(ended, interval):
+                    self._rest(container)
                     return
             if container.state["Status"] == "running":
                 result = self._probe(container, words, timeout)
                 retries = check.get("Retries") or DEFAULT_RETRIES
                 self._note(container, exits, result, retries, time.monotonic() < until)
+
+    def _rest(self, container: Container) -> None:
+        """Call what is not probed any more unhealthy, as Docker does; the next start begins anew."""
+        health = container.state.get("Health")
+        if health and not container.alive and not container.removed:
+            container.state["Health"] = {**health, "Status": "unhealthy"}
+            self.containers.write(container)
 
     def _note(
         self, container: Container, exits: int, result: dict[str, Any], retries: int, starting: bool

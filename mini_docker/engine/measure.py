@@ -60,7 +60,7 @@ def stats(container: Container, before: dict[str, Any] | None = None) -> dict[st
             "limit": found.memory.limit or _machine_memory(),
         },
         **about,
-        "networks": _network(container),
+        **({"networks": links} if (links := _network(container)) else {}),
     }
 
 

@@ -52,8 +52,9 @@ class Registries:
             unpack_beside(store.layout, layer, diff_id, f"{store.root}/layers")
 
         store.layout.create()
-        pull(store.layout, target, platform=platform, credentials=Given(who), settings=load_settings(),
-             progress=tell, unpack=unpack)  # fmt: skip
+        got = pull(store.layout, target, platform=platform, credentials=Given(who),
+                   settings=load_settings(), progress=tell, unpack=unpack)  # fmt: skip
+        self._note(target, got)
         name = target.familiar()
         self.publish("image", "pull", name, {"name": target.familiar_repository()})
 
@@ -61,14 +62,20 @@ class Registries:
         self, target: Reference, who: Login | None, tell: Callable[[dict[str, Any]], None]
     ) -> None:
         """Send an image to its registry. Raises NoSuchImage, RegistryError, ImageError."""
-        push(
+        sent = push(
             self.store.layout,
             target,
             credentials=Given(who),
             settings=load_settings(),
             progress=tell,
         )
+        self._note(target, sent)
         self.publish("image", "push", target.familiar(), {"name": target.familiar()})
+
+    def _note(self, target: Reference, there: Descriptor) -> None:
+        """Note under which digest a registry has an image: the RepoDigests of `docker inspect`."""
+        if self.store.layout.has(there.digest):
+            self.store.layout.tag(f"{target.familiar_repository()}@{there.digest}", there)
 
     def search(self, term: str, limit: int, who: Login | None) -> list[dict[str, Any]]:
         """Return what a registry finds, as Docker shows it. Raises RegistryError."""

@@ -85,6 +85,7 @@ class Client:
         self.streams = [name for name in (STDOUT, STDERR) if wanted.get(name)]
         self.typing = bool(wanted.get("stdin"))
         self.keys = bytes(wanted.get("keys") or ()) if shim.streams.terminal else b""
+        self.framed = bool(wanted.get("framed", not shim.streams.terminal))
         self.typed = b""  # the start of the detach keys, held back
         self.waiting = bytearray()
         self.listening = True
@@ -97,9 +98,9 @@ class Client:
         self.shim.loop.watch(self.connection.fileno(), events, self._happened)
 
     def send(self, stream: str, data: bytes) -> None:
-        """Send output of the process, framed unless there is a terminal."""
+        """Send output of the process, framed if that was asked for, or else unless there is a terminal."""
         if stream in self.streams or self.shim.streams.terminal:
-            self.waiting += data if self.shim.streams.terminal else frame(stream, data)
+            self.waiting += frame(stream, data) if self.framed else data
             self._flush()
 
     def _happened(self, events: int) -> None:

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
+import struct
+import termios
 import time
 from collections import namedtuple
 
@@ -75,10 +78,24 @@ def attach(
 def _send_logs(
     containers: Containers, container: Container, connection: socket.socket, wanted: dict[str, Any]
 ) -> None:
+    wait_for_reader(connection)
     both = LogsWanted(
         bool(wanted.get("stdout")), bool(wanted.get("stderr")), False, False, 0, 0, None
     )
     send_logs(containers, container, both, connection.sendall, lambda: False)
+
+
+def wait_for_reader(connection: socket.socket, seconds: float = 0.2) -> None:
+    """Wait a moment until the client has taken the answer's head, TIOCOUTQ(2const).
+
+    Docker's SDK for Python reads the head through a buffer and the stream past it: what comes together
+    with the head is lost there.
+    """
+    deadline = time.monotonic() + seconds
+    while struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))[0]:
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.001)
 
 
 def resize(containers: Containers, container: Container, rows: int, columns: int) -> None:
@@ -110,8 +127,12 @@ def send_logs(
         batch.add(read_log(path, wanted.tail))
     else:
         with news:
+            exits = container.exits
             wait = functools.partial(_wait, batch, news, wanted.until, gone)
             batch.add(follow_log(path, wanted.tail, wait))
+        with container.lock:  # who sees the end of the log may remove the container at once
+            over = lambda: container.exits > exits or not container.alive or gone()  # noqa: E731
+            container.changed.wait_for(over, 0 if wanted.until else 5.0)
     batch.flush()
 
 

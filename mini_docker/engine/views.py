@@ -12,6 +12,7 @@ from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.logs import SECOND, log_path, moment
 from mini_docker.engine.states import STATES, status_words
 from mini_docker.engine.store import NoSuchContainer
+from mini_docker.security.paths import MASKED, READONLY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,16 +29,16 @@ NEVER = "0001-01-01T00:00:00Z"
 # What a HostConfig says where its request said nothing. Source: Docker's own answers.
 HOST_DEFAULTS: dict[str, Any] = {
     "Binds": None, "ContainerIDFile": "", "LogConfig": {"Type": "json-file", "Config": {}},
-    "NetworkMode": "default", "PortBindings": {}, "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+    "NetworkMode": "default", "PortBindings": None, "RestartPolicy": {"Name": "", "MaximumRetryCount": 0},
     "AutoRemove": False, "VolumeDriver": "", "VolumesFrom": None, "CapAdd": None, "CapDrop": None,
-    "CgroupnsMode": "private", "Dns": [], "DnsOptions": [], "DnsSearch": [], "ExtraHosts": None,
+    "CgroupnsMode": "private", "Dns": None, "DnsOptions": None, "DnsSearch": None, "ExtraHosts": None,
     "GroupAdd": None, "IpcMode": "private", "Cgroup": "", "Links": None, "OomScoreAdj": 0, "PidMode": "",
     "Privileged": False, "PublishAllPorts": False, "ReadonlyRootfs": False, "SecurityOpt": None,
     "UTSMode": "", "UsernsMode": "", "ShmSize": 67108864, "Runtime": "mini_runc", "ConsoleSize": [0, 0],
     "Isolation": "", "CpuShares": 0, "Memory": 0, "NanoCpus": 0, "CgroupParent": "", "BlkioWeight": 0,
-    "BlkioWeightDevice": [], "BlkioDeviceReadBps": None, "BlkioDeviceWriteBps": None,
+    "BlkioWeightDevice": None, "BlkioDeviceReadBps": None, "BlkioDeviceWriteBps": None,
     "BlkioDeviceReadIOps": None, "BlkioDeviceWriteIOps": None, "CpuPeriod": 0, "CpuQuota": 0,
-    "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0, "CpusetCpus": "", "CpusetMems": "", "Devices": [],
+    "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0, "CpusetCpus": "", "CpusetMems": "", "Devices": None,
     "DeviceCgroupRules": None, "DeviceRequests": None, "KernelMemory": 0, "KernelMemoryTCP": 0,
     "MemoryReservation": 0, "MemorySwap": 0, "MemorySwappiness": None, "OomKillDisable": False,
     "PidsLimit": None, "Ulimits": None, "CpuCount": 0, "CpuPercent": 0, "IOMaximumIOps": 0,
@@ -99,6 +100,28 @@ def host_view(host: dict[str, Any]) -> dict[str, Any]:
     if found["NetworkMode"] == "bridge" and host.get("NetworkModeAsked"):
         found["NetworkMode"] = host["NetworkModeAsked"]
     found.pop("NetworkModeAsked", None)
+    hidden = (None, None) if found["Privileged"] else (list(MASKED), list(READONLY))
+    for key, paths in zip(("MaskedPaths", "ReadonlyPaths"), hidden, strict=True):
+        found[key] = paths if found.get(key) is None else found[key]
+    found["PortBindings"] = bindings_view(found["PortBindings"])
+    return found
+
+
+def bindings_view(asked: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return PortBindings with both fields in each of them."""
+    if asked is None:
+        return None
+    return {
+        port: [{"HostIp": "", "HostPort": "", **one} for one in given or ()] if given else given
+        for port, given in asked.items()
+    }
+
+
+def config_view(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the Config of an inspect document: it says nothing of ports where there are none."""
+    found = with_defaults(CONFIG_DEFAULTS, config)
+    if not found.get("ExposedPorts"):
+        found.pop("ExposedPorts", None)
     return found
 
 
@@ -131,7 +154,7 @@ def inspect(containers: Containers, container: Container, execs: list[str]) -> d
             "Data": containers.store.roots.data(record),
         },
         "Mounts": record.get("Mounts", []),
-        "Config": with_defaults(CONFIG_DEFAULTS, record["Config"]),
+        "Config": config_view(record["Config"]),
         "NetworkSettings": network_view(record),
     }
 
@@ -216,7 +239,9 @@ def summary(container: Container) -> dict[str, Any]:
         "HostConfig": {
             "NetworkMode": record["HostConfig"]["NetworkMode"].replace("bridge", "default")
         },
-        "NetworkSettings": {"Networks": endpoints(record)},
+        "NetworkSettings": {
+            "Networks": {name: {**end, "Aliases": None} for name, end in endpoints(record).items()}
+        },
         "Mounts": record.get("Mounts", []),
     }
 

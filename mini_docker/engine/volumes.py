@@ -252,7 +252,7 @@ class Volumes:
             reclaimed += usage(self.data(name))
             self.remove(name)
             deleted.append(name)
-        return {"VolumesDeleted": deleted or None, "SpaceReclaimed": reclaimed}
+        return {"VolumesDeleted": deleted, "SpaceReclaimed": reclaimed}
 
     # --- for containers
 

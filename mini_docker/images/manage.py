@@ -176,12 +176,12 @@ def summary(layout: Layout, record: Record) -> dict[str, Any]:
         "Id": record.image.id,
         "ParentId": record.image.config.get("parent", ""),
         "RepoTags": list(record.names),
-        "RepoDigests": repo_digests(record),
+        "RepoDigests": repo_digests(record) or None,
         "Created": created(record.image),
         "Size": size,
         "VirtualSize": size,
         "SharedSize": -1,
-        "Labels": labels(record.image),
+        "Labels": labels(record.image) or None,
         "Containers": -1,
     }
 
@@ -259,6 +259,14 @@ def truth(value: str) -> bool:
 
 
 # %% notebooks/12c_the_store.ipynb#inspect
+# What the Config of an image says where it was told nothing. Source: Docker's own answers.
+CONFIG_DEFAULTS: dict[str, Any] = {
+    "Hostname": "", "Domainname": "", "User": "", "AttachStdin": False, "AttachStdout": False,
+    "AttachStderr": False, "Tty": False, "OpenStdin": False, "StdinOnce": False, "Env": None, "Cmd": None,
+    "Image": "", "Volumes": None, "WorkingDir": "", "Entrypoint": None, "OnBuild": None, "Labels": None,
+}  # fmt: skip
+
+
 def inspect(layout: Layout, reference: str) -> dict[str, Any]:
     """Return what GET /images/NAME/json returns. Raises NoSuchImage."""
     record = find(layout, reference)
@@ -270,10 +278,12 @@ def inspect(layout: Layout, reference: str) -> dict[str, Any]:
         "RepoDigests": repo_digests(record),
         "Parent": config.get("parent", ""),
         "Comment": config.get("comment", ""),
-        "Created": config.get("created", ""),
+        "Container": config.get("container", ""),
+        "ContainerConfig": {**CONFIG_DEFAULTS, **(config.get("container_config") or {})},
+        "Created": config.get("created") or "0001-01-01T00:00:00Z",
         "DockerVersion": config.get("docker_version", ""),
         "Author": config.get("author", ""),
-        "Config": config.get("config") or {},
+        "Config": {**CONFIG_DEFAULTS, **(config.get("config") or {})},
         "Architecture": config.get("architecture", ""),
         **({"Variant": config["variant"]} if config.get("variant") else {}),
         "Os": config.get("os", ""),

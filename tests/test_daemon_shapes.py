@@ -1,0 +1,176 @@
+"""The same requests to dockerd and to ours: status, fields and types of every answer are the same.
+
+Values differ between two daemons, so they are not compared; what a field may be (null, list, object, text,
+number) is. DIFFERENT says which fields are not the same, and docs/differences.md says why.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+import subprocess
+import time
+from typing import Any
+
+import pytest
+
+from tests.test_daemon import Daemon
+from tests.test_daemon_oracle import CLIENT, dockerd  # noqa: F401 (a fixture)
+
+pytestmark = [pytest.mark.root, pytest.mark.peers, pytest.mark.usefixtures("leak_free")]
+
+MINUTE = {
+    "Image": "busybox", "Cmd": ["sleep", "60"], "Volumes": {"/v": {}}, "ExposedPorts": {"90/udp": {}},
+    "Healthcheck": {"Test": ["CMD", "true"], "Interval": 1_000_000_000}, "Labels": {"a": "b"},
+    "HostConfig": {
+        "PortBindings": {"80/tcp": [{"HostPort": "38080"}]}, "Binds": ["/tmp:/bound:ro"],
+        "Mounts": [{"Type": "volume", "Source": "vv", "Target": "/vv"}, {"Type": "tmpfs", "Target": "/t"}],
+    },
+}  # fmt: skip
+NONE = {"Image": "busybox", "Cmd": ["sleep", "60"], "HostConfig": {"NetworkMode": "none"}}
+REQUESTS: list[tuple[str, str, Any]] = [
+    ("GET", "/version", None),
+    ("GET", "/info", None),
+    ("GET", "/images/json", None),
+    ("GET", "/images/busybox/json", None),
+    ("GET", "/images/busybox/history", None),
+    ("POST", "/containers/create?name=none", NONE),
+    ("GET", "/containers/none/json", None),
+    ("POST", "/containers/none/start", None),
+    ("GET", "/containers/none/json?size=1", None),
+    ("GET", "/containers/none/top", None),
+    ("GET", "/containers/none/changes", None),
+    ("GET", "/containers/none/stats?stream=0&one-shot=1", None),
+    ("POST", "/containers/create?name=more", MINUTE),
+    ("GET", "/containers/more/json", None),
+    ("POST", "/containers/more/start", None),
+    ("GET", "/containers/json?size=1", None),
+    ("GET", "/containers/more/stats?stream=0", None),
+    ("GET", "/networks/bridge", None),
+    ("GET", "/networks/host", None),
+    ("GET", "/volumes", None),
+    ("GET", "/volumes/vv", None),
+    ("POST", "/networks/create", {"Name": "net", "Labels": {"a": "b"}}),
+    ("GET", "/networks/net", None),
+    ("POST", "/networks/net/connect", {"Container": "more", "EndpointConfig": {"Aliases": ["x"]}}),
+    ("GET", "/networks/net", None),
+    ("POST", "/containers/more/exec", {"Cmd": ["sleep", "5"], "AttachStdout": True}),
+    ("GET", "/containers/more/json", None),
+    ("GET", "/system/df", None),
+    ("POST", "/containers/more/update", {"Memory": 100_000_000, "MemorySwap": -1}),
+    ("POST", "/containers/more/update", {"CpuShares": "many"}),
+    ("POST", "/containers/more/stop?t=0", None),
+    ("GET", "/containers/more/json", None),
+    ("GET", "/containers/more/stats?stream=0", None),
+    ("GET", "/containers/json?all=1", None),
+    ("POST", "/commit?container=more&repo=made&tag=1&comment=c&author=a", {}),
+    ("GET", "/images/made:1/json", None),
+    ("GET", "/images/made:1/history", None),
+    ("DELETE", "/images/made:1", None),
+    ("POST", "/containers/more/wait", None),
+    ("DELETE", "/containers/more?v=1", None),
+    ("DELETE", "/networks/net", None),
+    ("POST", "/containers/prune", None),
+    ("POST", "/volumes/prune", None),
+    ("POST", "/volumes/prune", None),
+    ("POST", "/networks/prune", None),
+    ("POST", "/images/prune", None),
+    ("POST", "/build/prune", None),
+    ("POST", "/volumes/create", {}),
+    ("POST", "/volumes/create", {"Name": "named", "Labels": {"a": "b"}}),
+    ("DELETE", "/volumes/named", None),
+    ("GET", "/swarm", None),
+    ("GET", "/plugins", None),
+    ("DELETE", "/containers/none?force=1", None),
+]  # fmt: skip
+DIFFERENT = (
+    r"/info.*\.(DriverStatus|Runtimes|Plugins\.(Log|Network))",
+    r"/json.*\.GraphDriver\.Data",
+    r"\.memory_stats\.stats",  # what the kernel of this machine counts
+    r"/stats.*\.(percpu_usage|io_service.*|sectors.*|io_.*)",
+    r"\.Ports",  # no [::] without an IPv6 address
+    r"\.Health\.Log",
+    r"history.*\.Tags",
+    r"update status",  # a wrong type is 400 here
+    r"/networks/bridge.*\.Gateway",  # dockerd says it only with its rules
+    r"DELETE /images/made:1",
+    r"top.*\.Processes",
+    r"\.CacheDiskUsage",
+)
+
+
+def kind(value: Any) -> str:
+    """Return what a value is; an empty list or object is one too."""
+    kinds = {
+        dict: "object",
+        list: "list",
+        str: "text",
+        bool: "truth",
+        int: "number",
+        float: "number",
+    }
+    return kinds.get(type(value), "null")
+
+
+def places(value: Any, where: str) -> dict[str, str]:
+    """Return every place in an answer and what stands there; ids and names of our making are one."""
+    found = {where: kind(value)}
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            found |= places(inner, f"{where}.{re.sub('^[0-9a-f]{64}$', 'ID', key)}")
+    elif isinstance(value, list):
+        for inner in value:
+            found |= places(inner, f"{where}[]")
+    return found
+
+
+class Other(Daemon):
+    """The same client for a daemon that is not ours."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+
+def answers(daemon: Daemon) -> dict[str, str]:
+    """Return the shapes of all answers, by request and place."""
+    found = {}
+    for number, (method, path, body) in enumerate(REQUESTS):
+        if path.startswith("/containers/json?size"):
+            wait_for_health(daemon)
+        status, answer = daemon.ask(method, f"/v1.41{path}", body)
+        where = f"{number:02} {method} {path}"
+        found[f"{where} status"] = str(status)
+        found |= places(answer, where)
+    return found
+
+
+def wait_for_health(daemon: Daemon) -> None:
+    deadline = time.monotonic() + 20
+    while daemon.state("more")["Health"]["Status"] == "starting":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_every_answer_has_the_same_shape(dockerd: str, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "ours").mkdir()
+    daemon = Daemon(tmp_path / "ours")
+    try:
+        archive = str(tmp_path / "busybox.tar")
+        subprocess.run(
+            [CLIENT, "-H", f"unix://{daemon.path}", "save", "-o", archive, "busybox"], check=True
+        )
+        subprocess.run(
+            [CLIENT, "-H", dockerd, "load", "-qi", archive], check=True, capture_output=True
+        )
+        wanted = answers(Other(dockerd.removeprefix("unix://")))
+        found = answers(daemon)
+    finally:
+        daemon.close()
+    differing = [
+        f"{place}: dockerd {wanted.get(place)}, ours {found.get(place)}"
+        for place in sorted(wanted.keys() | found.keys())
+        if wanted.get(place) != found.get(place)
+        and not any(re.search(pattern, place) for pattern in DIFFERENT)
+    ]
+    assert not differing, json.dumps(differing, indent=1)
