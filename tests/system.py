@@ -1,4 +1,4 @@
-"""The command under test, run as a user would: in a network namespace and a data root of the tests' own."""
+"""The command under test, as a user runs it: a daemon with a network namespace and a data root of its own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pathlib
 import signal
 import struct
 import subprocess
+import time
 from collections.abc import Iterator
 from ctypes import c_int, c_ulong, c_void_p
 from typing import Any
@@ -21,7 +22,7 @@ COMMAND = str(ROOT / "labs" / "bin" / "mini_docker")
 
 
 class Lab:
-    """A data root and a network namespace; `run` calls mini_docker in both."""
+    """A data root and the network namespace of its daemon; `run` calls mini_docker in both."""
 
     def __init__(self, data_root: pathlib.Path, netns_fd: int) -> None:
         self.data_root = data_root
@@ -55,11 +56,21 @@ class Lab:
         """Run `mini_docker run --rm WORDS...`."""
         return self.call("run", "--rm", *words, **options)
 
-    def leftovers(self) -> list[str]:
-        """Return what a command left in the data root or the control groups; nothing, if all is well."""
+    def leftovers(self, patience: float = 5.0) -> list[str]:
+        """Return what stays in the data root or the control groups; nothing, if all is well."""
+        deadline = time.monotonic() + patience
+        while (found := self._found()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return found
+
+    def daemon_pid(self) -> int:
+        """Return the pid of the data root's daemon."""
+        return int((self.data_root / "daemon.lock").read_text())
+
+    def _found(self) -> list[str]:
         found = [
             f"{name}/{entry}"
-            for name in ("containers", "running", "names", "network/leases")
+            for name in ("containers", "running", "names")
             if (self.data_root / name).is_dir()
             for entry in os.listdir(self.data_root / name)
         ]
@@ -84,6 +95,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     try:
         made = lab.call("setup")
         assert made.returncode == 0, made.stderr
+        first = lab.call("ps", "-q")
+        assert "no daemon was running; started one" in first.stderr
         yield lab
         reset = lab.call("reset")
         assert reset.returncode == 0, reset.stderr

@@ -12,16 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from mini_docker.cli import inprocess
 from mini_docker.cli.command import run_command
-from mini_docker.cli.errors import CommandError
-from mini_docker.cli.explain import chapter, man_page, table
+from mini_docker.cli.create import CREATE_FLAGS, create_body
+from mini_docker.cli.explain import chapter, table
 from mini_docker.cli.flags import Parsed, UsageError, flag_table, parse, parse_size, usage
 from mini_docker.cli.main import all_paths, find_command, modules
 from mini_docker.cli.terminal import Raw, size
 from mini_docker.cli.text import age, columns
-from mini_docker.engine.launch import Done
-from mini_docker.engine.store import Conflict, NoSuchContainer
+from mini_docker.engine.explain import man_page, read_steps, write_steps
 from mini_docker.linux.process import sethostname
 from mini_docker.linux.step import Step
 from mini_docker.runtime.console import resize
@@ -29,6 +27,7 @@ from mini_docker.runtime.plan import Planned
 from tests.conftest import ROOT
 from tests.system import Lab, lab  # noqa: F401 (a fixture)
 
+CREATE = flag_table(CREATE_FLAGS)
 FLAGS = flag_table("""
     --rm           remove
 -i, --interactive  stdin
@@ -118,7 +117,7 @@ def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=f"^invalid size: '{text}'$"):
         parse_size(text)
     with pytest.raises(UsageError, match=f'^invalid argument "{text}" for "-m, --memory" flag: '):
-        parse(inprocess.FLAGS, ["-m", text])
+        create_body(parse(CREATE, ["-m", text, "x"]))
 
 
 DAY = 86_400
@@ -156,21 +155,18 @@ REQUESTS: list[tuple[str, str]] = [
 @pytest.mark.parametrize(("line", "words"), REQUESTS, ids=[line for line, _ in REQUESTS])
 def test_a_bad_value_is_an_error_of_usage(line: str, words: str) -> None:
     with pytest.raises(UsageError, match=f"^{re.escape(words)}"):
-        inprocess.create_request(parse(inprocess.FLAGS, line.split()))
+        create_body(parse(CREATE, line.split()))
 
 
 def test_a_request_has_dockers_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLOUR", "blue")
     line = "--rm -e COLOUR -e A=b=c -m 64m --cpus 1.5 --net none -v /a:/b --entrypoint= x -- y"
-    request = inprocess.create_request(parse(inprocess.FLAGS, line.split()))
+    request, _ = create_body(parse(CREATE, line.split()))
     assert (request["Image"], request["Cmd"]) == ("x", ["--", "y"])
-    assert (request["Entrypoint"], request["Env"]) == ([], ["COLOUR=blue", "A=b=c"])
+    assert (request["Entrypoint"], request["Env"]) == ([""], ["COLOUR=blue", "A=b=c"])
     host = request["HostConfig"]
     assert (host["Memory"], host["NanoCpus"]) == (64 << 20, 1_500_000_000)
     assert (host["NetworkMode"], host["AutoRemove"], host["Binds"]) == ("none", True, ["/a:/b"])
-    with pytest.raises(CommandError, match="network moon not found") as caught:
-        inprocess.create_request(parse(inprocess.FLAGS, ["--network", "moon", "x"]))
-    assert caught.value.status == 125
 
 
 def call(*words: str, code: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
@@ -213,10 +209,10 @@ def test_help_needs_nothing(name: str) -> None:
     assert done.stdout.startswith(f"Usage:  mini_docker {name}")
 
 
-@pytest.mark.parametrize("name", ["ps", "images", "setup", "reset", "version"])
+@pytest.mark.parametrize("name", ["ps", "setup", "reset", "version"])
 def test_a_command_without_words_refuses_them(name: str) -> None:
     """`mini_docker reset web` must not remove everything."""
-    done = call(name, "web", code="import mini_docker.cli.inprocess as o; o.open_engine = None")
+    done = call(name, "web", MINI_DOCKER_ROOT="/proc/no/such")
     assert done.returncode in (1, 125) and done.stdout == ""
     assert f"'mini_docker {name}' accepts no arguments" in done.stderr
 
@@ -257,24 +253,16 @@ def test_a_stream_that_is_closed_or_full_is_no_traceback(redirection: str) -> No
 
 
 @pytest.mark.root
-def test_rm_reports_each_and_a_failure_stays_a_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    class Engine:
-        def remove(self, reference: str, force: bool) -> str:
-            errors = {"busy": Conflict("it runs"), "nosuch": NoSuchContainer("No such container")}
-            if reference in errors:
-                raise errors[reference]
-            return reference
-
-    monkeypatch.setattr(inprocess, "open_engine", lambda data_root: Engine())
-    assert inprocess.command_rm("", ["one"]) == 0
-    assert inprocess.command_rm("", ["nosuch", "two"]) == 1
-    assert inprocess.command_rm("", ["-f", "nosuch"]) == 0
-    assert inprocess.command_rm("", ["-f", "busy", "nosuch"]) == 1
-    captured = capsys.readouterr()
-    assert captured.out == "one\ntwo\n"
-    assert captured.err.count("Error response from daemon: ") == 4
+def test_rm_reports_each_and_a_failure_stays_a_failure(lab: Lab) -> None:
+    for name in ("one", "two", "busy"):
+        lab.call("create", "--name", name, "--network", "none", "busybox", "sleep", "60")
+    lab.call("start", "busy")
+    ends = [
+        lab.call("rm", *words.split()) for words in ("one", "nosuch two busy", "-f nosuch busy")
+    ]
+    assert [done.returncode for done in ends] == [0, 1, 0]
+    assert [done.stdout for done in ends] == ["one\n", "two\n", "busy\n"]
+    assert [done.stderr.count("Error") for done in ends] == [0, 2, 1]
 
 
 @pytest.mark.root
@@ -306,7 +294,7 @@ def test_a_step_knows_its_chapter(module: str) -> None:
     assert chapter(module) == CHAPTERS[module]
 
 
-def test_explain_is_a_table() -> None:
+def test_explain_is_a_table(tmp_path: Path) -> None:
     assert man_page(sethostname) == "sethostname(2)"
     assert [man_page(step) for step in (os.chdir, os.dup2, print)] == [
         "chdir(2)",
@@ -314,11 +302,14 @@ def test_explain_is_a_table() -> None:
         "print",
     ]
     step = Step("a name that is longer than its column can ever be", sethostname, (b"x",))
-    lines = table([Done("init", Planned("mini_docker.namespaces.uts", step), 1_500_000)] * 2)
+    write_steps(str(tmp_path), [Planned("mini_docker.namespaces.uts", step)] * 2, [1_500_000] * 2)
+    done = read_steps(str(tmp_path))
+    fields = ("Where", "Module", "Step", "Call", "Nanoseconds")
+    lines = table([dict(zip(fields, one, strict=True)) for one in done])
     first, second, *_ = lines.splitlines()[1:]
     assert first == second and "longer than its column can e…" in first
-    assert first.startswith("init     6 uts ") and first.endswith("1.500 ms")
-    assert lines.endswith("3.000 ms\n")
+    assert first.startswith("init     6 uts ") and "sethostname(2)" in first
+    assert first.endswith("1.500 ms") and lines.endswith("3.000 ms\n")
 
 
 def test_a_terminal_is_raw_inside_and_as_before_after_an_error() -> None:

@@ -7,7 +7,6 @@ import json
 import os
 import pty
 import shutil
-import signal
 import socket
 import ssl
 import subprocess
@@ -28,6 +27,7 @@ from mini_docker.cli.messages import bar, plain_message
 from mini_docker.cli.streams import Detached, Frames, Keys
 from mini_docker.cli.template import Template, TemplateError
 from mini_docker.cli.text import quoted
+from mini_docker.engine import upkeep
 from tests.conftest import ROOT, cannot_run_here
 
 OURS = f"{ROOT}/labs/bin/mini_docker"
@@ -565,24 +565,77 @@ def test_draw(fake: Callable[..., Fake]) -> None:
     assert fake().run("draw", "moon").stderr.startswith("cannot draw 'moon'; there are: networks")
 
 
+def end_daemon(root: Path) -> int:
+    """End the daemon of a data root, a child of ours if we started it; return its pid."""
+    pid = upkeep.end_daemon(str(root))
+    if pid:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+    return pid
+
+
 @pytest.mark.root
 def test_a_command_starts_the_daemon_that_it_misses(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    where = Endpoint(f"unix://{tmp_path}/d.sock", (), False, "default", True)
-    log = str(tmp_path / "log")
+    where = Endpoint(f"unix://{tmp_path}/d.sock", (), False, "default", str(tmp_path / "data"))
     (tmp_path / "json.py").write_text("raise SystemExit('a module of somebody else')")
     monkeypatch.chdir(tmp_path)
-    pid = start_daemon(where.host, log, "--data-root", str(tmp_path / "data"))
+    with socket.socket(socket.AF_UNIX) as stale:  # what a killed daemon leaves
+        stale.bind(f"{tmp_path}/d.sock")
+    client = Client(where, "/nonexistent")
     try:
-        assert Client(where, "/nonexistent").json("GET", "/version")["ApiVersion"]
-        said = f"mini_docker: no daemon was running; started one (its log: {log})\n"
+        assert client.json("GET", "/version")["ApiVersion"]
+        said = f"mini_docker: no daemon was running; started one (its log: {tmp_path}/d.log)\n"
         assert capfd.readouterr() == ("", said)
+        start_daemon(where.host, where.root)
+        assert capfd.readouterr() == ("", "")  # it is there: nothing to do, nothing to say
     finally:
-        os.kill(pid, signal.SIGTERM)
-        os.waitpid(pid, 0)
-    with pytest.raises(CommandError, match="the daemon ended at once: .*--nonsense"):
-        start_daemon(where.host, log, "--nonsense")
+        end_daemon(tmp_path / "data")
+    assert not Path(f"{tmp_path}/d.sock").exists()
+
+
+@pytest.mark.root
+def test_of_commands_that_miss_the_daemon_at_once_one_starts_it(tmp_path: Path) -> None:
+    words = [OURS, "--data-root", str(tmp_path), "ps", "-q"]
+    started = [subprocess.Popen(words, stdout=-1, stderr=-1, text=True) for _ in range(4)]
+    ends = [process.communicate(timeout=60) for process in started]
+    assert [process.returncode for process in started] == [0] * 4
+    assert "".join(err for _, err in ends).count("started one") == 1
+    assert end_daemon(tmp_path) != 0 == end_daemon(tmp_path)
+
+
+@pytest.mark.root
+def test_a_daemon_that_cannot_start_says_why_in_one_line(tmp_path: Path) -> None:
+    data, place = tmp_path / "data", f"unix://{tmp_path}/x.sock"
+    data.write_text("a file")
+    with pytest.raises(CommandError, match="the daemon ended at once: .*: File exists: .*/data$"):
+        start_daemon(place, str(data))
+    with pytest.raises(CommandError, match="the daemon cannot be started: .*/data: File exists$"):
+        start_daemon(f"unix://{data}/x.sock", str(data))
+    done = subprocess.run(
+        [OURS, "--data-root", "/proc/no/such", "ps"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+
+
+@pytest.mark.root
+def test_an_idle_daemon_ends_itself_and_a_busy_one_does_not(tmp_path: Path) -> None:
+    host, root = f"unix://{tmp_path}/daemon.sock", str(tmp_path)
+    daemon = subprocess.Popen([OURS, "--data-root", root, "daemon", "--idle", "1"], stderr=-1)
+    assert daemon.stderr is not None
+    client = Client(Endpoint(host, (), False, "default"), "/nonexistent")
+    while daemon.poll() is None and "ready" not in str(daemon.stderr.readline()):
+        pass
+    client.json("GET", "/version")  # its connection stays
+    with pytest.raises(subprocess.TimeoutExpired):
+        daemon.wait(2.5)
+    client.idle.clear()
+    assert daemon.wait(30) == 0
+    assert b"ended; containers run on" in daemon.stderr.read()
+    daemon.stderr.close()
+    wrong = subprocess.run([OURS, "daemon", "--idle", "soon"], capture_output=True, text=True)
+    assert wrong.stderr == "mini_docker daemon: --idle soon: a number of seconds is wanted\n"
 
 
 def test_the_module_runs_without_a_launcher() -> None:

@@ -166,4 +166,4 @@ def test_a_map_of_a_living_daemon(lab: Playground) -> None:
 
 def test_a_client_starts_no_daemon(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
-    assert client_of().endpoint.may_start is False
+    assert client_of().endpoint.root == ""

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mini_docker.cgroups.tree import Cgroup, hierarchies
-from mini_docker.engine.direct import Container, Direct
+from mini_docker.engine import upkeep
+from mini_docker.engine.containers import Containers
 from mini_docker.engine.document import InvalidRequest
+from mini_docker.engine.events import Events
+from mini_docker.engine.launch import Launch, wiring_of
 from mini_docker.engine.names import random_name, valid_name
 from mini_docker.engine.store import Claim, Conflict, NoSuchContainer, Store
-from mini_docker.images.layout import Layout, NoSuchImage
+from mini_docker.linux.process import set_process_name
 from tests.system import Lab, lab  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.root
@@ -131,128 +134,174 @@ def test_a_made_up_name_is_valid_and_numbered_from_the_second_on() -> None:
 # Containers, on a data root of their own with an image that has no layers: none of them starts
 
 
+class NoNetworks:
+    """What the manager needs of networks to create and remove."""
+
+    def __init__(self, store: Store) -> None:
+        self.wiring = wiring_of(store)
+
+    def connect(self, launch: Launch, spec: dict[str, Any]) -> int | None:
+        raise AssertionError("nothing is started here")
+
+    def disconnect(self, record: dict[str, Any]) -> None:
+        pass
+
+
+class Maker:
+    """The manager of containers without a zygote, and the empty image."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.containers = Containers(store, None, Events(), NoNetworks(store))  # type: ignore[arg-type]
+        store.layout.create()
+        config = store.layout.put(b'{"config": {"Cmd": ["sh"]}, "rootfs": {"diff_ids": []}}', "")
+        store.layout.name_image("empty", {"config": {"digest": config.digest}, "layers": []})
+
+    def create(self, name: str = "", **host: Any) -> dict[str, Any]:
+        image = self.store.layout.image("empty")
+        request = {"Image": "empty", "HostConfig": host}
+        return self.containers.create(request, name, image, image.id).record
+
+
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Direct]:
-    engine = Direct(str(tmp_path / "root"))
-    engine.store.layout.create()
-    name_empty_image(engine.store.layout)
-    yield engine
+def maker(store: Store) -> Maker:
+    return Maker(store)
 
 
-def name_empty_image(layout: Layout) -> None:
-    config = layout.put(b'{"config": {"Cmd": ["sh"]}, "rootfs": {"diff_ids": []}}', "")
-    layout.name_image("empty", {"config": {"digest": config.digest}, "layers": []})
-
-
-def create(engine: Direct, name: str | None = None, **host: Any) -> Container:
-    return engine.create({"Image": "empty", "HostConfig": host}, name)
-
-
-def traces(engine: Direct) -> list[str]:
+def traces(store: Store) -> list[str]:
     """Return the files of containers, claims and names that are there."""
     return [
         f"{name}/{entry}"
         for name in ("containers", "running", "names")
-        for entry in sorted(os.listdir(f"{engine.store.root}/{name}"))
+        for entry in sorted(os.listdir(f"{store.root}/{name}"))
     ]
 
 
-def test_create_find_and_finish(engine: Direct) -> None:
-    container = create(engine, "web")
-    found = container.record["Id"]
+def test_create_find_and_remove(maker: Maker) -> None:
+    record = maker.create("web")
+    found = record["Id"]
     for reference in ("web", found, found[:12]):
-        assert engine.find(reference)["Id"] == found
-    assert container.record["Config"]["Hostname"] == found[:12]
-    assert traces(engine) == [f"containers/{found}", f"running/{found}", "names/web"]
-    for _ in range(2):  # "repeating it, or having another process do it, comes to the same"
-        container.finish(3, keep=True)
-        assert engine.find("web")["State"]["ExitCode"] == 3
-        assert engine.store.running() == set()
-    assert engine.remove("web") == found
-    assert traces(engine) == []
+        assert maker.store.find(reference)["Id"] == found
+    assert record["Config"]["Hostname"] == found[:12]
+    assert traces(maker.store) == [f"containers/{found}", "names/web"]
+    assert upkeep.remove(maker.store, "web") == found
+    assert traces(maker.store) == []
 
 
 @pytest.mark.parametrize("reference", ["", "nosuch", "../containers"])
-def test_an_unknown_reference_is_named(engine: Direct, reference: str) -> None:
-    create(engine, "web").finish(0, keep=True)
+def test_an_unknown_reference_is_named(maker: Maker, reference: str) -> None:
+    maker.create("web")
     with pytest.raises(NoSuchContainer, match=f"^No such container: {reference}$"):
-        engine.find(reference)
+        maker.store.find(reference)
 
 
-def test_an_ambiguous_start_of_an_id_is_a_conflict_and_a_name_goes_first(engine: Direct) -> None:
+def test_an_ambiguous_start_of_an_id_is_a_conflict_and_a_name_goes_first(store: Store) -> None:
     for container_id, name in ((ID, "one"), (OTHER, "two"), ("c" * 64, "ab")):
-        os.mkdir(engine.store.directory(container_id))
-        engine.store.write({"Id": container_id, "Name": name})
+        os.mkdir(store.directory(container_id))
+        store.write({"Id": container_id, "Name": name})
     with pytest.raises(Conflict, match="Multiple IDs found with provided prefix: a$"):
-        engine.find("a")
-    assert engine.find("ab")["Id"] == "c" * 64
-    assert engine.find("abc")["Id"] == OTHER
+        store.find("a")
+    assert store.find("ab")["Id"] == "c" * 64
+    assert store.find("abc")["Id"] == OTHER
 
 
 def test_what_cannot_be_created_leaves_nothing(
-    engine: Direct, monkeypatch: pytest.MonkeyPatch
+    maker: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    create(engine, "web").finish(0, keep=True)
-    before = traces(engine)
+    maker.create("web")
+    before = traces(maker.store)
     with pytest.raises(
         Conflict, match='The container name "/web" is already in use by container "'
     ):
-        create(engine, "web")
+        maker.create("web")
     with pytest.raises(InvalidRequest):
-        create(engine, "-x")
-    with pytest.raises(NoSuchImage):
-        engine.create({"Image": "nosuch"})
+        maker.create("-x")
 
     def full(record: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(engine.store, "write", full)
+    monkeypatch.setattr(maker.store, "write", full)
     with pytest.raises(OSError, match="No space left"):
-        create(engine, "new")
-    assert traces(engine) == before
+        maker.create("new")
+    assert traces(maker.store) == before
 
 
-def test_removing_a_claimed_container_needs_force(engine: Direct) -> None:
-    create(engine, "web")
+def test_removing_a_claimed_container_needs_force(maker: Maker) -> None:
+    claim = maker.store.claim(maker.create("web")["Id"])
     with pytest.raises(Conflict, match="You cannot remove a running container"):
-        engine.remove("web")
-    assert engine.find("web")["Name"] == "web"
+        upkeep.remove(maker.store, "web")
+    assert maker.store.find("web")["Name"] == "web"
+    claim.release()
 
 
 DEATHS = {"kept": False, "removed": True}
 
 
 @pytest.mark.parametrize("auto_remove", DEATHS.values(), ids=DEATHS)
-def test_recover_cleans_after_a_dead_process_once(engine: Direct, auto_remove: bool) -> None:
-    _, end = in_other_process(lambda: create(engine, "web", AutoRemove=auto_remove))
-    (container_id,) = engine.store.ids()
-    assert engine.recover() == []
+def test_recover_cleans_after_a_dead_process_once(maker: Maker, auto_remove: bool) -> None:
+    store, container_id = maker.store, maker.create("web", AutoRemove=auto_remove)["Id"]
+    claims: list[Claim] = []
+    _, end = in_other_process(lambda: claims.append(store.claim(container_id)))
+    assert upkeep.recover(store) == []
     group = Cgroup(hierarchies(), f"/mini_docker/{container_id}")
     group.create({})
     end()
-    assert engine.recover() == [container_id]
-    assert engine.recover() == []
+    assert upkeep.recover(store) == [container_id]
+    assert upkeep.recover(store) == []
     assert not any(map(os.path.exists, group.directories.values()))
     if auto_remove:
-        assert traces(engine) == []
+        assert traces(store) == []
     else:
-        state = engine.find("web")["State"]
+        state = store.find("web")["State"]
         assert (state["Status"], state["ExitCode"]) == ("exited", 137)
-        engine.remove("web")
+        upkeep.remove(store, "web")
 
 
 @pytest.mark.parametrize("what", ["claim", "claim, name", "claim, name, directory"])
-def test_a_half_made_container_is_forgotten_and_its_name_is_free(engine: Direct, what: str) -> None:
+def test_a_half_made_container_is_forgotten_and_its_name_is_free(maker: Maker, what: str) -> None:
     """What a process leaves that is killed at some point of `create`, or while it forgets."""
-    root = engine.store.root
-    os.close(engine.store.claim(ID).fd)
+    root = maker.store.root
+    os.close(maker.store.claim(ID).fd)
     if "name" in what:
         os.symlink(ID, f"{root}/names/web")
     if "directory" in what:
         os.makedirs(f"{root}/containers/{ID}/upper/d")
-    assert Direct(root).recover() == []
-    create(engine, "web").finish(0, keep=False)
-    assert traces(engine) == []
+    assert upkeep.recover(Store(root)) == [ID]
+    maker.create("web")
+    upkeep.remove(maker.store, "web")
+    assert traces(maker.store) == []
+
+
+def test_one_process_serves_a_data_root(tmp_path: Path) -> None:
+    root = str(tmp_path)
+    assert upkeep.end_daemon(root) == 0
+    fds: list[int] = []
+
+    def be_the_daemon() -> None:
+        set_process_name(upkeep.NAME)
+        fds.append(upkeep.serve(root))
+
+    pid, _ = in_other_process(be_the_daemon)
+    with pytest.raises(BlockingIOError):
+        upkeep.serve(root, patience=0.02)
+    assert upkeep.end_daemon(root) == pid
+    assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGTERM
+    assert upkeep.end_daemon(root) == 0
+    os.close(upkeep.serve(root))
+
+
+def test_a_lock_of_somebody_else_is_no_reason_to_kill_a_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "PATIENCE", 0.02)
+    fds: list[int] = []
+    pid, end = in_other_process(lambda: fds.append(upkeep.serve(str(tmp_path))))
+    try:
+        with pytest.raises(BlockingIOError):
+            upkeep.end_daemon(str(tmp_path))
+        assert os.waitpid(pid, os.WNOHANG) == (0, 0)
+    finally:
+        end()
 
 
 def test_reset_leaves_containers_of_other_data_roots_alone(lab: Lab, tmp_path: Path) -> None:

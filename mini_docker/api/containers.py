@@ -110,6 +110,13 @@ def start(call: Call) -> None:
     call.reply.empty(204)
 
 
+def explain(call: Call) -> None:
+    """POST /containers/{id}/explain: start it, and answer with each step that was taken. Not Docker's."""
+    done = call.engine.containers.start(call.holes["id"], explain=True)
+    fields = ("Where", "Module", "Step", "Call", "Nanoseconds")
+    call.reply.send_json(200, [dict(zip(fields, one, strict=True)) for one in done])
+
+
 def stop(call: Call) -> None:
     """POST /containers/{id}/stop."""
     call.engine.containers.stop(call.holes["id"], call.request.number("t"))
@@ -235,6 +242,7 @@ CONTAINER_ROUTES = (
     Route("GET", "/containers/json", listing, CONTAINER),
     Route("GET", "/containers/{id}/json", show, CONTAINER),
     Route("POST", "/containers/{id}/start", start, CONTAINER),
+    Route("POST", "/containers/{id}/explain", explain, CONTAINER),
     Route("POST", "/containers/{id}/stop", stop, CONTAINER),
     Route("POST", "/containers/{id}/restart", restart, CONTAINER),
     Route("POST", "/containers/{id}/kill", kill, CONTAINER),

@@ -5,18 +5,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import socket
 import sys
 import threading
+import time
 from collections import namedtuple
 
 from mini_docker.engine.remap import choose_remap, remapped_root
 from mini_docker.engine.roots import choose_roots
 from mini_docker.engine.store import DEFAULT_ROOT
+from mini_docker.engine.upkeep import NAME, serve
 from mini_docker.engine.zygote import start_zygote
+from mini_docker.linux.process import set_process_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from typing import NamedTuple
 
     from mini_docker.api.server import Server
+    from mini_docker.engine.engine import Engine
 
     class Options(NamedTuple):
         """What the command line of the daemon says."""
@@ -34,10 +37,12 @@ if TYPE_CHECKING:
         storage_driver: str
         userns_remap: str
         tls: tuple[str, str, str] | None  # authority, certificate, key
+        idle: float  # seconds without a client or a container after which it ends; 0: never
 
 else:
     Options = namedtuple(
-        "Options", ("hosts", "data_root", "pidfile", "storage_driver", "userns_remap", "tls")
+        "Options",
+        ("hosts", "data_root", "pidfile", "storage_driver", "userns_remap", "tls", "idle"),
     )
 
 
@@ -52,6 +57,7 @@ Options:
   -H, --host list        Where to listen: unix://PATH, tcp://ADDRESS:PORT (with --tlsverify), fd://
                          (default {DEFAULT_HOST})
       --data-root path   Where images and containers are kept (default {DEFAULT_ROOT})
+      --idle seconds     End after so long without a client or a living container (default 0, never)
   -p, --pidfile path     Write the process's number to a file
   -s, --storage-driver string  overlay2, btrfs or vfs (default: the data root's, else the first that works)
       --userns-remap string  Whose subordinate ids stand for containers' ids: default, user[:group], uid:gid
@@ -68,7 +74,15 @@ class Wrong(Exception):
 
 
 FILES = ("--tlscacert", "--tlscert", "--tlskey")
-WITH_VALUE = ("--host", "--data-root", "--pidfile", "--storage-driver", "--userns-remap", *FILES)
+WITH_VALUE = (
+    "--host",
+    "--data-root",
+    "--pidfile",
+    "--storage-driver",
+    "--userns-remap",
+    "--idle",
+    *FILES,
+)
 
 
 def parse(words: Sequence[str]) -> Options | None:
@@ -102,7 +116,15 @@ def parse(words: Sequence[str]) -> Options | None:
     tls = (files[0], files[1], files[2]) if "--tls" in values else None
     root, pidfile, driver, remap = (values.get(name, [""])[-1] for name in WITH_VALUE[1:5])
     root = root or os.environ.get("MINI_DOCKER_ROOT") or DEFAULT_ROOT
-    return Options(hosts, root, pidfile, driver, remap, tls)
+    idle = check_idle(values.get("--idle", ["0"])[-1])
+    return Options(hosts, root, pidfile, driver, remap, tls, idle)
+
+
+def check_idle(text: str) -> float:
+    """Return a number of seconds. Raises Wrong."""
+    if not text.isdigit():
+        raise Wrong(f"--idle {text}: a number of seconds is wanted")
+    return float(text)
 
 
 def check_host(host: str) -> None:
@@ -137,16 +159,21 @@ def main(words: Sequence[str]) -> int:
     return 1
 
 
+PATIENCE = 5.0  # seconds that a daemon which is about to end may keep the next one waiting
+STEP = 0.2
+
+
 def run(options: Options) -> int:
-    """Lock the data root, fork the zygote, listen, and wait for the end. Raises OSError, Wrong."""
+    """Take the data root, fork the zygote, listen, and wait for the end. Raises OSError, Wrong."""
     os.umask(0o022)
     os.makedirs(options.data_root, exist_ok=True)
+    set_process_name(NAME)
     lock_fd, data_root = -1, options.data_root
     try:
         remap = choose_remap(options.userns_remap) if options.userns_remap else None
         if remap:
             data_root = remapped_root(data_root, remap)
-        lock_fd = lock(data_root)
+        lock_fd = take(data_root, options.idle)
         choose_roots(data_root, options.storage_driver)
     except ValueError as error:
         raise Wrong(str(error)) from None
@@ -174,14 +201,10 @@ def run(options: Options) -> int:
             file.write(f"{os.getpid()}\n")
     log(f"ready: {', '.join(options.hosts)}, data root {data_root}")
     notify_ready()
-    ends.wait()
+    wait_for_the_end(ends, server, engine, options.idle, paths)
     engine.stopping = True
     server.close()
-    for path in [*paths, *([options.pidfile] if options.pidfile else [])]:
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass
+    remove_files([*paths, *([options.pidfile] if options.pidfile else [])])
     zygote.close()
     os.close(lock_fd)
     log("ended; containers run on")
@@ -189,14 +212,39 @@ def run(options: Options) -> int:
     os._exit(0)  # threads that wait for clients must not keep it
 
 
-def lock(data_root: str) -> int:
+def take(data_root: str, idle: float) -> int:
     """Return a descriptor that holds the data root. Raises Wrong where another daemon does."""
-    fd = os.open(f"{data_root}/daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return serve(data_root, PATIENCE if idle else 0)
     except BlockingIOError:
         raise Wrong(f"another daemon serves the data root {data_root}") from None
-    return fd
+
+
+def wait_for_the_end(
+    ends: ends_by_signal, server: Server, engine: Engine, idle: float, paths: Sequence[str]
+) -> None:
+    """Return after a signal, or when nobody has needed the daemon for `idle` seconds.
+
+    The socket's name goes first: who comes now starts another daemon; who has come is served to the end.
+    """
+    while not ends.wait(min(idle / 4, 10) if idle else 3600):
+        used = server.busy() or engine.containers.busy()
+        if not idle or used or time.monotonic() - server.used < idle:
+            continue
+        remove_files(paths)
+        while not ends.wait(STEP):
+            if not server.busy() and time.monotonic() - server.used > STEP:
+                return
+        return
+
+
+def remove_files(paths: Sequence[str]) -> None:
+    """Remove files; one that is gone is fine."""
+    for path in paths:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
 
 
 class ends_by_signal:  # noqa: N801 (reads as what it is)
@@ -209,10 +257,9 @@ class ends_by_signal:  # noqa: N801 (reads as what it is)
             signal.signal(number, lambda *_: self.event.set())
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
-    def wait(self) -> None:
-        """Return after the signal."""
-        while not self.event.wait(3600):
-            pass
+    def wait(self, seconds: float) -> bool:
+        """Wait for the signal at most so long; return whether it has come."""
+        return self.event.wait(seconds)
 
 
 # %% notebooks/18b_streams.ipynb#listeners

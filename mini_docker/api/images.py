@@ -161,14 +161,22 @@ def image_create(call: Call) -> None:
     """POST /images/create: pull (fromImage), or import (fromSrc)."""
     query = call.request.query
     if query.get("fromImage"):
-        target = reference(query["fromImage"], query.get("tag", ""))
+        name, tag, registries = query["fromImage"], query.get("tag", ""), call.engine.registries
+        target = reference(name, tag)
+        pull = registries.pull if tag or has_version(name) else registries.pull_all
         call.request.raw()
-        _with_progress(call, lambda tell: call.engine.registries.pull(
-            target, query.get("platform") or None, login_of(call), tell))  # fmt: skip
+        _with_progress(
+            call, lambda tell: pull(target, query.get("platform") or None, login_of(call), tell)
+        )
     elif query.get("fromSrc") == "-":
         _import(call)
     else:
         raise HttpError(400, "fromSrc: only '-', the body of the request, can be imported")
+
+
+def has_version(name: str) -> bool:
+    """Say whether an image name has a tag or a digest; one without means the whole repository."""
+    return "@" in name or ":" in name.rpartition("/")[2]
 
 
 def _import(call: Call) -> None:
@@ -224,13 +232,15 @@ def image_push(call: Call) -> None:
     """POST /images/{name}/push."""
     if "x-registry-auth" not in call.request.headers:
         raise HttpError(400, "Bad parameters and missing X-Registry-Auth: EOF")
-    target = reference(call.holes["name"], call.request.query.get("tag", ""))
+    name, tag = call.holes["name"], call.request.query.get("tag", "")
+    target, registries = reference(name, tag), call.engine.registries
     call.request.raw()
     who = login_of(call)
 
     def act(tell: Any) -> None:
         tell({"status": f"The push refers to repository [{target.repository()}]"})
-        call.engine.registries.push(target, who, tell)
+        for one in [target] if tag or has_version(name) else registries.here(target):
+            registries.push(one, who, tell)
 
     _with_progress(call, act)
 
@@ -240,9 +250,10 @@ def image_search(call: Call) -> None:
     term = call.request.query.get("term", "")
     if not term:
         raise HttpError(400, "term is empty")
-    call.reply.send_json(
-        200, call.engine.registries.search(term, call.request.number("limit") or 25, login_of(call))
-    )
+    limit = call.request.number("limit") or 25
+    if not 1 <= limit <= 100:
+        raise HttpError(400, f"Limit {limit} is outside the range of [1, 100]")
+    call.reply.send_json(200, call.engine.registries.search(term, limit, login_of(call)))
 
 
 def auth(call: Call) -> None:

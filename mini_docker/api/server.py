@@ -11,6 +11,7 @@ import socket
 import ssl
 import sys
 import threading
+import time
 
 import h11
 
@@ -87,6 +88,14 @@ class Server:
         """Listen nowhere yet."""
         self.engine, self.table = engine, table
         self.listeners: list[socket.socket] = []
+        self.connections: set[int] = (
+            set()
+        )  # threads that serve one; each changes its own entry alone
+        self.used = time.monotonic()
+
+    def busy(self) -> bool:
+        """Say whether a client is connected."""
+        return bool(self.connections)
 
     def listen(self, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
         """Accept connections on a listening socket, in a thread."""
@@ -110,6 +119,8 @@ class Server:
     def _connection(self, stream: socket.socket, tls: ssl.SSLContext | None) -> None:
         """Serve one connection to its end. Whatever it brings, the daemon lives."""
         connection = Connection(stream, COMMON)
+        me = threading.get_ident()
+        self.connections.add(me)
         try:
             if tls is not None:
                 stream.settimeout(10)
@@ -123,6 +134,8 @@ class Server:
         finally:
             if not connection.hijacked:
                 stream.close()
+            self.used = time.monotonic()
+            self.connections.discard(me)
 
     def _refuse(self, connection: Connection, error: h11.ProtocolError) -> None:
         """Answer what is no HTTP, if there is still a way to."""

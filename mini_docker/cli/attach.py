@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 # %% notebooks/19d_streams_and_terminals.ipynb#stay
 STREAMS = ("stdin", "stdout", "stderr")
+MOST_INTERRUPTS = 3  # a container may ignore them, its user's patience ends
 
 
 def signal_name(number: int) -> str:
@@ -52,6 +53,12 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name.removeprefix("SIG")
     except ValueError:
         return str(number)
+
+
+def _console_size() -> list[int]:
+    """Return the rows and columns of the user's terminal; [] where there is none."""
+    console = list(size(1) if os.isatty(1) else size(0))
+    return console if any(console) else []
 
 
 class Stay:
@@ -63,12 +70,16 @@ class Stay:
         self.path = path
         self.tty = tty
         self.proxy = proxy and not tty
+        self.interrupts = 0
 
     def obey(self, number: int) -> None:
         """Pass a signal on, or the terminal's new size; what ends us ends us with 128 + its number."""
         if self.tty and number == signal.SIGWINCH:
             self.resize()
         elif self.proxy:
+            self.interrupts += number in (signal.SIGINT, signal.SIGTERM)
+            if self.interrupts == MOST_INTERRUPTS:
+                raise CommandError(f"got {MOST_INTERRUPTS} SIGTERM/SIGINTs, forcefully exiting")
             try:
                 self.client.call("POST", f"{self.path}/kill", {"signal": signal_name(number)})
             except DaemonError:
@@ -78,10 +89,11 @@ class Stay:
 
     def resize(self) -> None:
         """Tell the daemon how large the user's terminal is."""
-        rows, columns = size(1) if os.isatty(1) else size(0)
-        if rows or columns:
+        if console := _console_size():
             try:
-                self.client.call("POST", f"{self.path}/resize", {"h": rows, "w": columns})
+                self.client.call(
+                    "POST", f"{self.path}/resize", dict(zip("hw", console, strict=True))
+                )
             except DaemonError:
                 pass  # not started yet, or over: the size is no reason to fail
 
@@ -131,22 +143,22 @@ def exit_status(client: Client, response: Response) -> int:
 RUN_FLAGS = (
     CREATE_FLAGS
     + """
--d, --detach             Run container in background and print container ID
+-d, --detach              Run container in background and print container ID
     --detach-keys string  Override the key sequence for detaching a container
-    --explain            Without a daemon, print the plan: each step, its chapter, man page and time
-    --sig-proxy          Proxy received signals to the process (default true)
+    --explain             Print the plan: each step with its chapter, man page and time
+    --sig-proxy           Proxy received signals to the process (default true)
 """
 )
 
 
 def run(call: Call, parsed: Parsed) -> int:
     """Create a container, attach, start it, and return its exit status."""
-    if parsed.on("explain"):
-        return _explain(call)
     try:
         body, query = create_body(parsed)
         wanted = [] if parsed.on("detach") else _attached(parsed, body)
         check_terminal(bool(body["Tty"]), "stdin" in wanted)
+        if body["Tty"] and (console := _console_size()):
+            body["HostConfig"]["ConsoleSize"] = console
         for stream in STREAMS:
             body[f"Attach{stream.capitalize()}"] = stream in wanted
         body["StdinOnce"] = body["OpenStdin"] and "stdin" in wanted
@@ -156,7 +168,7 @@ def run(call: Call, parsed: Parsed) -> int:
         )
         if parsed.on("detach"):
             print(identity, flush=True)
-            call.client.call("POST", f"{stay.path}/start")
+            begin(stay, parsed.on("explain"))
             return 0
         with stay.signals() as signals:
             return _run_attached(stay, signals, parsed, wanted)
@@ -166,12 +178,15 @@ def run(call: Call, parsed: Parsed) -> int:
         raise (pointed(call, error, FAILED) if error.status == FAILED else error) from None
 
 
-def _explain(call: Call) -> int:
-    """Run the container in this process: a daemon does not send the steps that it took."""
-    from mini_docker.cli.inprocess import command_run
+def begin(stay: Stay, explain: bool) -> None:
+    """Start a container; `explain` prints each step that our daemon took for it."""
+    if not explain:
+        stay.client.call("POST", f"{stay.path}/start")
+        return
+    from mini_docker.cli.explain import table
 
-    root = call.settings.one("data-root") or os.environ.get("MINI_DOCKER_ROOT", "")
-    return command_run(root, call.arguments)
+    sys.stderr.write(table(stay.client.json("POST", f"{stay.path}/explain")))
+    sys.stderr.flush()
 
 
 def _run_attached(stay: Stay, signals: Signals, parsed: Parsed, wanted: list[str]) -> int:
@@ -179,7 +194,7 @@ def _run_attached(stay: Stay, signals: Signals, parsed: Parsed, wanted: list[str
     condition = "removed" if parsed.on("rm") else "next-exit"
     waiting = stay.client.call("POST", f"{stay.path}/wait", {"condition": condition})
     try:
-        stay.client.call("POST", f"{stay.path}/start")
+        begin(stay, parsed.on("explain"))
     except DaemonError:
         connection.close()
         if parsed.on("rm"):

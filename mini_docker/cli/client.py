@@ -78,23 +78,24 @@ class Client:
             where = f"{self.endpoint.host}: dial {self.endpoint.host.replace('://', ' ')}"
             raise CommandError(
                 "permission denied while trying to connect to the Docker daemon socket at "
-                f"{where}: connect: permission denied"
+                f"{where}: connect: permission denied (remedy: sudo mini_docker ..., or be a member of "
+                "the group mini_docker)"
             ) from None
         except (OSError, ValueError) as error:
-            if self.endpoint.may_start:
+            if self.endpoint.root:
                 return self._started()
             raise CommandError(self._unreachable(error)) from None
 
     def start_nothing(self) -> None:
         """Let a daemon that is not there be: some commands only want to know."""
-        self.endpoint = self.endpoint._replace(may_start=False)
+        self.endpoint = self.endpoint._replace(root="")
 
     def _started(self) -> Connection:
         """Return a connection to a daemon of ours that this command starts."""
         from mini_docker.cli.daemon import start_daemon
 
+        start_daemon(self.endpoint.host, self.endpoint.root)
         self.start_nothing()
-        start_daemon(self.endpoint.host)
         return self.open()
 
     def _unreachable(self, error: Exception) -> str:

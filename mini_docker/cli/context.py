@@ -26,18 +26,20 @@ if TYPE_CHECKING:
         tls: tuple[str, ...]
         verify: bool
         context: str
-        may_start: bool = False  # nobody named a daemon: if ours is not there, it is started
+        root: str = (
+            ""  # nobody named a daemon: that of this data root is meant, and started if need be
+        )
 
 else:
-    Endpoint = namedtuple(
-        "Endpoint", ("host", "tls", "verify", "context", "may_start"), defaults=(False,)
-    )
+    Endpoint = namedtuple("Endpoint", ("host", "tls", "verify", "context", "root"), defaults=("",))
 
 
 # %% notebooks/19c_a_client_by_hand.ipynb#context-choice
-DEFAULT_SOCKET = "/run/mini_docker.sock"
-DEFAULT_HOST = f"unix://{DEFAULT_SOCKET}"
+DEFAULT_ROOT = "/var/lib/mini_docker"
+ROOT_VARIABLE = "MINI_DOCKER_ROOT"
+DEFAULT_HOST = "unix:///run/mini_docker.sock"
 DEFAULT_CONTEXT = "default"
+LONGEST_PATH = 107  # bytes of a socket's name, unix(7)
 TLS_FILES = ("ca", "cert", "key")
 
 
@@ -77,19 +79,36 @@ def save_config(directory: str, config: dict[str, Any]) -> None:
     os.replace(temporary, f"{directory}/config.json")
 
 
+def data_root(given: Given) -> str:
+    """Return where the daemon keeps images and containers: --data-root, MINI_DOCKER_ROOT, the usual place."""
+    root = last(given, "data-root") or os.environ.get(ROOT_VARIABLE, "")
+    return os.path.abspath(root) if root else DEFAULT_ROOT
+
+
+def host_of(root: str) -> str:
+    """Return where the daemon of a data root listens: each data root has a daemon of its own."""
+    if root == DEFAULT_ROOT:
+        return DEFAULT_HOST
+    path = f"{root}/daemon.sock"
+    if len(os.fsencode(path)) > LONGEST_PATH:
+        path = f"/run/mini_docker_{context_id(root)[:12]}.sock"
+    return f"unix://{path}"
+
+
 def endpoint(given: Given, directory: str) -> Endpoint:
     """Return the daemon to speak to: flags first, then the environment, then the stored context."""
     if last(given, "host") and last(given, "context"):
         raise CommandError("conflicting options: cannot specify both --host and --context")
     host = last(given, "host")
-    if not host and not last(given, "context"):
+    if not host and not (last(given, "context") or last(given, "data-root")):
         host = os.environ.get("DOCKER_HOST", "")
     if host:
         return _plain_endpoint(host, given, directory)
     name = context_name(given, directory)
     if name != DEFAULT_CONTEXT:
         return _stored_endpoint(name, directory)
-    return Endpoint(DEFAULT_HOST, (), False, DEFAULT_CONTEXT, True)
+    root = data_root(given)
+    return Endpoint(host_of(root), (), False, DEFAULT_CONTEXT, root)
 
 
 def context_name(given: Given, directory: str) -> str:
@@ -98,7 +117,7 @@ def context_name(given: Given, directory: str) -> str:
         return DEFAULT_CONTEXT
     if last(given, "context"):
         return last(given, "context")
-    if os.environ.get("DOCKER_HOST"):
+    if last(given, "data-root") or os.environ.get("DOCKER_HOST") or os.environ.get(ROOT_VARIABLE):
         return DEFAULT_CONTEXT
     chosen = os.environ.get("DOCKER_CONTEXT") or load_config(directory).get("currentContext")
     return str(chosen or DEFAULT_CONTEXT)

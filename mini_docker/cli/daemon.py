@@ -9,7 +9,7 @@ import os
 import sys
 
 from mini_docker.cli.command import Command
-from mini_docker.cli.context import DEFAULT_CONTEXT, Endpoint, connect
+from mini_docker.cli.context import DEFAULT_CONTEXT, Endpoint, connect, data_root, host_of
 from mini_docker.cli.errors import CommandError
 
 TYPE_CHECKING = False
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 DAEMON_FLAGS = """
 -H, --host list         Where to listen: unix://PATH, tcp://ADDRESS:PORT (with --tlsverify), fd://
     --data-root string  Where images and containers are kept
+    --idle seconds      End after so long without a client or a living container
 -p, --pidfile string    Write the process's number to a file
 -s, --storage-driver string  overlay2, btrfs or vfs (default: the data root's own)
     --userns-remap string  Whose subordinate ids stand for containers' ids: default, user[:group], uid:gid
@@ -32,25 +33,32 @@ DAEMON_FLAGS = """
 """
 LAUNCHER = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); "
-    "from mini_docker.api.daemon import main; sys.exit(main(sys.argv[1:]))"
+    "from {} import main; sys.exit(main(sys.argv[1:]))"
 )
 
 
-def daemon_words() -> list[str]:
-    """Return the start of the daemon's command line: it needs what our launcher leaves out, h11.
+def program(launcher: str) -> list[str]:
+    """Return the start of a command line that runs a program of ours, which is no module of the client.
 
-    Isolated (-I): no module of the working directory, nor of the environment, gets into a root daemon.
+    Isolated (-I): no module of the working directory, nor of the environment, gets into a root program.
     """
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    return [sys.executable, "-I", "-c", LAUNCHER, root]
+    return [sys.executable, "-I", "-c", launcher, root]
+
+
+def daemon_words() -> list[str]:
+    """Return the start of the daemon's command line."""
+    return program(LAUNCHER.format("mini_docker.api.daemon"))
 
 
 def daemon(call: Call, parsed: Parsed) -> int:
     """Become the daemon."""
     words = daemon_words()
-    root = call.settings.one("data-root") or os.environ.get("MINI_DOCKER_ROOT", "")
-    if root and not parsed.given("data-root"):
+    root = parsed.one("data-root") or data_root(call.settings.values)
+    if not parsed.given("data-root"):
         words += ["--data-root", root]
+    if not parsed.given("host"):
+        words += ["--host", host_of(os.path.abspath(root))]
     for name, values in parsed.values.items():
         for value in values:
             words += [f"--{name}"] if name == "tlsverify" else [f"--{name}", value]
@@ -60,33 +68,62 @@ def daemon(call: Call, parsed: Parsed) -> int:
 
 # %% notebooks/G_object_commands.ipynb#daemon-start
 PATIENCE = 20.0  # seconds for a daemon to come up on a slow machine
-STEP = 0.02
-LOG = "/run/mini_docker.log"
+STEP = 0.01
+IDLE = (
+    600  # seconds without a client or a container, after which a daemon that a command started ends
+)
 
 
-def start_daemon(host: str, log: str = LOG, *more: str) -> int:
-    """Start our daemon in the background, say so in one line, wait until it answers; return its pid.
+def start_daemon(host: str, root: str) -> None:
+    """Start the daemon of a data root, say so in one line, and wait until it answers.
 
-    Raises CommandError, with the daemon's last words when it ended.
+    Of several commands that miss it at once, one starts it and the others wait. Raises CommandError, with
+    the daemon's last words when it ended.
     """
     if os.geteuid() != 0:
         problem = f"Cannot connect to the Docker daemon at {host}. Is the docker daemon running?"
         raise CommandError(f"{problem} (only root can start it: sudo mini_docker ...)")
-    pid = _spawn([*daemon_words(), "--host", host, *more], log)
-    print(f"mini_docker: no daemon was running; started one (its log: {log})", file=sys.stderr)
+    import fcntl
+
+    path = host.removeprefix("unix://")
+    log = f"{path.removesuffix('.sock')}.log"
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        text = f"{error.filename}: {error.strerror}"
+        raise CommandError(f"mini_docker: the daemon cannot be started: {text}") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _answers(host):
+            _start(host, root, log)
+    finally:
+        os.close(lock)
+
+
+def _start(host: str, root: str, log: str) -> None:
     import time
 
-    where = Endpoint(host, (), False, DEFAULT_CONTEXT)
+    more = ["--host", host, "--data-root", root, "--idle", str(IDLE)]
+    pid = _spawn([*daemon_words(), *more], log)
+    print(f"mini_docker: no daemon was running; started one (its log: {log})", file=sys.stderr)
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        try:
-            connect(where).close()
-            return pid
-        except OSError:
-            time.sleep(STEP)
+        if _answers(host):
+            return
+        time.sleep(STEP)
         if os.waitpid(pid, os.WNOHANG)[0]:
             raise CommandError(f"mini_docker: the daemon ended at once: {_last_line(log)}")
     raise CommandError(f"mini_docker: the daemon does not answer; its log: {log}")
+
+
+def _answers(host: str) -> bool:
+    """Say whether somebody listens."""
+    try:
+        connect(Endpoint(host, (), False, DEFAULT_CONTEXT)).close()
+        return True
+    except OSError:
+        return False
 
 
 def _spawn(words: list[str], log: str) -> int:

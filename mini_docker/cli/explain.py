@@ -5,14 +5,10 @@
 
 from __future__ import annotations
 
-import re
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from typing import Any
-
-    from mini_docker.engine.launch import Done
 
 
 # %% notebooks/19_command_line.ipynb#explain
@@ -39,18 +35,6 @@ CHAPTERS = {
     "mini_docker.engine.connect": "15 networks",
     "mini_docker.engine.volumes": "16 volumes",
 }
-MAN_PAGE = re.compile(r"[a-z_][a-z_0-9]*\([1-8]\)")
-SYSTEM_CALLS = {
-    "dup2",
-    "setsid",
-    "chdir",
-    "mkdir",
-    "symlink",
-    "umask",
-    "setgroups",
-    "setresuid",
-    "setresgid",
-}
 
 
 def chapter(module: str) -> str:
@@ -59,24 +43,15 @@ def chapter(module: str) -> str:
     return CHAPTERS[max(names, key=len)] if names else ""
 
 
-def man_page(call: Callable[..., Any]) -> str:
-    """Return the manual page of a call: the first that its docstring names, or its own."""
-    found = MAN_PAGE.search(call.__doc__ or "")
-    name = getattr(call, "__name__", "")
-    if name in SYSTEM_CALLS:
-        return f"{name}(2)"
-    return found.group() if found else name
-
-
-def table(done: Iterable[Done]) -> str:
-    """Return the table of what was done to start a container, and its sum."""
+def table(steps: Iterable[dict[str, Any]]) -> str:
+    """Return the table of what was done to start a container, as the daemon tells it, and its sum."""
     lines = [f"{'WHERE':8} {'CHAPTER':14} {'STEP':44} {'CALL':22} {'TIME':>9}"]
     total = 0
-    for where, planned, nanoseconds in done:
-        total += nanoseconds
-        module, step = planned
-        time = f"{nanoseconds / 1e6:.3f} ms"
-        name = step.name if len(step.name) <= 44 else step.name[:43] + "…"
-        lines.append(f"{where:8} {chapter(module):14} {name:44} {man_page(step.call):22} {time:>9}")
+    for step in steps:
+        total += step["Nanoseconds"]
+        time = f"{step['Nanoseconds'] / 1e6:.3f} ms"
+        name = step["Step"] if len(step["Step"]) <= 44 else step["Step"][:43] + "…"
+        where, call = step["Where"], step["Call"]
+        lines.append(f"{where:8} {chapter(step['Module']):14} {name:44} {call:22} {time:>9}")
     lines.append(f"{'':8} {'':14} {'all steps':44} {'':22} {total / 1e6:6.3f} ms")
     return "\n".join(lines) + "\n"

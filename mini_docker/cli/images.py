@@ -200,6 +200,8 @@ def push(call: Call, parsed: Parsed) -> int:
 def tag(call: Call, parsed: Parsed) -> int:
     """Give an image another name."""
     source, target = parsed.words
+    if "@" in target:
+        raise CommandError("refusing to create a tag with a digest reference")
     name, label = name_and_tag(target)
     call.client.call("POST", f"/images/{quote(source, '/:@')}/tag", {"repo": name, "tag": label})
     return 0

@@ -9,7 +9,8 @@ import os
 import sys
 
 from mini_docker.cli.command import Command
-from mini_docker.cli.errors import CommandError
+from mini_docker.cli.context import data_root
+from mini_docker.cli.daemon import LAUNCHER, program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,52 +19,28 @@ if TYPE_CHECKING:
 
 
 # %% notebooks/G_object_commands.ipynb#lab
-def data_root(call: Call) -> str:
-    """Return where images and containers are kept; "" is the default."""
-    return call.settings.one("data-root") or os.environ.get("MINI_DOCKER_ROOT", "")
+def upkeep(action: str, call: Call) -> int:
+    """Become the program that looks after a data root: as Docker's plugins, it is no part of the client."""
+    words = program(LAUNCHER.format("mini_docker.engine.upkeep"))
+    sys.stdout.flush()
+    return os.execv(words[0], [*words, action, data_root(call.settings.values)])
 
 
 def setup(call: Call, parsed: Parsed) -> int:
-    """Make the embedded image, and unpack it, so that the first run is as fast as the second."""
-    from mini_docker.cli.inprocess import open_engine
-    from mini_docker.images.busybox import install_busybox
-    from mini_docker.images.layout import ImageError
-    from mini_docker.images.unpack import unpack_layer
-
-    store = open_engine(data_root(call)).store
-    try:
-        with store.lock():
-            install_busybox(store.layout)
-            image = store.layout.image("busybox")
-            for layer, diff_id in zip(
-                image.layers, image.config["rootfs"]["diff_ids"], strict=True
-            ):
-                unpack_layer(store.layout, layer, diff_id, f"{store.root}/layers")
-    except ImageError as error:
-        raise CommandError(f"mini_docker: {error}") from None
-    print(f"image busybox:latest is ready in {store.root} ({image.digest[7:19]})")
-    return 0
+    """Make the embedded image, so that the first run is as fast as the second."""
+    return upkeep("setup", call)
 
 
 def doctor(call: Call, parsed: Parsed) -> int:
     """Become the lab's doctor: as Docker's plugins, it is a program of its own."""
-    launcher = (
-        "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); "
-        "runpy.run_module('mini_docker.lab.doctor', run_name='__main__', alter_sys=True)"
-    )
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    words = program(LAUNCHER.format("mini_docker.lab.doctor"))
     sys.stdout.flush()
-    words = ["--json"] if parsed.on("json") else []
-    return os.execv(sys.executable, [sys.executable, "-c", launcher, root, *words])
+    return os.execv(words[0], [*words, *(["--json"] if parsed.on("json") else [])])
 
 
 def reset(call: Call, parsed: Parsed) -> int:
-    """Remove every container, network and control group of ours; twice is the same as once."""
-    from mini_docker.cli.inprocess import open_engine
-
-    removed = open_engine(data_root(call)).reset()
-    print("".join(f"removed {line}\n" for line in removed) or "nothing to remove\n", end="")
-    return 0
+    """Remove every container, network and control group of ours, and end the daemon; twice is as once."""
+    return upkeep("reset", call)
 
 
 # %% notebooks/G_object_commands.ipynb#lab-table
@@ -91,7 +68,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "reset",
         "",
-        "Remove all containers and networks of ours; images stay",
+        "End the daemon, remove all containers and networks of ours; images and volumes stay",
         "",
         reset,
         0,

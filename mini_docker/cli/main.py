@@ -21,11 +21,10 @@ if TYPE_CHECKING:
 
 
 # %% notebooks/19_command_line.ipynb#commands
-ROOT_VARIABLE = "MINI_DOCKER_ROOT"
-GLOBAL_FLAGS = flag_table(f"""
+GLOBAL_FLAGS = flag_table("""
     --config string       Location of client config files (default "~/.docker")
 -c, --context string      Name of the context to use (overrides DOCKER_HOST and "context use")
-    --data-root string    Where images and containers are kept (${ROOT_VARIABLE})
+    --data-root string    Use the daemon of another data root ($MINI_DOCKER_ROOT)
 -D, --debug               Show where an internal error happened
 -H, --host string         Daemon socket to connect to
     --tls                 Use TLS; implied by --tlsverify
@@ -229,47 +228,7 @@ def split_path(words: list[str]) -> tuple[str, list[str]]:
     return words[0], words[1:]
 
 
-IN_PROCESS = {
-    **dict.fromkeys(("run", "ps", "rm", "images"), "inprocess"),
-    **dict.fromkeys(("pull", "push", "tag", "login", "logout", "search"), "registry"),
-}
-
-
-def speaks_to_daemon(settings: Parsed) -> bool:
-    """Return whether a daemon was named, or ours is there: otherwise the engine runs in this process."""
-    from mini_docker.cli.context import (
-        DEFAULT_CONTEXT,
-        DEFAULT_SOCKET,
-        config_directory,
-        context_name,
-    )
-
-    if settings.one("host") or os.environ.get("DOCKER_HOST"):
-        return True
-    if settings.one("data-root") or os.environ.get(ROOT_VARIABLE):
-        return False  # a daemon has a data root of its own
-    if os.path.exists(DEFAULT_SOCKET):
-        return True
-    return context_name(settings.values, config_directory(settings.values)) != DEFAULT_CONTEXT
-
-
-def _run_in_process(path: str, rest: list[str], settings: Parsed) -> int:
-    module = __import__(f"mini_docker.cli.{IN_PROCESS[path]}", fromlist=[path])
-    root = settings.one("data-root") or os.environ.get(ROOT_VARIABLE, "")
-    try:
-        status: int = getattr(module, f"command_{path}")(root, rest)
-    except UsageError as error:
-        raise CommandError(
-            f"mini_docker: {_with_usage(str(error), path, '[OPTIONS]')}", FAILED
-        ) from None
-    except CommandError as error:
-        raise CommandError(f"mini_docker: {error}", error.status) from None
-    return status
-
-
 def _run(path: str, rest: list[str], settings: Parsed) -> int:
-    if path in IN_PROCESS and not speaks_to_daemon(settings):
-        return _run_in_process(path, rest, settings)
     from mini_docker.cli.command import run_command
 
     if path in GROUPS:

@@ -14,6 +14,7 @@ import time
 
 from mini_docker.engine.document import InvalidRequest, resources
 from mini_docker.engine.errors import Refused
+from mini_docker.engine.explain import read_steps
 from mini_docker.engine.launch import Launch, cgroup_of, new_record, unpack_layers
 from mini_docker.engine.logs import SECOND
 from mini_docker.engine.names import valid_name
@@ -32,11 +33,12 @@ from mini_docker.engine.watch import Watch
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Protocol
+    from typing import Any, NoReturn, Protocol
 
     from mini_docker.cgroups.tree import Cgroup
     from mini_docker.engine.connect import Wiring
     from mini_docker.engine.events import Events
+    from mini_docker.engine.explain import Done
     from mini_docker.engine.remap import Remap
     from mini_docker.engine.zygote import Zygote
     from mini_docker.images.layout import Image
@@ -139,6 +141,10 @@ class Containers:
             found = list(self.by_id.values())
         return sorted(found, key=lambda container: -float(container.record["Created"]))
 
+    def busy(self) -> bool:
+        """Say whether a container lives, or waits to be started again."""
+        return any(one.alive or one.state["Status"] == "restarting" for one in self.all())
+
     def find(self, reference: str) -> Container:
         """Return the container with this id, name or unique start of an id.
 
@@ -239,8 +245,11 @@ class Containers:
 
     # --- starting
 
-    def start(self, reference: str) -> None:
-        """Start a container. Raises NotModified, Conflict, StartFailed, NoSuchContainer."""
+    def start(self, reference: str, explain: bool = False) -> list[Done]:
+        """Start a container; return what was done for it, init's steps only to `explain` them.
+
+        Raises NotModified, Conflict, StartFailed, NoSuchContainer.
+        """
         container = self.find(reference)
         with container.lock:
             if container.state["Status"] == "paused":
@@ -252,12 +261,12 @@ class Containers:
             container.stopped = False
             container.delay = 0.0
             container.record["RestartCount"] = 0
-            self.launch(container)
+            return self.launch(container, explain)
 
-    def launch(self, container: Container) -> None:
+    def launch(self, container: Container, explain: bool = False) -> list[Done]:
         """Start a container's process in a shim of its own. Call it under the container's lock."""
         try:
-            lifeline, pid = self._start_shim(container)
+            lifeline, pid, done = self._start_shim(container, explain)
         except (OSError, ValueError, InvalidRequest, Refused) as error:
             self._not_started(container, StartFailed(str(error), False, 128))
         except StartFailed as error:
@@ -271,8 +280,9 @@ class Containers:
         self.tell(container, "start")
         container.changed.notify_all()
         self.look_after(container, lifeline)
+        return done
 
-    def _not_started(self, container: Container, error: StartFailed) -> None:
+    def _not_started(self, container: Container, error: StartFailed) -> NoReturn:
         """Undo a start that failed and note why. Raises the error."""
         self.clean(container)
         for connection, _ in container.clients:
@@ -288,8 +298,13 @@ class Containers:
             self.erase(container, False)
         raise error
 
-    def _start_shim(self, container: Container) -> tuple[socket.socket, int]:
-        """Make what is needed outside, and have a shim start the process; return its lifeline and pid."""
+    def _start_shim(
+        self, container: Container, explain: bool
+    ) -> tuple[socket.socket, int, list[Done]]:
+        """Make what is needed outside, and have a shim start the process.
+
+        Returns its lifeline, the process's pid, and what was done.
+        """
         if container.removed:
             raise Conflict("container is marked for removal and cannot be started")
         with self.store.lock():
@@ -298,7 +313,7 @@ class Containers:
         ready = None
         try:
             ready = launch.outside(self.network.connect)
-            order = self._write_order(container, launch.cgroup, ready.spec)
+            order = self._write_order(container, launch.cgroup, ready.spec, explain)
             fds = [("claim", claim.fd), ("rootfs", ready.rootfs_fd)]
             fds += [("cgroup", ready.cgroup_fd)] if ready.cgroup_fd is not None else []
             fds += [("netns", ready.netns_fd)] if ready.netns_fd is not None else []
@@ -314,9 +329,12 @@ class Containers:
         for connection, _ in container.clients:
             connection.close()
         container.clients.clear()
-        return lifeline, word["pid"]
+        inside = read_steps(self.store.directory(container.id)) if explain else []
+        return lifeline, word["pid"], launch.done + inside
 
-    def _write_order(self, container: Container, cgroup: Cgroup, spec: dict[str, Any]) -> str:
+    def _write_order(
+        self, container: Container, cgroup: Cgroup, spec: dict[str, Any], explain: bool
+    ) -> str:
         """Write what the shim is to do, and the document, into the container's directory."""
         directory = self.store.directory(container.id)
         replace_file(f"{directory}/config.json", json.dumps(spec).encode())
@@ -325,6 +343,7 @@ class Containers:
             **order_of(container.record, directory),
             "directories": cgroup.directories,
             "clients": [wanted for _, wanted in container.clients],
+            "explain": explain,
         }
         replace_file(f"{directory}/order.json", json.dumps(order).encode())
         return f"{directory}/order.json"

@@ -41,6 +41,8 @@ class InvalidRequest(ValueError):
 def command(request: dict[str, Any], image: dict[str, Any]) -> list[str]:
     """Return what to execute: the request's entry point and words, or the image's. Raises InvalidRequest."""
     entrypoint = request.get("Entrypoint")
+    if entrypoint == [""]:  # Docker's word for: none, and not the image's either
+        entrypoint = []
     if entrypoint is None:
         words = request.get("Cmd") or image.get("Cmd") or []
         entrypoint = image.get("Entrypoint") or []

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import select
 import socket
@@ -49,9 +50,11 @@ class Plug:
         """Return a network namespace on the container's networks, if it has one of its own."""
         self.wiring.join(launch.record, spec)
         userns_fd = launch.userns_fd
-        if userns_fd is None:
-            return self.wiring.attach(launch.record, self.zygote.new_netns)
-        return self.wiring.attach(launch.record, lambda: self.zygote.errand("netns", {}, userns_fd))
+        new_netns = self.zygote.new_netns
+        if userns_fd is not None:
+            new_netns = functools.partial(self.zygote.errand, "netns", {}, userns_fd)
+        name = "connect it to its networks"
+        return launch.step(name, self.wiring.attach, launch.record, new_netns)
 
     def disconnect(self, record: dict[str, Any]) -> None:
         """Free addresses, ports and mounts; the cables went with their namespace."""

@@ -12,13 +12,12 @@ from collections import namedtuple
 
 from mini_docker.cgroups.tree import Cgroup, hierarchies
 from mini_docker.engine.document import check_host_config, command, document
+from mini_docker.engine.explain import Done, man_page
 from mini_docker.engine.remap import donors, fetch_root, remapped, root_of
 from mini_docker.engine.store import Store
 from mini_docker.images.layout import full_name
 from mini_docker.linux.mount import RESOLVE_IN_ROOT, openat2
-from mini_docker.linux.step import Step
 from mini_docker.namespaces.user import resolve_groups, resolve_user
-from mini_docker.runtime.plan import Planned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,13 +31,6 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-    class Done(NamedTuple):
-        """One line of --explain: where ("outside" or "init"), what was planned by whom, nanoseconds."""
-
-        where: str
-        planned: Planned
-        nanoseconds: int
-
     class Ready(NamedTuple):
         """What init needs from outside: its document, and descriptors (None for what it does not use)."""
 
@@ -49,7 +41,6 @@ if TYPE_CHECKING:
         userns_fd: int | None = None
 
 else:
-    Done = namedtuple("Done", ("where", "planned", "nanoseconds"))
     Ready = namedtuple(
         "Ready", ("spec", "rootfs_fd", "cgroup_fd", "netns_fd", "userns_fd"), defaults=(None,)
     )
@@ -72,7 +63,7 @@ class shielded:  # noqa: N801 (reads as a statement)
 
 
 def wiring_of(store: Store) -> Wiring:
-    """Return the networks and volumes of a store, for a command without a daemon."""
+    """Return the networks and volumes of a store, for whoever has no daemon."""
     from mini_docker.engine.connect import Wiring
 
     return Wiring(store.root, store.find)
@@ -137,6 +128,8 @@ def merged(request: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
     if config.get("Entrypoint") is None:
         config["Entrypoint"] = image.get("Entrypoint")
         config["Cmd"] = config.get("Cmd") or image.get("Cmd")
+    elif config["Entrypoint"] == [""]:
+        config["Entrypoint"] = []
     for key in ("User", "WorkingDir", "StopSignal", "Healthcheck"):
         if not config.get(key) and image.get(key):
             config[key] = image[key]
@@ -262,8 +255,8 @@ class Launch:
         """Do one thing in the parent, and note it as a step with its time."""
         began = time.perf_counter_ns()
         result = call(*arguments)
-        planned = Planned(call.__module__, Step(name, call, arguments))
-        self.done.append(Done("outside", planned, time.perf_counter_ns() - began))
+        spent = time.perf_counter_ns() - began
+        self.done.append(Done("outside", call.__module__, name, man_page(call), spent))
         return result
 
     def _document(self, rootfs_fd: int) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class Recovery:
                 self._adopt(container, lifeline)
                 return
             if not abandoned:
-                return  # a command without a daemon looks after it
+                return  # somebody else looks after it
             start_again = self._note_end(container, start_again)
         elif container.state["Status"] == "removing":
             self.containers.erase(container, False)

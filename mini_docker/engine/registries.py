@@ -15,7 +15,7 @@ from mini_docker.registry.credentials import Credentials, Login
 from mini_docker.registry.errors import Denied, NotFound, Unauthorized
 from mini_docker.registry.pull import pull
 from mini_docker.registry.push import push
-from mini_docker.registry.queries import open_repository, search
+from mini_docker.registry.queries import open_repository, search, tags
 from mini_docker.registry.settings import load_settings
 
 TYPE_CHECKING = False
@@ -57,6 +57,26 @@ class Registries:
         self._note(target, got)
         name = target.familiar()
         self.publish("image", "pull", name, {"name": target.familiar_repository()})
+
+    def pull_all(
+        self,
+        target: Reference,
+        platform: str | None,
+        who: Login | None,
+        tell: Callable[[dict[str, Any]], None],
+    ) -> None:
+        """Bring every image of a repository. Raises RegistryError, ImageError."""
+        for tag in tags(target, Given(who), load_settings()):
+            self.pull(target._replace(tag=tag), platform, who, tell)
+
+    def here(self, target: Reference) -> list[Reference]:
+        """Return the images of a repository that the store has. Raises NoSuchImage for none."""
+        prefix = f"{target.familiar_repository()}:"
+        names = [name for name in self.store.layout.names() if name.startswith(prefix)]
+        if not names:
+            words = f"An image does not exist locally with the tag: {prefix[:-1]}"
+            raise NoSuchImage(words)
+        return [target._replace(tag=name[len(prefix) :]) for name in names]
 
     def push(
         self, target: Reference, who: Login | None, tell: Callable[[dict[str, Any]], None]

@@ -14,6 +14,7 @@ import stat
 from collections import namedtuple
 
 from mini_docker.cgroups.tree import Cgroup, hierarchies
+from mini_docker.engine.explain import write_steps
 from mini_docker.engine.privileges import kept_program
 from mini_docker.engine.remap import to_host
 from mini_docker.linux.process import CLONE_PARENT, PR_SET_PDEATHSIG, prctl
@@ -151,8 +152,12 @@ def start_process(
         return enter(order["enter"], spec, one_more, resources, fds.get("cgroup"), CLONE_PARENT)
     give_streams(spec["process"], spec, stdio)
     resources = resources._replace(mounts=open_sources(spec))
-    steps = [item.step for item in plan(spec, resources)]
-    return start(spec, steps, fds.get("cgroup"), more_flags=CLONE_PARENT)
+    planned = plan(spec, resources)
+    steps = [item.step for item in planned]
+    process = start(spec, steps, fds.get("cgroup"), more_flags=CLONE_PARENT)
+    if order.get("explain"):
+        write_steps(".", planned, process.times)
+    return process
 
 
 def give_streams(

@@ -1,4 +1,4 @@
-"""Print what `mini_docker run` imports, ours and the standard library's, and the time of the dearest.
+"""Print what the client imports for `mini_docker run`, ours and the standard library's, and the dearest.
 
 .venv/bin/python tests/bench/imports.py
 """
@@ -11,17 +11,18 @@ import subprocess
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RUN_PATH = (
     "import sys; sys.path.insert(0, {root!r}); "
-    "import mini_docker.cli.main, mini_docker.cli.inprocess, mini_docker.engine.direct, "
-    "mini_docker.engine.supervise, mini_docker.engine.connect; print(*sorted(sys.modules))"
+    "import mini_docker.cli.main, mini_docker.cli.command, mini_docker.cli.attach; "
+    "print(*sorted(sys.modules))"
 )
 PS_PATH = (
     "import sys; sys.path.insert(0, {root!r}); "
-    "import mini_docker.cli.main, mini_docker.cli.containers; print(*sorted(sys.modules))"
+    "import mini_docker.cli.main, mini_docker.cli.command, mini_docker.cli.containers; "
+    "print(*sorted(sys.modules))"
 )
 
 
 def run_path_modules() -> list[str]:
-    """Return the names of all modules that a bridged `mini_docker run` has imported when it starts init."""
+    """Return the names of all modules that `mini_docker run` has imported when it asks a daemon."""
     code = RUN_PATH.format(root=str(ROOT))
     done = subprocess.run(
         ["/usr/bin/python3", "-ISE", "-c", code], capture_output=True, text=True, check=True
