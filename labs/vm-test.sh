@@ -4,8 +4,8 @@
 #   labs/vm-test.sh           all, as "make vm-test"; when it passes, labs/vm-passed says so (labs/vm-record.sh)
 #   labs/vm-test.sh --part    what costs little and finds much
 #
-# Two fresh machines of one processor, side by side: one has the tests and one the notebooks, for each watches
-# that nothing is left behind. Both are taken down at the end. labs/vm-inside.sh is the half that runs in there.
+# Two fresh machines of one processor take jobs from one queue: each job watches that nothing is left behind, and
+# in one machine would see the other's things. labs/vm-inside.sh runs a job in there. Both go at the end.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 source labs/test.sh
@@ -13,12 +13,43 @@ source labs/vm-record.sh
 export MINI_DOCKER_VM_CPUS=${MINI_DOCKER_VM_CPUS:-1} MINI_DOCKER_VM_MEMORY=${MINI_DOCKER_VM_MEMORY:-2560}
 export MINI_DOCKER_VM_LIMIT=${MINI_DOCKER_VM_LIMIT:-7200} MINI_DOCKER_VM_BOOT_LIMIT=${MINI_DOCKER_VM_BOOT_LIMIT:-900}
 RUN=${MINI_DOCKER_VM_RUN:-/run/mini_docker-vm}-test
-HALVES=(tests notebooks)
+MACHINES=(1 2)
+QUEUE=$CACHE/vm-queue
+LOG=$CACHE/vm-inside.log
+TOGETHER=(10 5) # files of tests and notebooks in a job: a start of pytest takes a while, and the last job should be short
 PART=${1:-}
 STATUS=0
 
-machine() { # HALF WORDS...: labs/vm for the machine of that half
+machine() { # MACHINE WORDS...: labs/vm for the machine of that name
     MINI_DOCKER_VM_RUN=$RUN/$1 labs/vm "${@:2}"
+}
+
+fill_queue() {
+    if [[ $PART ]]; then
+        printf '%s\n' "tests run cgroups cgroup_devices runtime storage systemd" \
+            "notebooks 07_user_cgroup_time 08_control_groups 10b_drivers 14_containers"
+    else
+        echo notebooks 08_control_groups # alone, to see what one takes
+        grep -l 'mark\.root' tests/test_*.py | sed 's/.*test_//; s/\.py$//' | xargs -n "${TOGETHER[0]}" echo tests
+        basename -s .ipynb notebooks/*.ipynb | grep -vx 08_control_groups | xargs -n "${TOGETHER[1]}" echo notebooks
+    fi >"$QUEUE"
+}
+
+take_job() {
+    (
+        flock 9
+        read -r job <"$QUEUE" || exit
+        sed -i 1d "$QUEUE"
+        printf '%s' "$job"
+    ) 9>"$QUEUE.lock"
+}
+
+work() { # MACHINE: every line says which one it is
+    local job status=0
+    while job=$(take_job); do
+        machine "$1" run "labs/vm-inside.sh $job" </dev/null 2>&1 | tee -a "$LOG" | sed -u "s/^/$1 | /" || status=1
+    done
+    return "$status"
 }
 
 # Compiled here, Python's files need not be compiled by an emulated processor.
@@ -27,11 +58,10 @@ compile() {
         env -u PYTHONDONTWRITEBYTECODE pytest -q -p no:cacheprovider --collect-only tests >/dev/null
 }
 
-bring_up() {
-    local half jobs=() job status=0
-    labs/vm build && compile || return
-    for half in "${HALVES[@]}"; do
-        machine "$half" up --with $$ & # whatever ends this script ends the machines
+in_each_machine() { # COMMAND...: at the same time, with the machine's name as last word
+    local name jobs=() job status=0
+    for name in "${MACHINES[@]}"; do
+        "$@" "$name" &
         jobs+=($!)
     done
     for job in "${jobs[@]}"; do
@@ -40,48 +70,53 @@ bring_up() {
     return "$status"
 }
 
-take_down() {
-    local half
-    for half in "${HALVES[@]}"; do
-        machine "$half" down
-    done
+bring_up() { machine "$1" up --with $$; } # whatever ends this script ends the machines
+set_up() { machine "$1" run "labs/vm-inside.sh setup"; }
+take_down() { machine "$1" down; }
+
+add_counts() { # JOBS: one without counts is a failure
+    local line counted=0
+    while read -r line; do
+        counted=$((counted + 1))
+        PASSED=$((PASSED + $(count passed "$line")))
+        FAILED=$((FAILED + $(count failed "$line")))
+        SKIPPED=$((SKIPPED + $(count skipped "$line")))
+    done < <(grep -E '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$LOG")
+    FAILED=$((FAILED + $1 - counted))
 }
 
-inside() { # HALF: every line says which one it is
-    machine "$1" run "labs/vm-inside.sh $1 $PART" </dev/null 2>&1 | tee "$CACHE/vm-$1.log" | sed -u "s/^/$1 | /"
+run_jobs() {
+    local jobs
+    fill_queue && jobs=$(wc -l <"$QUEUE") && : >"$LOG"
+    in_each_machine work || STATUS=1
+    add_counts "$jobs"
 }
 
-add_counts() { # HALF: a half without counts is a failure
-    local counts
-    counts=$(grep -E '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$CACHE/vm-$1.log" | tail -n 1)
-    [[ $counts ]] || FAILED=$((FAILED + 1))
-    PASSED=$((PASSED + $(count passed "$counts")))
-    FAILED=$((FAILED + $(count failed "$counts")))
-    SKIPPED=$((SKIPPED + $(count skipped "$counts")))
+main() {
+    local before
+    mkdir -p "$CACHE"
+    exec 2>&1
+    trap 'exit 143' TERM
+    trap 'in_each_machine take_down' EXIT
+    before=$(hashes)
+    if labs/vm build && compile && in_each_machine bring_up && in_each_machine set_up; then
+        MINI_DOCKER_VM_RUN=$RUN/1 counted pytest -q -p no:cacheprovider -m vm tests/test_vm.py || STATUS=1
+        run_jobs
+    else
+        STATUS=1
+    fi
+    ((STATUS == 0 || FAILED > 0)) || FAILED=1
+    [[ $STATUS != 0 || $PART || $(hashes) != "$before" ]] || note_success
+    printf '\n'
+    finish "$STATUS"
 }
 
-run_halves() {
-    local notebooks half
-    inside notebooks &
-    notebooks=$!
-    MINI_DOCKER_VM_RUN=$RUN/tests counted pytest -q -p no:cacheprovider -m vm tests/test_vm.py || STATUS=1
-    inside tests || STATUS=1
-    wait "$notebooks" || STATUS=1
-    for half in "${HALVES[@]}"; do
-        add_counts "$half"
-    done
-}
-
-mkdir -p "$CACHE"
-exec 2>&1
-trap 'exit 143' TERM
-trap take_down EXIT
-BEFORE=$(hashes)
-if bring_up; then run_halves; else STATUS=1; fi
-((STATUS == 0 || FAILED > 0)) || FAILED=1
-if [[ $STATUS == 0 && ! $PART && $(hashes) == "$BEFORE" ]]; then
+note_success() {
     write_record "$(date +%F), $PASSED passed, $SKIPPED cannot run there, $((SECONDS - BEGAN)) s on $(nproc) processors"
     printf '\nWritten: %s. Commit it, and CI will run a part until something changes.\n' "$RECORD"
+}
+
+# Sourced by the tests for its functions.
+if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
+    main
 fi
-printf '\n'
-finish "$STATUS"

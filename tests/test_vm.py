@@ -463,6 +463,44 @@ def test_the_record_names_what_changed_since_everything_passed(tmp_path: Path) -
     assert shell(RECORD + "changed") == "the package"
 
 
+def test_every_chapter_and_every_file_that_asks_the_kernel_is_a_job_once(tmp_path: Path) -> None:
+    script = "source labs/vm-test.sh; CACHE=$0 QUEUE=$0/queue; fill_queue; cat $QUEUE >&2; "
+    script += (
+        'mkdir $0/seen; work() { while job=$(take_job); do mkdir "$0/seen/${job// /,}"; done; }; '
+    )
+    done = subprocess.run(
+        ["bash", "-c", script + "work & work; wait", tmp_path],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    jobs = [line.split() for line in done.stderr.splitlines()]
+    assert sorted(os.listdir(tmp_path / "seen")) == sorted(",".join(words) for words in jobs)
+    chapters = [name for kind, *names in jobs for name in names if kind == "notebooks"]
+    assert sorted(chapters) == sorted(path.stem for path in ROOT.glob("notebooks/*.ipynb"))
+    files = [name for kind, *names in jobs for name in names if kind == "tests"]
+    assert len(files) == len(set(files))
+    assert {"run", "cgroups", "seccomp", "daemon", "networks", "volumes", "systemd"} <= set(files)
+
+
+def test_no_room_on_the_disk_is_said_and_nothing_begun(bench: Bench) -> None:
+    """A run wants a gigabyte for what the machine writes, and a build four."""
+    small = bench.folder / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "small", small], check=True)
+    try:
+        shutil.copytree(bench.cache, small / "cache")
+        bench.environment["MINI_DOCKER_VM_CACHE"] = str(small / "cache")
+        for words, needed in ((["run", "true"], 1000), (["build", "--again"], 4000)):
+            status, _, err = bench.call("ready", *words)
+            assert status == 125
+            assert re.search(
+                rf"^labs/vm: {small}/cache has 1\d MB free, and {needed} are needed", err, re.M
+            )
+            assert "Remedy: make room, or set MINI_DOCKER_VM_CACHE" in err
+            assert set(os.listdir(small / "cache")) <= {image.fingerprint(), "lock"}
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
 # ---- a real one -----------------------------------------------------------------------------------------
 
 
