@@ -1,3 +1,4 @@
+#!/usr/bin/env bash
 # What has been seen to pass in the virtual machine: labs/vm-passed holds a hash for each area of the project,
 # written when a whole labs/vm-test.sh passes, and committed. A checkout with the same hashes need not run it all
 # again. Sourced, from the top of the checkout.
@@ -14,7 +15,7 @@ hashes() { # a line for each area: its words, a colon, a hash of the files that 
     local area
     for area in "${AREAS[@]}"; do
         # shellcheck disable=SC2086
-        printf '%s: %s\n' "${area%%:*}" "$(git ls-files -co --exclude-standard -z -- ${area#*:} | sort -zu |
+        printf '%s: %s\n' "${area%%:*}" "$(git ls-files -co --exclude-standard -z -- ${area#*:} 2>/dev/null | sort -zu |
             xargs -0 sha256sum 2>/dev/null | sha256sum | cut -c 1-16)"
     done
 }

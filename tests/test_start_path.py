@@ -266,10 +266,20 @@ def test_counts_are_added_up_and_a_failing_run_fails() -> None:
 
 @pytest.fixture
 def ci(tmp_path: Path) -> Path:
-    """A checkout with nothing but .ci/run, and a `make` that takes its counts and failures from files."""
-    for name in (".ci", ".cache", "fake"):
+    """A checkout with nothing but .ci/run, and a `make` that takes its counts and failures from files.
+
+    Everything has passed in the machine with these very files.
+    """
+    for name in (".ci", ".cache", "fake", "labs"):
         (tmp_path / name).mkdir()
     shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci" / "run")
+    shutil.copy(ROOT / "labs" / "vm-record.sh", tmp_path / "labs")
+    assert (
+        bash(
+            "git init -q; source labs/vm-record.sh; write_record 'all well'", cwd=tmp_path
+        ).returncode
+        == 0
+    )
     write_script(
         tmp_path / "fake" / "make",
         'echo "make $2 ${3:-}"\n'
@@ -299,13 +309,23 @@ def test_ci_runs_both_and_ends_with_the_sum(ci: Path) -> None:
         "make vm-test PART=--part",
         "12 passed, 0 failed, 1 skipped",
     )
-    assert lines[1].startswith("In the virtual machine: a part (everything: make vm-test)")
+    assert lines[1].startswith("In the virtual machine: a part.")
+    assert lines[1].endswith("with these very files: all well.")
 
 
 def test_ci_runs_everything_in_the_machine_when_asked_and_says_so(ci: Path) -> None:
     status, lines = run_ci(ci, "MINI_DOCKER_VM_EVERYTHING=1")
-    assert re.fullmatch(r"In the virtual machine: everything \(\d+ s are left\)", lines[1])
-    assert lines[2] == "make vm-test PART="
+    assert lines[1:3] == ["In the virtual machine: everything, as asked.", "make vm-test PART="]
+
+
+def test_ci_runs_everything_in_the_machine_after_a_change_and_says_why(ci: Path) -> None:
+    for area in ("notebooks", "tests"):
+        (ci / area).mkdir()
+        (ci / area / "new.py").touch()
+    why = "everything, for the last whole run had other files of the chapters, the tests."
+    assert run_ci(ci)[1][1:3] == [f"In the virtual machine: {why}", "make vm-test PART="]
+    (ci / "labs" / "vm-passed").unlink()
+    assert "of the machine, the package, the chapters, the tests." in run_ci(ci)[1][1]
 
 
 def test_ci_stops_at_a_failure_and_counts_it(ci: Path) -> None:

@@ -32,8 +32,8 @@ NOT_FORWARDED = {
 
 
 # %% notebooks/11e_mini_runc.ipynb#wait
-def wait(pid: int, pidfd: int) -> int:
-    """Wait for a child, passing on every signal that we get; return its code, 128 + n for a signal."""
+def pass_signals_on(pidfd: int) -> None:
+    """Pass on every signal that we get from now on, but those that are about ourselves."""
 
     def forward(number: int, frame: object) -> None:
         try:
@@ -44,6 +44,11 @@ def wait(pid: int, pidfd: int) -> int:
     for number in range(1, 32):
         if number not in NOT_FORWARDED:
             signal.signal(number, forward)
+
+
+def wait(pid: int, pidfd: int) -> int:
+    """Wait for a child, passing on every signal that we get; return its code, 128 + n for a signal."""
+    pass_signals_on(pidfd)
     return exit_code(os.waitpid(pid, 0)[1])
 
 

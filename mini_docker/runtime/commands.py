@@ -98,7 +98,7 @@ def command_start(store: Store, words: Words) -> int:
 
 def command_run(store: Store, words: Words) -> int:
     """Create and start a container; wait for it unless it is detached, and delete it then."""
-    from mini_docker.runtime.attach import Terminal, wait
+    from mini_docker.runtime.attach import Terminal, pass_signals_on, wait
 
     container_id, request = words.container(), request_of(words)
     document = read_document(request.bundle)
@@ -112,6 +112,8 @@ def command_run(store: Store, words: Words) -> int:
         terminal = Terminal()
     process = create(store, container_id, document, request, terminal.console if terminal else None)
     try:
+        if not words.on("detach"):
+            pass_signals_on(process.pidfd)  # before it runs: what it answers to may come at once
         start_container(store, container_id)
         if words.on("detach"):
             return 0

@@ -140,6 +140,8 @@ def create(
     spec["root"]["path"] = root_of(spec, request.bundle)
     if console is None:
         console = open_console_socket(spec, request.console_socket)
+    unit = unit_path(container_id, spec) if request.systemd else ""
+    cgroup = "" if request.systemd else cgroup_path(container_id, spec)
     lock = store.claim(container_id)
     record: Record = {
         "id": container_id,
@@ -148,8 +150,8 @@ def create(
         "made": False,
         "bundle": request.bundle,
         "annotations": spec.get("annotations") or {},
-        "unit": unit_path(container_id, spec) if request.systemd else "",
-        "cgroup": "" if request.systemd else cgroup_path(container_id, spec),
+        "unit": unit,
+        "cgroup": cgroup,
         "owner": os.geteuid(),
         "created": time.time(),
     }
@@ -268,8 +270,15 @@ def cgroup_path(container_id: str, spec: dict[str, Any]) -> str:
 
 
 def unit_path(container_id: str, spec: dict[str, Any]) -> str:
-    """Return `slice:prefix:name` of the scope: linux.cgroupsPath, or one of our own choice."""
-    return (spec.get("linux") or {}).get("cgroupsPath") or f"system.slice:mini_runc:{container_id}"
+    """Return `slice:prefix:name` of the scope: linux.cgroupsPath, or one of our own choice.
+
+    Raises ValueError for what names no scope, before there is a record that delete could not read.
+    """
+    from mini_docker.cgroups.systemd import parse_unit
+
+    path = (spec.get("linux") or {}).get("cgroupsPath") or f"system.slice:mini_runc:{container_id}"
+    parse_unit(path)
+    return path
 
 
 def open_console_socket(spec: dict[str, Any], path: str) -> Console | None:
