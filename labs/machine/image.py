@@ -28,8 +28,8 @@ STEP_LIMIT = 1800  # seconds
 BOOK = "/book"  # where the machine has this checkout
 
 # What makes a machine of the root file system. All that the labs use comes from labs/provision.sh.
-# AppArmor's parser, podman and runc are here, and no other peer: they show what only a machine with systemd can,
-# and chapter 11e calls runc by hand.
+# AppArmor's parser, podman and runc are here, and no other peer: they show what only a machine with
+# systemd can, and chapter 11e calls runc by hand.
 MACHINE_PACKAGES = """
     systemd-sysv systemd-resolved udev dbus kmod initramfs-tools zstd openssh-server sudo rsync
     iputils-ping iptables libcap2-bin git less ca-certificates apparmor podman runc
