@@ -339,7 +339,7 @@ class Scope(Cgroup):
             ("PIDs", ("au", [pid])),
             ("Delegate", ("b", 1)),
             ("DefaultDependencies", ("b", 0)),
-            ("CollectMode", ("s", "inactive-or-failed")),  # a scope whose last process was killed goes too
+            ("CollectMode", ("s", "inactive-or-failed")),  # a failed one goes too
             *counted,
             *limits,
         ]
