@@ -83,6 +83,31 @@ ps --filter status=bad
 swarm leave
 service ls
 plugin ls -q
+run --rm --network none --ipc container:t2 busybox true
+run -d --network none --ipc shareable --name t3 busybox sh -c 'echo hello >/dev/shm/f; sleep 100'
+run --rm --network none --ipc container:t3 busybox sh -c 'sleep 1; cat /dev/shm/f'
+run --rm --network none --ipc container:nosuch busybox true
+run --rm --network none --pid container:nosuch busybox true
+run --rm --network none --pid container:t1 busybox true
+run --rm --network none --pid container:t3 busybox sh -c 'ps -o args | head -2'
+run --rm --network none --ipc none busybox ls -d /dev/shm
+run --rm --network none --ipc bad busybox true
+run --rm --network none --uts host -h me busybox hostname
+run --rm --network none --domainname dom.example busybox cat /proc/sys/kernel/domainname
+run --rm --network none --device /nosuch busybox true
+run --rm --network none --cpuset-cpus 999 busybox true
+run --rm --network none --cpuset-cpus bad busybox true
+run --rm --network none --cpu-shares -1 busybox true
+run --rm --network none --oom-kill-disable busybox true
+run --rm --network none --tmpfs /t:bad=1 busybox true
+run --rm --network none --runtime nosuch busybox true
+run --rm --network none --runtime io.containerd.runc.v2 busybox true
+run --rm --network none --stop-signal BAD busybox true
+run --rm --network none --gpus all busybox true
+run --rm --network none -u 1000 busybox sh -c 'echo out > /dev/stdout'
+run --rm --network none --log-driver nosuch busybox true
+update --memory 50m t3
+rm -f t3
 rm -f t2 t1 nosuch
 """
 NORMAL = (

@@ -119,7 +119,7 @@ BAD_RESOURCES = [
     ({"CpuPeriod": 999}, "CPU cfs period can not be less than 1ms"),
     ({"CpuQuota": 999}, "CPU cfs quota can not be less than 1ms"),
     ({"BlkioWeight": 9}, "Range of blkio weight is from 10 to 1000"),
-    ({"BlkioDeviceReadBps": [{"Path": "/no", "Rate": 1}]}, "/no: No such file or directory"),
+    ({"BlkioDeviceReadBps": [{"Path": "/no", "Rate": 1}]}, "stat /no: no such file or directory"),
     ({"NanoCpus": 1_000_000}, "[Rr]ange of CPUs is from 0.01"),
     ({"NanoCpus": -1_000_000_000}, "[Rr]ange of CPUs is from 0.01"),
 ]

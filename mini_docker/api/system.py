@@ -18,6 +18,7 @@ from mini_docker.cgroups.tree import hierarchies
 from mini_docker.engine.logs import SECOND, moment
 from mini_docker.engine.views import matches_labels, summary
 from mini_docker.engine.volumes import usage
+from mini_docker.engine.wishes import RUNTIMES
 from mini_docker.images import manage
 from mini_docker.images.layout import ARCHITECTURE
 from mini_docker.security.labels import enabled
@@ -99,8 +100,8 @@ CONSTANT: dict[str, Any] = {
     "Labels": [],
     "ExperimentalBuild": False,
     "ServerVersion": __version__,
-    "Runtimes": {"mini_runc": {"path": "mini_runc"}},
-    "DefaultRuntime": "mini_runc",
+    "Runtimes": {name: {"path": "mini_runc"} for name in RUNTIMES},
+    "DefaultRuntime": RUNTIMES[0],
     "Swarm": {
         "NodeID": "",
         "NodeAddr": "",

@@ -15,10 +15,18 @@ import time
 from mini_docker.engine.document import InvalidRequest, resources
 from mini_docker.engine.errors import Refused
 from mini_docker.engine.explain import read_steps
-from mini_docker.engine.launch import Launch, cgroup_of, new_record, unpack_layers
+from mini_docker.engine.launch import Launch, cgroup_of, new_record, remove_cgroup, unpack_layers
 from mini_docker.engine.logs import SECOND
+from mini_docker.engine.modes import by_id
 from mini_docker.engine.names import valid_name
-from mini_docker.engine.orders import StartFailed, ask_shim, first_word, order_of
+from mini_docker.engine.orders import (
+    StartFailed,
+    ask_shim,
+    check_update,
+    first_word,
+    order_of,
+    words_of,
+)
 from mini_docker.engine.remap import new_mappings, root_of
 from mini_docker.engine.states import (
     is_alive,
@@ -91,6 +99,12 @@ class Container:
         return str(self.record["Name"])
 
     @property
+    def host(self) -> dict[str, Any]:
+        """The HostConfig."""
+        host: dict[str, Any] = self.record["HostConfig"]
+        return host
+
+    @property
     def state(self) -> dict[str, Any]:
         """The state as it is on disk."""
         state: dict[str, Any] = self.record["State"]
@@ -161,6 +175,13 @@ class Containers:
                 raise NoSuchContainer(f"No such container: {reference}")
             return self.by_id[matches[0]]
 
+    def _id_of(self, name: str) -> str:
+        """Return a container's id; of one that is not there (yet), the name."""
+        try:
+            return self.find(name).id
+        except NoSuchContainer:
+            return name
+
     # --- creating
 
     def create(self, request: dict[str, Any], name: str, image: Image, image_id: str) -> Container:
@@ -170,6 +191,10 @@ class Containers:
         """
         wanted = valid_name(name) if name else ""
         parse_policy(request.get("HostConfig") or {})
+        if request.get("StopSignal"):
+            parse_signal(request["StopSignal"])
+        host = by_id(request.get("HostConfig") or {}, self._id_of)
+        request = {**request, "HostConfig": host}
         container_id = os.urandom(32).hex()
         record = {
             **new_record(request, image, container_id),
@@ -267,8 +292,8 @@ class Containers:
         """Start a container's process in a shim of its own. Call it under the container's lock."""
         try:
             lifeline, pid, done = self._start_shim(container, explain)
-        except (OSError, ValueError, InvalidRequest, Refused) as error:
-            self._not_started(container, StartFailed(str(error), False, 128))
+        except (OSError, ValueError, InvalidRequest, Refused, NoSuchContainer) as error:
+            self._not_started(container, StartFailed(words_of(error), False, 128))
         except StartFailed as error:
             self._not_started(container, error)
         now = time.time()
@@ -318,6 +343,7 @@ class Containers:
             fds += [("cgroup", ready.cgroup_fd)] if ready.cgroup_fd is not None else []
             fds += [("netns", ready.netns_fd)] if ready.netns_fd is not None else []
             fds += [("userns", ready.userns_fd)] if ready.userns_fd is not None else []
+            fds += [("shm", ready.shm_fd)] if ready.shm_fd is not None else []
             fds += [("client", connection.fileno()) for connection, _ in container.clients]
             lifeline = self.zygote.fork_shim(order, fds)
         finally:
@@ -358,9 +384,7 @@ class Containers:
 
     def clean(self, container: Container) -> None:
         """Remove what a container that has ended has outside its directory. Repeating it is fine."""
-        cgroup = cgroup_of(container.id)
-        cgroup.kill()
-        cgroup.remove()
+        remove_cgroup(cgroup_of(container.id, container.host))
         self.network.disconnect(container.record)
         self.store.release_claim(container.id)
 
@@ -407,7 +431,7 @@ class Containers:
     @staticmethod
     def _oom_killed(container: Container) -> bool:
         try:
-            return cgroup_of(container.id).oom_kills() > 0
+            return cgroup_of(container.id, container.host).oom_kills() > 0
         except OSError:
             return False
 
@@ -457,9 +481,9 @@ class Containers:
         exits = container.exits
         self.signal(container, signal.SIGKILL)
         if container.state["Status"] == "paused":
-            cgroup_of(container.id).thaw()
+            cgroup_of(container.id, container.host).thaw()
         if not self._wait_for_exit(container, exits, KILL_SECONDS):
-            cgroup_of(container.id).kill()
+            cgroup_of(container.id, container.host).kill()
             if not self._wait_for_exit(container, exits, KILL_SECONDS):
                 raise EngineError(f"Container {container.id} does not end: it may be in the kernel")
 
@@ -498,7 +522,7 @@ class Containers:
         self.signal(container, number)
         self.tell(container, "kill", signal=str(number))
         if container.state["Status"] == "paused":
-            cgroup_of(container.id).thaw()
+            cgroup_of(container.id, container.host).thaw()
         with container.lock:
             done = container.changed.wait_for(
                 lambda: container.exits > exits, None if patience < 0 else patience
@@ -530,7 +554,7 @@ class Containers:
             if container.state["Status"] == "paused":
                 raise Conflict(f"Container {container.id} is already paused")
             container.require_alive()
-            cgroup_of(container.id).freeze()
+            cgroup_of(container.id, container.host).freeze()
             container.state["Status"] = "paused"
             if not briefly:
                 self.note(container)
@@ -542,7 +566,7 @@ class Containers:
         with container.lock:
             if container.state["Status"] != "paused":
                 raise EngineError(f"Container {container.id} is not paused")
-            cgroup_of(container.id).thaw()
+            cgroup_of(container.id, container.host).thaw()
             container.state["Status"] = "running"
             self.note(container)
         self.tell(container, "unpause")
@@ -635,8 +659,9 @@ class Containers:
             host = {**container.record["HostConfig"], **limits}
             parse_policy(host)
             written = resources(host)
+            check_update(container.record, limits)
             if container.alive:
-                cgroup_of(container.id).update(written)
+                cgroup_of(container.id, container.host).update(written)
             self.store.write({**container.record, "HostConfig": host})
             container.record["HostConfig"] = host
         self.tell(container, "update")

@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import posixpath
 
+from mini_docker.engine.modes import cgroup_path, check_modes, namespaces, shared_memory
 from mini_docker.engine.privileges import check_privileges, harden
+from mini_docker.engine.wishes import check_devices, check_wishes
 from mini_docker.namespaces.mnt import DEFAULT_MOUNTS
 
 TYPE_CHECKING = False
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
 # %% notebooks/14b_documents.ipynb#command-and-environment
 OCI_VERSION = "1.2.0"
-NAMESPACES = ("pid", "mount", "ipc", "uts", "cgroup")
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MINIMUM_MEMORY = 6 << 20
 REALTIME = ("realtimePeriod", "realtimeRuntime")
@@ -151,7 +152,8 @@ def disk_number(entry: dict[str, Any]) -> dict[str, int]:
     try:
         number = os.stat(entry["Path"]).st_rdev
     except OSError as error:
-        raise InvalidRequest(f"{entry['Path']}: {error.strerror}") from None
+        words = str(error.strerror).lower()
+        raise InvalidRequest(f"stat {entry['Path']}: {words}") from None
     return {"major": os.major(number), "minor": os.minor(number)}
 
 
@@ -177,22 +179,14 @@ def mounts(volumes: Sequence[dict[str, Any]], directory: str) -> list[dict[str, 
 
 
 # %% notebooks/14b_documents.ipynb#document
-def check_host_config(host: dict[str, Any]) -> None:
+def check_host_config(host: dict[str, Any], hostname: str = "") -> None:
     """Refuse at create what Docker refuses then. Raises InvalidRequest."""
     try:
+        check_modes(host, hostname)
+        check_wishes(host)
         check_privileges(host)
     except ValueError as error:
         raise InvalidRequest(str(error)) from None
-
-
-def namespaces(host: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the namespaces to make: all, but those that a ...Mode says are the host's."""
-    modes = {"network": "NetworkMode", "pid": "PidMode", "ipc": "IpcMode", "uts": "UTSMode"}
-    return [
-        {"type": name}
-        for name in (*NAMESPACES, "network")
-        if host.get(modes.get(name, "")) != "host"
-    ]
 
 
 INIT, INITS = "/sbin/docker-init", ("/usr/bin/tini-static", "/usr/bin/docker-init")
@@ -222,9 +216,10 @@ def document(
     image, `directory` the container's own on the host. Raises InvalidRequest.
     """
     host = request["HostConfig"]
-    spec = {
+    spec: dict[str, Any] = {
         "ociVersion": OCI_VERSION,
-        "hostname": request["Hostname"],
+        "hostname": "" if host.get("UTSMode") == "host" else request["Hostname"],
+        "domainname": "" if host.get("UTSMode") == "host" else request.get("Domainname") or "",
         "root": {"path": f"{directory}/rootfs", "readonly": bool(host.get("ReadonlyRootfs"))},
         "process": {
             "terminal": bool(request.get("Tty")),
@@ -237,10 +232,12 @@ def document(
                 "additionalGids": list(user.additional_gids),
             },
         },
-        "mounts": mounts(request.get("VolumeMounts") or (), directory),
+        "mounts": shared_memory(
+            mounts(request.get("VolumeMounts") or (), directory), host.get("IpcMode") or ""
+        ),
         "linux": {
             "namespaces": namespaces(host),
-            "cgroupsPath": f"/mini_docker/{container_id}",
+            "cgroupsPath": cgroup_path(container_id, host),
             "resources": {**resources(host), "devices": [*map(dict, DEVICES)]},
         },
     }
@@ -249,6 +246,7 @@ def document(
     if host.get("Init"):
         add_init(spec)
     try:
+        check_devices(host)
         return harden(spec, host)
     except ValueError as error:
         raise InvalidRequest(str(error)) from None

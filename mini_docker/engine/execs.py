@@ -187,7 +187,7 @@ class Execs:
         }
         path = f"{directory}/exec-{one.id}.order"
         replace_file(path, json.dumps(order).encode())
-        cgroup = cgroup_of(one.container.id)
+        cgroup = cgroup_of(one.container.id, one.container.host)
         cgroup.directories = directories
         cgroup_fd = cgroup.open_unified()
         fds = [("client", connection.fileno())] if connection else []

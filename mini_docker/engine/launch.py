@@ -13,8 +13,10 @@ from collections import namedtuple
 from mini_docker.cgroups.tree import Cgroup, hierarchies
 from mini_docker.engine.document import check_host_config, command, document
 from mini_docker.engine.explain import Done, man_page
+from mini_docker.engine.modes import cgroup_path, donor, share
 from mini_docker.engine.remap import donors, fetch_root, remapped, root_of
 from mini_docker.engine.store import Store
+from mini_docker.engine.wishes import discard
 from mini_docker.images.layout import full_name
 from mini_docker.linux.mount import RESOLVE_IN_ROOT, openat2
 from mini_docker.namespaces.user import resolve_groups, resolve_user
@@ -39,10 +41,13 @@ if TYPE_CHECKING:
         cgroup_fd: int | None
         netns_fd: int | None
         userns_fd: int | None = None
+        shm_fd: int | None = None
 
 else:
     Ready = namedtuple(
-        "Ready", ("spec", "rootfs_fd", "cgroup_fd", "netns_fd", "userns_fd"), defaults=(None,)
+        "Ready",
+        ("spec", "rootfs_fd", "cgroup_fd", "netns_fd", "userns_fd", "shm_fd"),
+        defaults=(None, None),
     )
 
 
@@ -69,9 +74,22 @@ def wiring_of(store: Store) -> Wiring:
     return Wiring(store.root, store.find)
 
 
-def cgroup_of(container_id: str) -> Cgroup:
-    """Return the control group of a container, whether it is there or not."""
-    return Cgroup(hierarchies(), f"/mini_docker/{container_id}")
+def cgroup_of(container_id: str, host: dict[str, Any] | None = None) -> Cgroup:
+    """Return the control group of a container with this HostConfig, whether it is there or not."""
+    return Cgroup(hierarchies(), cgroup_path(container_id, host or {}))
+
+
+def remove_cgroup(cgroup: Cgroup) -> None:
+    """Kill what is in a group and remove it, and the parent that --cgroup-parent made, if it is empty."""
+    cgroup.kill()
+    cgroup.remove()
+    for root, directory in cgroup.directories.items():
+        parent = os.path.dirname(directory)
+        if os.path.basename(parent) != "mini_docker" and parent != root:
+            try:
+                os.rmdir(parent)
+            except OSError:  # others use it, or it is not there
+                continue
 
 
 def clean(store: Store, container_id: str, cgroup: Cgroup) -> None:
@@ -102,7 +120,10 @@ def new_record(request: dict[str, Any], image: Image, container_id: str) -> dict
     host = {"NetworkMode": "default", "AutoRemove": False, **(request.get("HostConfig") or {})}
     if host["NetworkMode"] in ("", "default"):
         host |= {"NetworkMode": "bridge", "NetworkModeAsked": "default"}
-    check_host_config(host)
+    check_host_config(host, request.get("Hostname") or "")
+    host, warnings = discard(host)
+    if host.get("Memory") and not host.get("MemorySwap"):
+        host["MemorySwap"] = 2 * host["Memory"]
     config = merged(request, image.config.get("config") or {})
     config["Hostname"] = request.get("Hostname") or _hostname(host, container_id)
     return {
@@ -116,6 +137,7 @@ def new_record(request: dict[str, Any], image: Image, container_id: str) -> dict
         "Config": config,
         "HostConfig": host,
         "State": {"Status": CREATED, "Pid": 0, "ExitCode": 0},
+        "Warnings": warnings,
     }
 
 
@@ -202,7 +224,7 @@ class Launch:
         self.record = record
         self.wiring = wiring
         self.directory = store.directory(record["Id"])
-        self.cgroup = cgroup_of(record["Id"])
+        self.cgroup = cgroup_of(record["Id"], record["HostConfig"])
         self.everywhere = everywhere
         self.zygote = zygote
         self.userns_fd: int | None = None
@@ -225,6 +247,8 @@ class Launch:
             self.step("make the control group", self.cgroup.create, limits, self.everywhere)
             cgroup_fd = self.cgroup.open_unified()
             made.append(cgroup_fd)
+            shm_fd = self._open_shm()
+            made.append(shm_fd)
             netns_fd = connect(self, spec)
             self._write_files(spec)
         except BaseException:
@@ -232,15 +256,15 @@ class Launch:
                 if fd is not None:
                     os.close(fd)
             raise
-        return Ready(spec, rootfs_fd, cgroup_fd, netns_fd, self.userns_fd)
+        return Ready(spec, rootfs_fd, cgroup_fd, netns_fd, self.userns_fd, shm_fd)
 
     def _open_userns(self) -> int | None:
         """Return a user namespace with the record's mappings: a new one, or the one of who shares another."""
         mappings = self.record.get("IDMappings")
         if not mappings or self.zygote is None:
             return None
-        for donor in donors(self.record, self.wiring.find):
-            path = f"/proc/{donor['State'].get('Pid') or 0}/ns/user"
+        for other in donors(self.record, self.wiring.find):
+            path = f"/proc/{other['State'].get('Pid') or 0}/ns/user"
             return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         return self.zygote.errand("userns", mappings)
 
@@ -269,11 +293,25 @@ class Launch:
         request = {**self.record["Config"], "HostConfig": self.record["HostConfig"]}
         request["VolumeMounts"] = volumes
         spec = document(request, image_config, self.record["Id"], self.directory, user)
-        return remapped(spec, self.record)
+        return share(remapped(spec, self.record), self.record["HostConfig"], self.wiring.find)
+
+    def _open_shm(self) -> int | None:
+        """Return a copy of the /dev/shm of the container whose IPC this one shares, if it shares one's."""
+        other = donor(self.record["HostConfig"], "IpcMode", self.wiring.find)
+        if other is None or self.zygote is None:
+            return None
+        path = f"/proc/{other['State']['Pid']}/ns/mnt"
+        mntns_fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return self.zygote.errand("mount", {"path": "/dev/shm"}, mntns_fd)
+        finally:
+            os.close(mntns_fd)
 
     def _write_files(self, spec: dict[str, Any]) -> None:
         """Write the files that Docker binds over the image's: hostname, hosts, resolv.conf."""
-        for name, content in self.wiring.files(self.record, spec["hostname"]).items():
+        for name, content in self.wiring.files(
+            self.record, self.record["Config"]["Hostname"]
+        ).items():
             with open(f"{self.directory}/{name}", "w") as file:
                 file.write(content)
                 os.fchown(file.fileno(), *root_of(self.record))

@@ -42,7 +42,7 @@ def stats(container: Container, before: dict[str, Any] | None = None) -> dict[st
     if not container.alive:
         return {"read": NEVER, **past, **_nothing(), **about}
     try:
-        found = cgroup_of(container.id).stats()
+        found = cgroup_of(container.id, container.host).stats()
     except OSError:
         return {"read": NEVER, **past, **_nothing(), **about}
     return {
@@ -142,7 +142,7 @@ def top(container: Container, arguments: str) -> dict[str, Any]:
     """
     import subprocess
 
-    members = set(cgroup_of(container.id).members())
+    members = set(cgroup_of(container.id, container.host).members())
     words = arguments.split() or ["-ef"]
     try:
         done = subprocess.run(["ps", *words], capture_output=True, text=True, timeout=20)

@@ -12,6 +12,8 @@ import socket
 from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.logs import log_path
 from mini_docker.engine.shim import CHUNK
+from mini_docker.engine.store import Conflict
+from mini_docker.engine.wishes import check_wishes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +44,8 @@ def log_options(record: dict[str, Any], directory: str) -> dict[str, Any] | None
     if driver == "none":
         return None
     if driver not in ("json-file", "local"):
-        raise InvalidRequest(f"logger: no log driver named '{driver}' is registered")
+        words = f'plugin "{driver}" not found'
+        raise InvalidRequest(f"error looking up logging plugin {driver}: {words}")
     try:
         return {
             "path": log_path(directory, record["Id"]),
@@ -69,6 +72,27 @@ class StartFailed(Exception):
         super().__init__(text)
         self.about_command = about_command
         self.code = code
+
+
+def words_of(error: Exception) -> str:
+    """Return an error's sentence, without the number that Python writes before it."""
+    alone = isinstance(error, OSError) and error.strerror and not error.filename
+    return str(error.strerror) if alone and isinstance(error, OSError) else str(error)
+
+
+def check_update(record: dict[str, Any], limits: dict[str, Any]) -> None:
+    """Refuse new limits that do not go with the old ones, or with this machine.
+
+    Raises Conflict, InvalidRequest.
+    """
+    try:
+        check_wishes(limits)
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from None
+    swap = record["HostConfig"].get("MemorySwap") or 0
+    if limits.get("Memory", 0) > swap and not limits.get("MemorySwap"):
+        words = "Memory limit should be smaller than already set memoryswap limit, update the memoryswap"
+        raise Conflict(f"Cannot update container {record['Id']}: {words} at the same time")
 
 
 def first_word(lifeline: socket.socket, what: str = "create failed") -> dict[str, Any]:

@@ -322,7 +322,9 @@ def _mounts(spec: dict[str, Any], host: dict[str, Any]) -> list[dict[str, Any]]:
     found = list(spec["mounts"])
     if size := host.get("ShmSize"):
         shm = shm_mount(size)
-        found = [shm if m["destination"] == "/dev/shm" else m for m in found]
+        found = [
+            shm if m["destination"] == "/dev/shm" and m["type"] == "tmpfs" else m for m in found
+        ]
     if host.get("Privileged"):
         kernels = ("sysfs", "cgroup")
         found = [

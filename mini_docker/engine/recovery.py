@@ -90,7 +90,9 @@ class Recovery:
             }  # fmt: skip
             self.containers.note(container)
         if container.state["Status"] == "running":
-            cgroup_of(container.id).thaw()  # the daemon before may have died in a commit
+            cgroup_of(
+                container.id, container.host
+            ).thaw()  # the daemon before may have died in a commit
         self.containers.look_after(container, lifeline)
 
     def _note_end(self, container: Container, start_again: bool) -> bool:

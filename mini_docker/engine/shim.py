@@ -495,7 +495,7 @@ def _run(order: dict[str, Any], lifeline: _socket.socket, given: list[tuple[str,
     clients = [fd for name, fd in given if name == "client"]
     for fd, wanted in zip(clients, order["clients"], strict=True):
         one.attach(socket.socket(fileno=fd), wanted)
-    for name in ("rootfs", "cgroup", "netns", "userns"):
+    for name in ("rootfs", "cgroup", "netns", "userns", "shm"):
         if name in fds:
             os.close(fds[name])
     replace_file(order["pid"], b"%d" % process.pid)

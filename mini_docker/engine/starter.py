@@ -15,6 +15,7 @@ from collections import namedtuple
 
 from mini_docker.cgroups.tree import Cgroup, hierarchies
 from mini_docker.engine.explain import write_steps
+from mini_docker.engine.modes import SHM
 from mini_docker.engine.privileges import kept_program
 from mini_docker.engine.remap import to_host
 from mini_docker.linux.process import CLONE_PARENT, PR_SET_PDEATHSIG, prctl
@@ -151,7 +152,11 @@ def start_process(
         give_streams(one_more, spec, stdio)
         return enter(order["enter"], spec, one_more, resources, fds.get("cgroup"), CLONE_PARENT)
     give_streams(spec["process"], spec, stdio)
-    resources = resources._replace(mounts=open_sources(spec))
+    sources = open_sources(spec)
+    for index, entry in enumerate(spec["mounts"]):
+        if "shm" in fds and entry["destination"] == SHM:
+            sources[index] = fds["shm"]
+    resources = resources._replace(mounts=sources)
     planned = plan(spec, resources)
     steps = [item.step for item in planned]
     process = start(spec, steps, fds.get("cgroup"), more_flags=CLONE_PARENT)

@@ -1,0 +1,131 @@
+# Exported from notebooks/14b_documents.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/14b_documents.ipynb#wishes-module
+"""What a create request may wish for, looked at before anything is made: refused, or taken with a warning."""
+
+from __future__ import annotations
+
+import os
+
+from mini_docker.cgroups.tree import hierarchies
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+# %% notebooks/14b_documents.ipynb#wishes
+RUNTIMES = ("mini_runc", "runc", "io.containerd.runc.v2")  # three names, one runtime
+
+
+def check_wishes(host: dict[str, Any]) -> None:
+    """Refuse what this engine or this machine does not have. Raises ValueError in Docker's words."""
+    if (host.get("Runtime") or RUNTIMES[0]) not in RUNTIMES:
+        raise ValueError(f"Unknown runtime specified {host['Runtime']}")
+    isolation = host.get("Isolation") or "default"
+    if isolation != "default":
+        raise ValueError(f"Invalid isolation: \"{isolation}\" - linux only supports 'default'")
+    if host.get("StorageOpt"):
+        words = "overlay over xfs with 'pquota' mount option"
+        raise ValueError(f"--storage-opt is supported only for {words}")
+    if (host.get("CpuShares") or 0) < 0:
+        raise ValueError("shares: invalid argument")
+    check_numbers(host.get("CpusetCpus") or "", "cpus", "Requested CPUs")
+    check_numbers(host.get("CpusetMems") or "", "mems", "Requested memory nodes")
+
+
+def check_devices(host: dict[str, Any]) -> None:
+    """Refuse --gpus when a container starts: there is no driver that would find any. Raises ValueError."""
+    for wish in host.get("DeviceRequests") or ():
+        groups = " ".join(f"[{' '.join(group)}]" for group in wish.get("Capabilities") or ())
+        driver = wish.get("Driver") or ""
+        raise ValueError(f'could not select device driver "{driver}" with capabilities: [{groups}]')
+
+
+# %% notebooks/14b_documents.ipynb#wish-numbers
+ONLINE = {"cpus": "/sys/devices/system/cpu/online", "mems": "/sys/devices/system/node/online"}
+
+
+def parse_numbers(text: str) -> set[int]:
+    """Return the numbers of a list such as "0-2,7", cpuset(7). Raises ValueError."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or dash and not last.isdecimal() or len(first + last) > 9:
+            raise ValueError(text)
+        found |= set(range(int(first), min(int(last or first), int(first) + 8192) + 1))
+    return found
+
+
+def check_numbers(text: str, kind: str, what: str) -> None:
+    """Refuse processors or memory nodes that this machine does not have. Raises ValueError."""
+    if not text:
+        return
+    try:
+        wanted = parse_numbers(text)
+    except ValueError:
+        raise ValueError(
+            f"Invalid value {text} for cpuset {kind}: invalid format: {text}"
+        ) from None
+    try:
+        with open(ONLINE[kind]) as file:
+            available = file.read().strip()
+    except OSError:
+        available = "0"
+    if not wanted <= parse_numbers(available):
+        raise ValueError(f"{what} are not available - requested {text}, available: {available}")
+
+
+# %% notebooks/14b_documents.ipynb#warnings
+NO_MEMORY_LIMIT = (
+    "OOM killer is disabled for the container, but no memory limit is set, this can result in the system "
+    "running out of resources."
+)
+OF_THE_KERNEL = (
+    # the keys of HostConfig, the files of which one must be there, Docker's words without them
+    (("BlkioWeight",), ("blkio.weight", "blkio.bfq.weight", "io.weight", "io.bfq.weight"),
+     "Block I/O weight or the cgroup is not mounted. Weight"),
+    (("BlkioWeightDevice",), ("blkio.weight_device", "io.weight"),
+     "Block I/O weight_device or the cgroup is not mounted. Weight-device"),
+    (("MemorySwappiness",), ("memory.swappiness",),
+     "memory swappiness capabilities or the cgroup is not mounted. Memory swappiness"),
+    (("OomKillDisable",), ("memory.oom_control",), "OomKillDisable. OomKillDisable"),
+    (("CpuRealtimePeriod", "CpuRealtimeRuntime"), ("cpu.rt_runtime_us",),
+     "CPU real-time scheduler. Real-time settings"),
+)  # fmt: skip
+
+
+def discard(host: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return HostConfig without what this kernel cannot do, and what to warn of, in Docker's words."""
+    kept, warnings = dict(host), []
+    for keys, files, words in OF_THE_KERNEL:
+        asked = [key for key in keys if host.get(key) not in (None, 0, -1, False, [])]
+        if asked and not has_file(files):
+            warnings.append(f"Your kernel does not support {words} discarded.")
+            kept |= dict.fromkeys(asked)
+    if host.get("KernelMemory"):
+        warnings.append(
+            "Specifying a kernel memory limit is deprecated and will be removed in a future release."
+        )
+        kept["KernelMemory"] = 0
+    if kept.get("OomKillDisable") and not host.get("Memory"):
+        warnings.append(NO_MEMORY_LIMIT)
+    return kept, warnings
+
+
+def has_file(names: tuple[str, ...]) -> bool:
+    """Say whether a control group of ours has one of these files; the root's own has fewer in v2."""
+    for tree in set(hierarchies().mounts.values()):
+        for place in (tree, f"{tree}/mini_docker", *_first_groups(tree)):
+            if any(os.path.exists(f"{place}/{name}") for name in names):
+                return True
+    return False
+
+
+def _first_groups(tree: str) -> list[str]:
+    """Return a group of a tree, if it has one."""
+    try:
+        with os.scandir(tree) as entries:
+            return [next(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))]
+    except (OSError, StopIteration):
+        return []
