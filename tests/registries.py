@@ -60,21 +60,22 @@ def make_layer(files: dict[str, bytes]) -> tuple[bytes, str]:
     return gzip.compress(tar, 1, mtime=0), Digest.of(tar)
 
 
-def make_image(
-    layout: Layout, name: str, *layers: dict[str, bytes], platform: str = "", **extra: Any
+def image_of(
+    layout: Layout,
+    name: str,
+    *layers: tuple[bytes, str],
+    kind: str = f"{MEDIA_TYPE_LAYER}+gzip",
+    platform: str = "",
+    **extra: Any,
 ) -> Descriptor:
-    """Make an image of gzip layers, for this machine or a `platform`, and name it.
-
-    `extra` goes into its manifest.
-    """
-    made = [make_layer(files) for files in layers or ({"hello": b"hello\n"},)]
-    blobs = [layout.put(data, f"{MEDIA_TYPE_LAYER}+gzip") for data, _ in made]
+    """Make an image of blobs with their diff_ids, whatever they hold; `extra` goes into its manifest."""
+    blobs = [layout.put(data, kind) for data, _ in layers]
     system, architecture = (platform or this_platform()).split("/")[:2]
     config = {
         "os": system,
         "architecture": architecture,
         "config": {"Cmd": ["sh"]},
-        "rootfs": {"type": "layers", "diff_ids": [diff_id for _, diff_id in made]},
+        "rootfs": {"type": "layers", "diff_ids": [diff_id for _, diff_id in layers]},
     }
     described = layout.put(json.dumps(config).encode(), MEDIA_TYPE_CONFIG)
     manifest = {
@@ -85,6 +86,14 @@ def make_image(
         **extra,
     }
     return layout.name_image(name, manifest)
+
+
+def make_image(
+    layout: Layout, name: str, *layers: dict[str, bytes], platform: str = "", **extra: Any
+) -> Descriptor:
+    """Make an image of gzip layers of files, for this machine or a `platform`, and name it."""
+    made = [make_layer(files) for files in layers or ({"hello": b"hello\n"},)]
+    return image_of(layout, name, *made, platform=platform, **extra)
 
 
 def contents(layout: Layout) -> dict[str, Any]:

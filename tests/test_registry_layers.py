@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import json
 import os
 import shutil
 import subprocess
@@ -24,15 +23,11 @@ from mini_docker.images.child import unpack_beside
 from mini_docker.images.compression import compress
 from mini_docker.images.ingest import collect
 from mini_docker.images.layout import (
-    MEDIA_TYPE_CONFIG,
     MEDIA_TYPE_LAYER,
-    MEDIA_TYPE_MANIFEST,
     Descriptor,
     Digest,
     Layout,
     NoSuchImage,
-    as_json,
-    this_platform,
 )
 from mini_docker.images.manage import clean_layers, prune, remove
 from mini_docker.images.tar import FILE, Member, end_of_archive, header_blocks
@@ -45,6 +40,7 @@ from tests.conftest import ROOT
 from tests.registries import (
     Place,
     contents,
+    image_of,
     make_image,
     make_store,
     on,
@@ -75,17 +71,6 @@ def tar(*entries: Any) -> bytes:
         for info, data in entries:
             archive.addfile(info, io.BytesIO(data))
     return output.getvalue()
-
-
-def image_of(layout: Layout, name: str, *blobs: tuple[bytes, str]) -> None:
-    """Make an image of packed layers with their diff_ids, whatever they hold."""
-    layers = [layout.put(blob, f"{MEDIA_TYPE_LAYER}+gzip") for blob, _ in blobs]
-    system, architecture = this_platform().split("/")[:2]
-    config = {"os": system, "architecture": architecture, "config": {},
-              "rootfs": {"type": "layers", "diff_ids": [diff_id for _, diff_id in blobs]}}  # fmt: skip
-    described = layout.put(json.dumps(config).encode(), MEDIA_TYPE_CONFIG)
-    layout.name_image(name, {"schemaVersion": 2, "mediaType": MEDIA_TYPE_MANIFEST,
-                             "config": as_json(described), "layers": [*map(as_json, layers)]})  # fmt: skip
 
 
 def unpacking(layout: Layout, layers: Path, beside: bool = False) -> Callable[..., object]:
