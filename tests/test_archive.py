@@ -365,7 +365,7 @@ def test_a_list_has_dockers_keys_and_filters(layout: Layout) -> None:
     assert shown(dangling="true") == [2] and shown(dangling="0") == [0, 1]
     assert shown(before="app") == [1, 2] and shown(since="team/app:1") == [0]
     for filters in ({"color": ["red"]}, {"dangling": ["maybe"]}):
-        with pytest.raises(ImageError, match="invalid filter"):
+        with pytest.raises(ImageError, match="Invalid filter"):
             list_images(layout, filters)
 
 

@@ -119,10 +119,10 @@ NORMAL = (
 )
 
 
-def play(host: str) -> list[str]:
-    """Return the lines of the transcript with their output and status."""
+def play(host: str, transcript: str = TRANSCRIPT) -> list[str]:
+    """Return the lines of a transcript with their output and status."""
     said = []
-    for line in TRANSCRIPT.strip().splitlines():
+    for line in transcript.strip().splitlines():
         done = subprocess.run(
             ["sh", "-c", f"{CLIENT} {line}"], env={**os.environ, "DOCKER_HOST": host},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60,

@@ -12,6 +12,7 @@ from mini_docker.api.http import HttpError
 from mini_docker.api.routes import Route
 from mini_docker.engine.commit import changed
 from mini_docker.engine.logs import moment
+from mini_docker.engine.views import older_than
 from mini_docker.images import manage
 from mini_docker.images.archive import import_tree, load, save
 from mini_docker.images.layout import ImageError, NoSuchImage, full_name
@@ -89,9 +90,10 @@ def reference(repository: str, tag: str) -> Reference:
 
 def image_delete(call: Call) -> None:
     """DELETE /images/{name}."""
-    layout, force = call.engine.store.layout, call.request.flag("force")
+    force, parents = call.request.flag("force"), not call.request.flag("noprune")
+    layout, users = call.engine.store.layout, call.engine.image_users()
     try:
-        gone = manage.remove(layout, call.holes["name"], call.engine.image_users(), force)
+        gone = manage.remove(layout, call.holes["name"], users, force, parents)
     except manage.ImageConflict as error:
         raise HttpError(409, str(error)) from None
     for entry in gone:
@@ -103,9 +105,11 @@ def image_delete(call: Call) -> None:
 
 def image_prune(call: Call) -> None:
     """POST /images/prune."""
-    users = call.engine.image_users()
+    users, filters = call.engine.image_users(), call.request.filters()
+    if "until" in filters:
+        filters["until"] = [str(int(older_than(value))) for value in filters["until"]]
     try:
-        done = manage.prune(call.engine.store.layout, users, call.request.filters())
+        done = manage.prune(call.engine.store.layout, users, filters)
     except ValueError as error:
         raise HttpError(400, str(error)) from None
     call.reply.send_json(200, done)

@@ -393,7 +393,10 @@ def older_than(seconds_text_or_duration: str) -> float:
     pieces = re.findall(r"(\d+(?:\.\d+)?)(ms|us|ns|h|m|s)", seconds_text_or_duration)
     if pieces and "".join(number + unit for number, unit in pieces) == seconds_text_or_duration:
         return time.time() - sum(float(number) * units[unit] for number, unit in pieces)
+    midnight = "T00:00:00" * (
+        re.fullmatch(r"\d{4}-\d\d-\d\d", seconds_text_or_duration) is not None
+    )
     try:
-        return parse_moment(seconds_text_or_duration) / SECOND
+        return parse_moment(seconds_text_or_duration + midnight) / SECOND
     except ValueError as error:
         raise InvalidRequest(str(error)) from None

@@ -27,7 +27,7 @@ from mini_docker.images.unpack import remove_layers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from typing import Any, NamedTuple
 
     from mini_docker.images.layout import Descriptor, Image
@@ -53,12 +53,7 @@ else:
 
 
 class ImageConflict(ImageError):
-    """An image that may not be removed; the text is Docker's, and `used` is whether a container is why."""
-
-    def __init__(self, words: str, used: bool = True) -> None:
-        """Say it."""
-        super().__init__(words)
-        self.used = used
+    """An image that may not be removed; the text is Docker's."""
 
 
 # %% notebooks/12c_the_store.ipynb#find
@@ -80,7 +75,8 @@ def records(layout: Layout) -> list[Record]:
             digests = (*digests, name)
         elif name:
             names = (*names, name)
-        found[image.id] = Record(old.image, names, digests, (*old.roots, entry["digest"]))
+        roots = (*old.roots, entry["digest"])
+        found[image.id] = Record(old.image, tuple(sorted(names)), digests, roots)
     return sorted(found.values(), key=lambda record: (-created(record.image), record.image.id))
 
 
@@ -158,15 +154,28 @@ def list_images(
 
     Images that only others stand on, by `parent`, are shown with `everything`.
     """
+    chosen = filters or {}
+    check_filters(chosen, LIST_FILTERS)
     every = records(layout)
     parents = {record.image.config.get("parent") for record in every}
     shown = [
-        record
+        _only_named(record, chosen.get("reference", ()))
         for record in every
         if (everything or record.names or record.digests or record.image.id not in parents)
-        and matches(layout, record, filters or {})
+        and matches(layout, record, chosen)
     ]
     return [summary(layout, record) for record in shown]
+
+
+def _only_named(record: Record, patterns: Sequence[str]) -> Record:
+    """Return an image with those of its names that were asked for."""
+    if not patterns:
+        return record
+    names, digests = (
+        tuple(name for name in several if any(_named(name, pattern) for pattern in patterns))
+        for several in (record.names, record.digests)
+    )
+    return record._replace(names=names, digests=digests)
 
 
 def summary(layout: Layout, record: Record) -> dict[str, Any]:
@@ -203,17 +212,20 @@ def labels(image: Image) -> dict[str, str]:
     return dict(config.get("Labels") or {})
 
 
-FILTERS = frozenset({"reference", "label", "label!", "dangling", "before", "since", "until"})
+PRUNE_FILTERS = frozenset({"label", "label!", "dangling", "until"})
+LIST_FILTERS = PRUNE_FILTERS | {"reference", "before", "since"}
+
+
+def check_filters(filters: Mapping[str, Sequence[str]], known: Collection[str]) -> None:
+    """Raise ImageError, in Docker's words, for a filter that there is not."""
+    for key in filters:
+        if key not in known:
+            raise ImageError(f"Invalid filter '{key}'")
 
 
 def matches(layout: Layout, record: Record, filters: Mapping[str, Sequence[str]]) -> bool:
-    """Return whether an image passes all filters. Raises ImageError for one that Docker has not either."""
-    for key, values in filters.items():
-        if key not in FILTERS:
-            raise ImageError(f"invalid filter '{key}'; there are: {', '.join(sorted(FILTERS))}")
-        if not _matches(layout, record, key, values):
-            return False
-    return True
+    """Return whether an image passes all filters. Raises ImageError for a value that makes no sense."""
+    return all(_matches(layout, record, key, values) for key, values in filters.items())
 
 
 def _matches(layout: Layout, record: Record, key: str, values: Sequence[str]) -> bool:
@@ -226,7 +238,7 @@ def _matches(layout: Layout, record: Record, key: str, values: Sequence[str]) ->
     if key == "label!":
         return not any(_labelled(record.image, value) for value in values)
     if key == "dangling":
-        return all((not record.names) == truth(value) for value in values)
+        return all((not record.names) == truth(key, value) for value in values)
     if key == "until":
         return all(created(record.image) <= int(value) for value in values)
     moment = created(find(layout, values[-1]).image)
@@ -249,13 +261,13 @@ def _labelled(image: Image, wanted: str) -> bool:
     return found is not None and (not equals or found == value)
 
 
-def truth(value: str) -> bool:
+def truth(key: str, value: str) -> bool:
     """Return what Docker reads in a filter. Raises ImageError for what is neither true nor false."""
     if value.lower() in ("1", "t", "true"):
         return True
     if value.lower() in ("0", "f", "false"):
         return False
-    raise ImageError(f"invalid filter value '{value}': it is true or false")
+    raise ImageError(f"Invalid filter '{key}=[{value}]'")
 
 
 # %% notebooks/12c_the_store.ipynb#inspect
@@ -314,11 +326,16 @@ def history(layout: Layout, reference: str) -> list[dict[str, Any]]:
 
 # %% notebooks/12c_the_store.ipynb#remove
 def remove(
-    layout: Layout, reference: str, users: Iterable[User] = (), force: bool = False
+    layout: Layout,
+    reference: str,
+    users: Sequence[User] = (),
+    force: bool = False,
+    parents: bool = True,
 ) -> list[dict[str, str]]:
     """Take away a name, and the image with the last one; return Docker's [{"Untagged"}, {"Deleted"}].
 
-    `users` are the containers that there are. Raises NoSuchImage; ImageConflict in Docker's words.
+    `users` are the containers that there are. With an image go its `parents` that nothing else needs.
+    Raises NoSuchImage; ImageConflict in Docker's words.
     Source: moby's daemon/images/image_delete.go.
     """
     try:
@@ -341,11 +358,12 @@ def remove(
         record = _again(layout, record)
     try:
         _check_unused(layout, record, using, force)
-    except ImageConflict as conflict:
-        if by_name and conflict.used:
-            return gone  # it stays, without a name, for the container that uses it
+    except ImageConflict:
+        if by_name:
+            return gone  # it stays, without a name, for what needs it
         raise
-    return gone + _untag(layout, (*record.names, *record.digests)) + _delete(layout, record)
+    gone += _untag(layout, (*record.names, *record.digests)) + _delete(layout, record)
+    return gone + (_delete_parents(layout, record.image, users) if parents else [])
 
 
 def _remove_broken(layout: Layout, name: str) -> list[dict[str, str]]:
@@ -402,22 +420,20 @@ def _check_unused(layout: Layout, record: Record, using: list[User], force: bool
     """Raise ImageConflict for an image that children, containers or names need."""
     image_id = record.image.id
 
-    def conflict(remedy: str, reason: str, used: bool) -> ImageConflict:
-        return ImageConflict(
-            f"conflict: unable to delete {_short(image_id)} ({remedy}) - {reason}", used
-        )
+    def conflict(remedy: str, reason: str) -> ImageConflict:
+        return ImageConflict(f"conflict: unable to delete {_short(image_id)} ({remedy}) - {reason}")
 
     if any(other.image.config.get("parent") == image_id for other in records(layout)):
-        raise conflict("cannot be forced", "image has dependent child images", False)
+        raise conflict("cannot be forced", "image has dependent child images")
     for user in using:
         if user.running:
             reason = f"image is being used by running container {_short(user.id)}"
-            raise conflict("cannot be forced", reason, True)
+            raise conflict("cannot be forced", reason)
     if not force and (record.names or record.digests):
-        raise conflict("must be forced", "image is referenced in multiple repositories", False)
+        raise conflict("must be forced", "image is referenced in multiple repositories")
     if not force and using:
         reason = f"image is being used by stopped container {_short(using[0].id)}"
-        raise conflict("must be forced", reason, True)
+        raise conflict("must be forced", reason)
 
 
 def _delete(layout: Layout, record: Record) -> list[dict[str, str]]:
@@ -427,6 +443,20 @@ def _delete(layout: Layout, record: Record) -> list[dict[str, str]]:
     pairs = zip(record.image.layers, record.image.config["rootfs"]["diff_ids"], strict=True)
     layers = [diff_id for layer, diff_id in pairs if layer.digest in gone]
     return [{"Deleted": name} for name in (record.image.id, *reversed(layers))]
+
+
+def _delete_parents(layout: Layout, image: Image, users: Sequence[User]) -> list[dict[str, str]]:
+    """Remove the image that a removed one was made from, and so on, where nothing else needs it."""
+    parent = image.config.get("parent")
+    for record in records(layout):
+        if record.image.id == parent and not (record.names or record.digests):
+            using = [user for user in users if user.image_id == parent]
+            try:
+                _check_unused(layout, record, using, False)
+            except ImageConflict:
+                break
+            return _delete(layout, record) + _delete_parents(layout, record.image, users)
+    return []
 
 
 def clean_layers(layout: Layout, layers_directory: str, in_use: Iterable[str]) -> list[str]:
@@ -443,7 +473,7 @@ def clean_layers(layout: Layout, layers_directory: str, in_use: Iterable[str]) -
 # %% notebooks/12c_the_store.ipynb#prune
 def prune(
     layout: Layout,
-    users: Iterable[User] = (),
+    users: Sequence[User] = (),
     filters: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Any]:
     """Remove the images without a name, or with dangling=false all that no container uses.
@@ -451,7 +481,8 @@ def prune(
     Returns what POST /images/prune returns. Images that something depends on stay.
     """
     chosen = dict(filters or {})
-    unnamed_only = all(map(truth, chosen.pop("dangling", ("true",))))
+    check_filters(chosen, PRUNE_FILTERS)
+    unnamed_only = all(truth("dangling", value) for value in chosen.pop("dangling", ("true",)))
     used = {user.image_id for user in users}
     before = store_size(layout)
     deleted: list[dict[str, str]] = []
@@ -460,9 +491,9 @@ def prune(
             continue
         if matches(layout, record, chosen):
             try:
-                deleted += remove(layout, record.image.id, (), force=True)
-            except ImageConflict:
-                continue  # another image stands on it
+                deleted += remove(layout, record.image.id, users, force=True)
+            except (ImageConflict, NoSuchImage):
+                continue  # another image stands on it, or it went with its child
     collect(layout)
     return {"ImagesDeleted": deleted or None, "SpaceReclaimed": before - store_size(layout)}
 
