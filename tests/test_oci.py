@@ -485,25 +485,6 @@ def test_without_pivot_root(runtime: Runtime) -> None:
     assert "mnt" in done.stdout.split() and "home" not in done.stdout.split(), done.stderr
 
 
-@root
-def test_without_root(runtime: Runtime, tmp_path: pathlib.Path) -> None:
-    """A user without privileges, with a map of one id."""
-    work = tmp_path / "user"
-    work.mkdir()
-    os.chown(work, 65534, 65534)
-    document = runtime.document(
-        "sh", "-c", "id -u; hostname; echo $$", namespaces=kinds(*KINDS, "user")
-    )
-    ids = [{"containerID": 0, "hostID": 65534, "size": 1}]
-    document["linux"].update(uidMappings=ids, gidMappings=ids)
-    (work / "config.json").write_text(json.dumps(document))
-    words = [runtime.program, "--root", str(work / "state"), "run", "-b", str(work), runtime.id]
-    done = subprocess.run(
-        words, user=65534, group=65534, extra_groups=[], capture_output=True, text=True
-    )
-    assert (done.returncode, done.stdout) == (0, "0\nweb\n1\n"), done.stderr
-
-
 # ---- wrong documents --------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import namedtuple
 
@@ -60,14 +61,45 @@ def id_map_lines(mappings: Sequence[dict[str, int]], where: str) -> str:
 def write_id_maps(pid: int, spec: dict[str, Any]) -> None:
     """Write the id maps of the process `pid`, in whose new user namespace nobody has a number yet.
 
-    Done by the parent, once. Without privileges setgroups must be denied first: else a process could
-    drop a group that keeps it out of a file. Source: user_namespaces(7). Raises OSError, ValueError.
+    Done by the parent, once. A user without privileges may map one id, the own one, and must deny
+    setgroups first: else a process could drop a group that keeps it out of a file. Whatever else
+    /etc/subuid and /etc/subgid grant, two programs map that are privileged. Source: user_namespaces(7),
+    newuidmap(1), newgidmap(1). Raises OSError, ValueError.
     """
-    linux = spec["linux"]
-    if os.geteuid() != 0:
-        _write(f"/proc/{pid}/setgroups", "deny")
-    for key, name in (("uidMappings", "uid_map"), ("gidMappings", "gid_map")):
-        _write(f"/proc/{pid}/{name}", id_map_lines(linux.get(key, ()), f"linux.{key}"))
+    for key, kind, own in (
+        ("uidMappings", "uid", os.geteuid()),
+        ("gidMappings", "gid", os.getegid()),
+    ):
+        mappings = spec["linux"].get(key) or []
+        lines = id_map_lines(mappings, f"linux.{key}")
+        alone = [(entry["hostID"], entry["size"]) for entry in mappings] == [(own, 1)]
+        if os.geteuid() != 0 and not alone:
+            _map_by_program(f"new{kind}map", pid, lines)
+            continue
+        if os.geteuid() != 0 and kind == "gid":
+            _write(f"/proc/{pid}/setgroups", "deny")
+        _write(f"/proc/{pid}/{kind}_map", lines)
+
+
+def _map_by_program(program: str, pid: int, lines: str) -> None:
+    """Call newuidmap(1) or newgidmap(1). Raises OSError with its own words."""
+    output_fd = os.memfd_create("output")
+    try:
+        child = os.posix_spawnp(
+            program,
+            [program, str(pid), *lines.split()],
+            os.environ,
+            file_actions=[(os.POSIX_SPAWN_DUP2, output_fd, 2)],
+            setsigmask=(),
+        )
+        if os.waitpid(child, 0)[1]:
+            words = os.pread(output_fd, 4096, 0).decode(errors="replace").strip()
+            raise PermissionError(errno.EPERM, words or f"{program} has failed")
+    except FileNotFoundError:
+        text = f"{program} is needed to map more than one's own id; remedy: the package uidmap"
+        raise FileNotFoundError(errno.ENOENT, text) from None
+    finally:
+        os.close(output_fd)
 
 
 def _write(path: str, text: str) -> None:
@@ -86,6 +118,15 @@ def set_groups(groups: Sequence[int]) -> None:
         os.setgroups(groups)
     except PermissionError:
         if groups or not _setgroups_is_denied():
+            raise
+
+
+def drop_groups() -> None:
+    """Leave all supplementary groups, setgroups(2); a user without privileges may not, and need not."""
+    try:
+        os.setgroups(())
+    except PermissionError:
+        if os.geteuid() == 0 and not _setgroups_is_denied():
             raise
 
 

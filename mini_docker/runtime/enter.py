@@ -12,7 +12,7 @@ from mini_docker.linux.process import PR_SET_DUMPABLE, pidfd_open, prctl, setns
 from mini_docker.linux.step import Step
 from mini_docker.namespaces.kinds import FLAGS, PROC_NAMES
 from mini_docker.namespaces.pid import plan_signals
-from mini_docker.namespaces.user import plan_user, plan_user_namespace, set_groups
+from mini_docker.namespaces.user import drop_groups, plan_user, plan_user_namespace
 from mini_docker.runtime.init import Process, launch
 from mini_docker.runtime.plan import (
     Planned,
@@ -75,7 +75,7 @@ def plan_before(
         *plan_affinity(spec, "final"),
         *plan_oom_score(spec),
         *plan_labels(spec),
-        Step("drop the host's groups", set_groups, ((),)),
+        Step("drop the host's groups", drop_groups, ()),
         Step("hide from ptrace", prctl, (PR_SET_DUMPABLE, 0)),
         Step("join the container's namespaces", setns, (pidfd, flags)),
     )

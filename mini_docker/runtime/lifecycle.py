@@ -229,17 +229,21 @@ def _create_cgroup(
 ) -> tuple[list[Step], int | None]:
     """Make the control group; return the steps into it and a descriptor to be born by.
 
-    A document that says nothing of devices means the default ones, and no other. Without root, and with
-    nothing to limit, a container does without a group.
+    A document that says nothing of devices means the default ones, and no other. Without root, with
+    nothing to limit and no path asked for, a container does without a group. Raises RuntimeFailure.
     """
-    limits = (spec.get("linux") or {}).get("resources") or {}
+    linux = spec.get("linux") or {}
+    limits = linux.get("resources") or {}
     if os.geteuid() == 0:
         limits = {"devices": [], **limits}
     try:
         cgroup.create(limits, everywhere=True)  # engines read numbers of trees that limit nothing
     except PermissionError:
-        if os.geteuid() == 0:
+        if os.geteuid() == 0 or linux.get("cgroupsPath"):
             raise
+        if limited := [key for key, value in limits.items() if value and key != "devices"]:
+            words = "this user may make no control group"
+            raise RuntimeFailure(f"linux.resources.{limited[0]}: {words}") from None
         record["cgroup"] = ""
         return [], None
     cgroup_fd = cgroup.open_unified()
