@@ -187,6 +187,15 @@ def test_binds(runtime: Runtime, tmp_path: pathlib.Path) -> None:
     assert runtime.sh(script, more_mounts=mounts) == "xxro\n"
 
 
+@root
+@oci("config.md", "mounts: a relative source of a bind mount lies in the bundle")
+def test_a_relative_source(runtime: Runtime) -> None:
+    (runtime.bundle / "extra").write_text("of the bundle\n")
+    for mount in (bind("extra", "/mnt/x"), bind("./extra", "/mnt/x", "ro", type="bind")):
+        tmpfs = {"destination": "/mnt", "type": "tmpfs", "source": "tmpfs"}
+        assert runtime.sh("cat /mnt/x", more_mounts=[tmpfs, mount]) == "of the bundle\n"
+
+
 ATTRIBUTES = ["ro", "nosuid", "nodev", "noexec", "noatime", "nodiratime", "nosymfollow"]
 
 
@@ -454,6 +463,7 @@ def test_a_poststop_that_fails(runtime: Runtime) -> None:
 # ---- descriptors, pivot, rootless -------------------------------------------------------------------
 
 
+@oci("the command line, as runc's", "create, run: --preserve-fds, LISTEN_FDS")
 @root
 @pytest.mark.parametrize("variable", ["--preserve-fds", "LISTEN_FDS"])
 def test_descriptors_are_passed_on_when_asked(runtime: Runtime, variable: str) -> None:
@@ -478,6 +488,7 @@ def test_descriptors_are_passed_on_when_asked(runtime: Runtime, variable: str) -
     theirs.close()
 
 
+@oci("the command line, as runc's", "create, run: --no-pivot")
 @root
 def test_without_pivot_root(runtime: Runtime) -> None:
     runtime.write(runtime.document("sh", "-c", "ls /; cd ..; pwd"))
@@ -535,6 +546,9 @@ WRONG: list[tuple[str, Any, str]] = [
     ("linux.resources.pids", {"limit": "x"}, "linux.resources.pids.limit: a whole number"),
     ("linux.devices", [{"type": "x", "path": "/x"}], "linux.devices[0].type: 'x' is none of c, b"),
     ("linux.sysctl", {"a": 1}, "linux.sysctl.a: a string is needed"),
+    ("hostname", "web", "hostname: needs a 'uts' namespace"),
+    ("domainname", "d", "domainname: needs a 'uts' namespace"),
+    ("linux.intelRdt", {"closID": "x"}, "linux.intelRdt: cache and bandwidth control is not"),
 ]
 
 
@@ -560,6 +574,19 @@ def test_what_is_no_document_is_one_line(runtime: Runtime, text: str) -> None:
     done = runtime.call("create", "-b", str(runtime.bundle), runtime.id)
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "internal" not in done.stderr
     assert runtime.leftovers() == []
+
+
+@root
+@oci("config.md", "null is an absent value")
+def test_null_is_an_absent_value(runtime: Runtime) -> None:
+    of_process = (
+        "rlimits capabilities user env scheduler ioPriority oomScoreAdj consoleSize terminal"
+    )
+    of_linux = "seccomp resources devices sysctl maskedPaths readonlyPaths uidMappings personality"
+    of_all = "hooks annotations domainname"
+    nothing: dict[str, Any] = dict.fromkeys(" ".join((of_process, of_linux, of_all)).split())
+    done = runtime.run("/bin/sh", "-c", "echo fine", **nothing)
+    assert (done.returncode, done.stdout) == (0, "fine\n"), done.stderr
 
 
 @root

@@ -138,6 +138,7 @@ def create(
     left. Raises RuntimeFailure, StartError, OSError, ValueError. Source: OCI runtime.md "create".
     """
     spec["root"]["path"] = root_of(spec, request.bundle)
+    bind_from_bundle(spec, request.bundle)
     if console is None:
         console = open_console_socket(spec, request.console_socket)
     unit = unit_path(container_id, spec) if request.systemd else ""
@@ -260,6 +261,14 @@ def root_of(spec: dict[str, Any], bundle: str) -> str:
     if not os.path.isdir(path):
         raise RuntimeFailure(f"root.path: no directory {path}")
     return path
+
+
+def bind_from_bundle(spec: dict[str, Any], bundle: str) -> None:
+    """Make the relative sources of bind mounts absolute: they lie in the bundle. Source: OCI config.md."""
+    for mount in spec.get("mounts") or ():
+        bound = {"bind", "rbind"}.intersection(mount.get("options") or ())
+        if (bound or mount.get("type") == "bind") and mount.get("source"):
+            mount["source"] = os.path.join(bundle, mount["source"])
 
 
 def cgroup_path(container_id: str, spec: dict[str, Any]) -> str:

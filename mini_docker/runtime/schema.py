@@ -301,6 +301,12 @@ def check_document(document: Any) -> None:
             if not hook["path"].startswith("/"):
                 raise ValueError(f"hooks.{point}[{index}].path: '{hook['path']}' is not absolute")
     _check_user_namespace(linux)
+    kinds = [entry["type"] for entry in linux.get("namespaces") or ()]
+    for key in ("hostname", "domainname"):
+        if document.get(key) and "uts" not in kinds:
+            raise ValueError(f"{key}: needs a 'uts' namespace in linux.namespaces")
+    if linux.get("intelRdt"):
+        raise ValueError("linux.intelRdt: cache and bandwidth control is not supported")
 
 
 def _check_user_namespace(linux: dict[str, Any]) -> None:
