@@ -197,8 +197,8 @@ def test_a_signal_before_run_can_pass_it_on_is_passed_on_later(runtime: Runtime)
     script = 'trap "exit 5" TERM; kill -TERM $RUNTIME; while :; do sleep 0.05; done'
     shell = f'exec {MINI_RUNC} --root "$1" run -b "$2" "$3"'
     document = runtime.document("sh", "-c", script, namespaces=kinds)
-    words = ["sh", "-c", f"read go; {shell}", "-", runtime.state_root, runtime.bundle, runtime.id]
-    process = subprocess.Popen(words, stdin=subprocess.PIPE)
+    words = ["sh", "-c", f"read go; {shell}", "-", str(runtime.state_root), str(runtime.bundle)]
+    process = subprocess.Popen([*words, runtime.id], stdin=subprocess.PIPE)
     document["process"]["env"].append(f"RUNTIME={process.pid}")
     runtime.write(document)
     process.communicate(b"go\n", timeout=20)
