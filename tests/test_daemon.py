@@ -386,25 +386,26 @@ def test_hostile_names(daemon: Daemon, name: str) -> None:
     assert os.listdir(daemon.root / "names") == ([] if name else os.listdir(daemon.root / "names"))
 
 
-def test_kills_at_random_moments_leave_nothing(daemon: Daemon) -> None:
-    """The short form; tests/bench/faults.py does it a hundred times."""
-    for delay in (0.0, 0.01, 0.03, 0.06, 0.1):
-        client = subprocess.Popen(
-            ["curl", "-s", "--unix-socket", daemon.path, "-XPOST", "-HContent-Type: application/json",
-             "-d", '{"Image":"busybox","Cmd":["sleep","60"],"HostConfig":{"NetworkMode":"none"}}',
-             "http://d/containers/create?name=x", "--next", "-s", "--unix-socket", daemon.path,
-             "-XPOST", "http://d/containers/x/start"],
-            stdout=subprocess.DEVNULL,
-        )  # fmt: skip
-        time.sleep(delay)
-        daemon.kill()
-        client.wait()
-        daemon.start()
-        found = daemon.ask("GET", "/containers/json?all=1")[1]
-        assert len(found) <= 1
-        for one in found:
-            assert daemon.ask("DELETE", f"/containers/{one['Id']}?force=1")[0] == 204
-        assert os.listdir(daemon.root / "names") == []
+def test_much_that_was_typed_before_the_start_arrives(daemon: Daemon) -> None:
+    """It comes in one packet with the request's head, and travels with the order."""
+    daemon.create("cat", "cat", OpenStdin=True, StdinOnce=True)
+    streams = []
+    for _ in range(4):
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(20)
+        client.connect(daemon.path)
+        head = b"POST /containers/cat/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: d\r\n"
+        head += b"Connection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n"
+        client.sendall(head + b"\xff" * 60_000)
+        assert client.recv(4096).startswith(b"HTTP/1.1 101")
+        streams.append(client)
+    assert daemon.ask("POST", "/containers/cat/start") == (204, "")
+    for client in streams[1:]:
+        client.close()
+    got = b""
+    while got.count(b"\xff") < 240_000:
+        got += streams[0].recv(1 << 16)
+    streams[0].close()
 
 
 def test_a_second_daemon_on_the_same_data_root_is_refused(daemon: Daemon) -> None:

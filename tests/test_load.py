@@ -217,3 +217,17 @@ def test_a_slow_reader_of_logs_does_not_stop_the_container(daemon: Mortal) -> No
     assert daemon.ask("POST", "/containers/loud/wait")[1]["StatusCode"] == 0, "nobody has read yet"
     assert len(answer.read()) == amount // 100 * 108
     connection.close()
+
+
+def test_attach_with_a_long_log_and_a_slow_client_costs_no_memory(daemon: Mortal) -> None:
+    amount = size(1 << 27, 1 << 24)
+    daemon.run("loud", "sh", "-c", f"head -c {amount} /dev/zero; echo; echo end; sleep 1000")
+    until(lambda: daemon.logs("loud", "stdout=1&tail=1")[8:] == b"end\n", 120)
+    shim = shim_of(daemon.state("loud")["Pid"])
+    stream = daemon.upgrade("/containers/loud/attach?logs=1&stream=1&stdout=1")
+    most, got = 0, b""
+    while not got.endswith(b"end\n"):
+        most = max(most, use(shim).private)
+        got = got[-8:] + stream.recv(1 << 20)
+    stream.close()
+    assert most < 16 * MB

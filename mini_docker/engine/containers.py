@@ -345,7 +345,8 @@ class Containers:
             fds += [("userns", ready.userns_fd)] if ready.userns_fd is not None else []
             fds += [("shm", ready.shm_fd)] if ready.shm_fd is not None else []
             fds += [("client", connection.fileno()) for connection, _ in container.clients]
-            lifeline = self.zygote.fork_shim(order, fds)
+            directory = self.store.directory(container.id)
+            lifeline = self.zygote.fork_shim(order, directory, fds)
         finally:
             os.close(claim.fd)
             for fd in ready[1:] if ready else ():
@@ -360,8 +361,8 @@ class Containers:
 
     def _write_order(
         self, container: Container, cgroup: Cgroup, spec: dict[str, Any], explain: bool
-    ) -> str:
-        """Write what the shim is to do, and the document, into the container's directory."""
+    ) -> dict[str, Any]:
+        """Return what the shim is to do, and write it and the document into the container's directory."""
         directory = self.store.directory(container.id)
         replace_file(f"{directory}/config.json", json.dumps(spec).encode())
         self.store.forget_run(container.id)
@@ -372,7 +373,7 @@ class Containers:
             "explain": explain,
         }
         replace_file(f"{directory}/order.json", json.dumps(order).encode())
-        return f"{directory}/order.json"
+        return order
 
     # --- ending
 

@@ -14,7 +14,7 @@ from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.launch import cgroup_of, look_up_user
 from mini_docker.engine.orders import StartFailed, ask_shim, first_word
 from mini_docker.engine.shim import CHUNK, STDOUT, frame
-from mini_docker.engine.store import Conflict, replace_file
+from mini_docker.engine.store import Conflict
 from mini_docker.security.capabilities import available
 
 TYPE_CHECKING = False
@@ -169,11 +169,9 @@ class Execs:
             spec = json.loads(file.read())
         with open(f"{directory}/order.json", "rb") as file:
             directories = json.loads(file.read())["directories"]
-        process = self._process(one, spec["process"])
-        replace_file(f"{directory}/exec-{one.id}.json", json.dumps(process).encode())
         order = {
             "spec": "config.json",
-            "process": f"exec-{one.id}.json",
+            "process": self._process(one, spec["process"]),
             "enter": one.container.state["Pid"],
             "socket": f"exec-{one.id}.sock",
             "exit": f"exec-{one.id}.exit",
@@ -185,15 +183,13 @@ class Execs:
             "directories": directories,
             "clients": [wanted] if connection else [],
         }
-        path = f"{directory}/exec-{one.id}.order"
-        replace_file(path, json.dumps(order).encode())
         cgroup = cgroup_of(one.container.id, one.container.host)
         cgroup.directories = directories
         cgroup_fd = cgroup.open_unified()
         fds = [("client", connection.fileno())] if connection else []
         try:
             fds += [("cgroup", cgroup_fd)] if cgroup_fd is not None else []
-            return self.containers.zygote.fork_shim(path, fds)
+            return self.containers.zygote.fork_shim(order, directory, fds)
         finally:
             if cgroup_fd is not None:
                 os.close(cgroup_fd)
@@ -246,7 +242,7 @@ class Execs:
 
     def _remove_files(self, one: Exec) -> None:
         directory = self.containers.store.directory(one.container.id)
-        for ending in ("json", "order", "exit", "pid", "sock"):
+        for ending in ("exit", "exit.tmp", "pid", "sock"):
             try:
                 os.unlink(f"{directory}/exec-{one.id}.{ending}")
             except FileNotFoundError:

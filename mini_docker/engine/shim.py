@@ -157,6 +157,7 @@ class Client:
         """Let the client go."""
         self.shim.loop.forget(self.connection.fileno())
         self.connection.close()
+        self.waiting.clear()
         if self in self.shim.clients:
             self.shim.clients.remove(self)
         self.shim.rewatch_outputs()
@@ -329,7 +330,7 @@ class Shim:
 
     def _make_room(self) -> None:
         """Wait for the slowest client, so that the last output of a container is not held in memory."""
-        self._wait_for_clients(MOST_WAITING)
+        self._wait_for_clients(self.clients, MOST_WAITING)
 
     def say_goodbye(self) -> None:
         """Tell the readers of the log; give the clients time to read what they were sent, then close."""
@@ -338,13 +339,13 @@ class Shim:
         for client in self.clients:
             client.listening = False
             client.rewatch()
-        self._wait_for_clients(0)
+        self._wait_for_clients(self.clients, 0)
         for client in list(self.clients):
             client.close()
 
-    def _wait_for_clients(self, most: int) -> None:
-        """Write to the clients until none has more than `most` waiting; drop those who do not read."""
-        while slow := [client for client in self.clients if len(client.waiting) > most]:
+    def _wait_for_clients(self, clients: list[Client], most: int) -> None:
+        """Write to clients until none has more than `most` waiting; drop those who do not read."""
+        while slow := [client for client in clients if len(client.waiting) > most]:
             if not self.loop.turn(PATIENCE):
                 for client in slow:
                     client.close()
@@ -389,13 +390,15 @@ class Shim:
         self, connection: socket.socket, request: dict[str, Any], fds: list[int]
     ) -> None:
         """Attach the connection whose descriptor came with the request; first what the log has, if asked."""
-        client = self.attach(socket.socket(fileno=fds[0]), request)
+        client = Client(self, socket.socket(fileno=fds[0]), request)
         if request.get("logs") and self.log:
             for entry in read_log(self.log.path):
                 client.send(entry.stream, entry.data)
+                self._wait_for_clients([client], MOST_WAITING)
         if not request.get("stream", True):
-            self.clients.remove(client)
             self.leaving(client)
+        elif client.connection.fileno() >= 0:
+            self._join(client, request)
 
     def leaving(self, client: Client) -> None:
         """Write what waits, then close: for a client that wants the past alone."""
@@ -408,13 +411,14 @@ class Shim:
         client.waiting.clear()
         client.close()
 
-    def attach(self, connection: socket.socket, wanted: dict[str, Any]) -> Client:
+    def attach(self, connection: socket.socket, wanted: dict[str, Any]) -> None:
         """Give the output from now on to a connection, and take its input."""
-        client = Client(self, connection, wanted)
+        self._join(Client(self, connection, wanted), wanted)
+
+    def _join(self, client: Client, wanted: dict[str, Any]) -> None:
         self.clients.append(client)
         if typed := wanted.get("typed"):  # what came with the request's head
             self.type(typed.encode("latin-1"))
-        return client
 
     def ask_watch(self, connection: socket.socket, request: dict[str, Any], fds: list[int]) -> None:
         """Keep the connection: a byte whenever the log has grown, its end when all is over."""

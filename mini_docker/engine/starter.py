@@ -114,9 +114,10 @@ def _be_starter(
         answer = (start_process(order, fds, stdio, console).pid,)
     except StartError as error:
         answer = (0, error.step, error.errno, error.strerror)
-    except (OSError, ValueError, KeyError) as error:
-        number = error.errno if isinstance(error, OSError) else 0
-        answer = (0, "starter", number, str(error)[:4000])
+    except OSError as error:
+        answer = (0, "starter", error.errno or 0, str(error)[:4000])
+    except BaseException as error:
+        answer = (0, "starter", 0, f"{type(error).__name__}: {error}"[:4000])
     finally:
         if answer:
             os.write(answer_fd, marshal.dumps(answer))
@@ -147,8 +148,7 @@ def start_process(
     program = kept_program("../..", spec)
     resources = Resources(enter_cgroup, fds.get("rootfs"), stdio, console, seccomp=program)
     if "enter" in order:
-        with open(order["process"], "rb") as file:
-            one_more = json.loads(file.read())
+        one_more = order["process"]
         give_streams(one_more, spec, stdio)
         return enter(order["enter"], spec, one_more, resources, fds.get("cgroup"), CLONE_PARENT)
     give_streams(spec["process"], spec, stdio)

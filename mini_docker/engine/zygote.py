@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import marshal
 import os
 import select
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
 
 # %% notebooks/14d_shims.ipynb#zygote
 MOST_FDS = 64
+MOST_BYTES = 1 << 22  # of an order: a client may have typed a lot before the start
+SO_SNDBUFFORCE = 32  # asm-generic/socket.h
 START_SECONDS = 120  # for a shim's first word
 SUCCESSOR = (
     "import socket, sys; sys.path.insert(0, sys.argv[1]); "
@@ -43,25 +44,29 @@ class Zygote:
         self.pid = pid
         self.lock = threading.Lock()
 
-    def fork_shim(self, order_path: str, fds: Sequence[tuple[str, int]]) -> socket.socket:
-        """Have a shim forked that obeys the order in a file, with named descriptors; return its lifeline.
+    def fork_shim(
+        self, order: dict[str, Any], directory: str, fds: Sequence[tuple[str, int]]
+    ) -> socket.socket:
+        """Have a shim forked that obeys an order in a container's directory, with named descriptors.
 
-        The shim's first word waits there, to be read; its end is the lifeline's end. Raises OSError.
+        Returns its lifeline: the shim's first word waits there, to be read, and its end is the shim's.
+        Raises OSError.
         """
-        ours = self._try_to_fork(order_path, fds)
+        ours = self._try_to_fork(order, directory, fds)
         if not has_word(ours) and not self.lives():  # it died with the order in its hand
             ours.close()
-            ours = self._try_to_fork(order_path, fds)
+            ours = self._try_to_fork(order, directory, fds)
             has_word(ours)
         return ours
 
-    def _try_to_fork(self, order_path: str, fds: Sequence[tuple[str, int]]) -> socket.socket:
+    def _try_to_fork(
+        self, order: dict[str, Any], directory: str, fds: Sequence[tuple[str, int]]
+    ) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with open(order_path, "rb") as file:
-            request = {"order": json.loads(file.read()), "directory": os.path.dirname(order_path)}
         with theirs:
             named = [("lifeline", theirs.fileno()), *fds]
-            self._ask({**request, "names": [name for name, _ in named]}, named)
+            names = [name for name, _ in named]
+            self._ask({"order": order, "directory": directory, "names": names}, named)
         return ours
 
     def new_netns(self) -> int:
@@ -114,7 +119,7 @@ class Zygote:
         import subprocess
 
         self._reap()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = new_line()
         root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         words = [sys.executable, "-I", "-c", SUCCESSOR, root, str(theirs.fileno())]
         with theirs:
@@ -145,11 +150,18 @@ def has_word(lifeline: socket.socket) -> bool:
         lifeline.settimeout(None)
 
 
+def new_line() -> tuple[socket.socket, socket.socket]:
+    """Return the two ends of a line to a zygote, which takes orders of MOST_BYTES."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 2 * MOST_BYTES)
+    return ours, theirs
+
+
 def start_zygote() -> Zygote:
     """Fork the zygote. Raises RuntimeError in a process that has threads already."""
     if threading.active_count() > 1:
         raise RuntimeError("the zygote must be forked before the first thread is started")
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = new_line()
     sys.stdout.flush()
     pid = os.fork()
     if pid == 0:
@@ -173,7 +185,7 @@ def be_zygote(line: socket.socket) -> NoReturn:
         kept = _fill_holes()  # noqa: F841 (it has only to be there)
         gc.freeze()  # a collection in a shim would write to every page that it shares with us
         while True:
-            words, fds, _, _ = socket.recv_fds(line, 1 << 16, MOST_FDS)
+            words, fds, _, _ = socket.recv_fds(line, MOST_BYTES, MOST_FDS)
             if not words:
                 break
             _obey(marshal.loads(words), fds, line)
