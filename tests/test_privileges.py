@@ -160,9 +160,41 @@ def test_which_policy() -> None:
     assert seccomp({"seccomp": ["builtin"]}, True, [], "x86_64") == default_policy([], "x86_64")
     found = seccomp({"seccomp": [own]}, True, [], "x86_64")
     assert found == {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": []}
-    for text in ("{", "[]", '{"syscalls": [1]}', '{"archMap": [{}]}'):
-        with pytest.raises(ValueError, match="Decoding seccomp profile failed: "):
-            seccomp({"seccomp": [text]}, False, [], "x86_64")
+
+
+HOSTILE = [
+    "{", "[]", "5", "null", '"x"', '{"syscalls": [1]}', '{"syscalls": 5}', '{"archMap": [{}]}',
+    '{"defaultAction": 5}', '{"defaultAction": "SCMP_ACT_FLY"}', "[" * 100_000, '{"a":' * 100_000,
+    '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "NO"}]}',
+    '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": 7, "action": "SCMP_ACT_ERRNO"}]}',
+    '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ERRNO", '
+    '"args": [{"index": 99, "value": 1, "op": "SCMP_CMP_EQ"}]}]}',
+    '{"defaultAction": "SCMP_ACT_ALLOW"}' + " " * (1 << 20),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: text[:30])
+def test_a_profile_that_is_none_is_refused_at_once(text: str) -> None:
+    with pytest.raises(ValueError, match="Decoding seccomp profile failed: "):
+        seccomp({"seccomp": [text]}, False, [], "x86_64")
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ("/dev/../etc/hostname", "not a device node"),
+        ("../dev/null", "no such file or directory"),
+        ("/dev/nosuch", "no such file or directory"),
+        ("/dev/null\x00x", "no device"),
+        ("", "no such file or directory"),
+    ],
+)
+def test_a_path_that_is_no_device(asked: str, words: str) -> None:
+    host = {
+        "Devices": [{"PathOnHost": asked, "PathInContainer": "/dev/x", "CgroupPermissions": "r"}]
+    }
+    with pytest.raises(ValueError, match=words):
+        devices(host)
 
 
 PROFILE: dict[str, Any] = {

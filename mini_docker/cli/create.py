@@ -26,6 +26,7 @@ CREATE_FLAGS = """
     --add-host list                Add a custom host-to-IP mapping (host:ip)
 -a, --attach list                  Attach to STDIN, STDOUT or STDERR
     --blkio-weight uint16          Block IO (relative weight), between 10 and 1000, or 0 to disable
+    --blkio-weight-device list     Block IO weight (relative device weight), as in /dev/sda:200
     --cap-add list                 Add Linux capabilities
     --cap-drop list                Drop Linux capabilities
     --cgroup-parent string         Optional parent cgroup for the container
@@ -53,6 +54,7 @@ CREATE_FLAGS = """
 -e, --env list                     Set environment variables
     --env-file list                Read in a file of environment variables
     --expose list                  Expose a port or a range of ports
+    --gpus string                  GPU devices to add to the container ('all' to pass all GPUs)
     --group-add list               Add additional groups to join
     --health-cmd string            Command to run to check health
     --health-interval duration     Time between running the check (ms|s|m|h)
@@ -65,6 +67,8 @@ CREATE_FLAGS = """
     --ip string                    IPv4 address (e.g., 172.30.100.104)
     --ip6 string                   IPv6 address (e.g., 2001:db8::33)
     --ipc string                   IPC mode to use
+    --isolation string             Container isolation technology
+    --kernel-memory bytes          Kernel memory limit
 -l, --label list                   Set meta data on a container
     --label-file list              Read in a line delimited file of labels
     --link list                    Add link to another container
@@ -242,6 +246,10 @@ def _sizes(parsed: Parsed) -> dict[str, Any]:
         Init=parsed.on("init") if parsed.given("init") else None,
         Sysctls=pairs(parsed.all("sysctl")),
         StorageOpt=pairs(parsed.all("storage-opt")),
+        KernelMemory=parsed.size("kernel-memory"),
+        Isolation=parsed.one("isolation"),
+        DeviceRequests=[_gpus(text) for text in [parsed.one("gpus")] if text],
+        BlkioWeightDevice=[_weight(text) for text in parsed.all("blkio-weight-device")],
         Tmpfs={
             path: options for path, _, options in (t.partition(":") for t in parsed.all("tmpfs"))
         },
@@ -285,6 +293,22 @@ def nano_cpus(text: str) -> int:
     if nano != int(nano):
         raise bad_flag("--cpus", text, "value is too precise")
     return int(nano)
+
+
+def _weight(text: str) -> dict[str, Any]:
+    """Return "/dev/sda:200" as the API wants it."""
+    path, _, weight = text.partition(":")
+    if not path.startswith("/dev/") or not weight.isdecimal():
+        raise bad_flag("--blkio-weight-device", text, f"bad format: {text}")
+    return {"Path": path, "Weight": int(weight)}
+
+
+def _gpus(text: str) -> dict[str, Any]:
+    """Return what --gpus asks for, "all" or a number."""
+    if text != "all" and not text.isdecimal():
+        raise bad_flag("--gpus", text, f"count is not an integer: {text}")
+    count = -1 if text == "all" else int(text)
+    return {"Driver": "", "Count": count, "Capabilities": [["gpu"]], "Options": {}}
 
 
 def _throttles(parsed: Parsed, flag: str) -> list[dict[str, Any]]:

@@ -87,10 +87,30 @@ def seccomp(
         return None
     if text in ("", "builtin"):
         return default_policy(bounding, machine)
+    return own_profile(text, bounding, machine)
+
+
+LONGEST_PROFILE = 1 << 20  # characters; Docker's own has 12,000
+
+
+def own_profile(text: str, bounding: list[str], machine: str) -> dict[str, Any]:
+    """Return linux.seccomp of a profile that somebody wrote: whatever it is, it is refused here or works.
+
+    It is compiled once to see that it can be. Raises ValueError.
+    """
+    from mini_docker.security.compiler import compile_policy
+
+    where = "Decoding seccomp profile failed"
+    if len(text) > LONGEST_PROFILE:
+        raise ValueError(f"{where}: it has {len(text)} characters, {LONGEST_PROFILE} is the limit")
     try:
-        return cut_profile(json.loads(text), bounding, machine)
+        profile = cut_profile(json.loads(text), bounding, machine)
+        compile_policy(profile, machine)
+    except RecursionError:
+        raise ValueError(f"{where}: it is nested too deeply") from None
     except (ValueError, AttributeError, TypeError, KeyError) as error:
-        raise ValueError(f"Decoding seccomp profile failed: {error}") from None
+        raise ValueError(f"{where}: {error}") from None
+    return profile
 
 
 def kept_program(root: str, spec: dict[str, Any]) -> bytes | None:
@@ -214,6 +234,8 @@ def devices(host: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, 
 
 def _asked(path: str, inside: str) -> list[dict[str, Any]]:
     where = f'error gathering device information while adding custom device "{path}"'
+    if "\0" in path + inside:
+        raise ValueError(f"{where}: a path with a NUL in it is no device")
     try:
         if os.path.isdir(path):
             return devices_below(path, inside)
