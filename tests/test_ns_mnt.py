@@ -41,8 +41,10 @@ from mini_docker.linux.process import (
     unshare,
 )
 from mini_docker.linux.step import Step, apply
-from mini_docker.namespaces import mnt
-from mini_docker.namespaces.mnt import DEFAULT_MOUNTS, Fd, mount_in_root, parse_options
+from mini_docker.namespaces import devices, mnt
+from mini_docker.namespaces.mnt import DEFAULT_MOUNTS, mount_in_root
+from mini_docker.namespaces.options import MOUNT_ATTR__ATIME, parse_options
+from mini_docker.namespaces.places import Fd, open_mount_point
 from tests.conftest import cannot_run_here
 
 root_only = pytest.mark.root
@@ -56,7 +58,7 @@ def document(root: object = "/root", mounts: Any = (), **linux: Any) -> dict[str
 
 def plan(spec: dict[str, Any], rootfs_fd: int | None = None) -> list[Step]:
     """Return this chapter's steps in the runtime's order."""
-    later = (mnt.plan_mounts, mnt.plan_devices, mnt.plan_pivot)
+    later = (mnt.plan_mounts, devices.plan_devices, mnt.plan_pivot)
     steps = [*mnt.plan_private(spec), *mnt.plan_root(spec, rootfs_fd)]
     return steps + [step for planner in later for step in planner(spec)]
 
@@ -122,7 +124,7 @@ def test_a_wrong_propagation_is_named() -> None:
 
 
 def test_without_a_mount_namespace_there_is_no_plan() -> None:
-    for planner in (mnt.plan_private, mnt.plan_root, mnt.plan_mounts, mnt.plan_devices):
+    for planner in (mnt.plan_private, mnt.plan_root, mnt.plan_mounts, devices.plan_devices):
         with pytest.raises(ValueError, match="would be the host's"):
             planner(document(namespaces=[{"type": "pid"}]))
 
@@ -180,7 +182,7 @@ def test_data_goes_to_the_file_system() -> None:
 def test_a_positive_option_clears() -> None:
     wanted = parse_options(["bind", "rw", "exec", "relatime"])
     assert wanted.attr_set == 0
-    assert wanted.attr_clr == MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOEXEC | mnt.MOUNT_ATTR__ATIME
+    assert wanted.attr_clr == MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOEXEC | MOUNT_ATTR__ATIME
 
 
 @pytest.mark.parametrize(
@@ -208,22 +210,22 @@ def test_what_says_the_same_twice_is_no_contradiction() -> None:
 
 def test_devices_of_the_document_take_the_place_of_the_default_ones() -> None:
     tty = {"path": "/dev/tty", "type": "c", "major": 5, "minor": 0, "fileMode": 0o600, "gid": 5}
-    steps = mnt.plan_devices(document(devices=[tty]))
+    steps = devices.plan_devices(document(devices=[tty]))
     assert [step.name for step in steps][1:] == [
         "make the device /dev/tty",
         "make the links in /dev",
     ]
     assert "/dev/tty" not in {device.path for device in steps[0].arguments[1]}
     assert steps[1].arguments[1] == (
-        mnt.Device("/dev/tty", stat.S_IFCHR | 0o600, os.makedev(5, 0), 0, 5),
+        devices.Device("/dev/tty", stat.S_IFCHR | 0o600, os.makedev(5, 0), 0, 5),
     )
     with pytest.raises(ValueError, match=r"linux\.devices\[0\]\.type: 'x'"):
-        mnt.plan_devices(document(devices=[{**tty, "type": "x"}]))
+        devices.plan_devices(document(devices=[{**tty, "type": "x"}]))
 
 
 def test_nothing_is_made_in_the_hosts_own_dev() -> None:
     bound = {"destination": "/dev/", "type": "none", "source": "/dev", "options": ["rbind"]}
-    assert mnt.plan_devices(document(mounts=[bound])) == []
+    assert devices.plan_devices(document(mounts=[bound])) == []
 
 
 # a place inside
@@ -233,7 +235,7 @@ def place_of(root: Path, path: str, directory: bool = True) -> str:
     """Return where a mount point lies, relative to `root`."""
     with (
         Fd(os.open(root, os.O_PATH)) as root_fd,
-        mnt.open_mount_point(root_fd, path, directory) as fd,
+        open_mount_point(root_fd, path, directory) as fd,
     ):
         return os.path.relpath(os.readlink(f"/proc/self/fd/{fd}"), root)
 
@@ -336,7 +338,7 @@ def test_a_link_swapped_in_at_the_worst_moment_leads_nowhere_else(root: Path) ->
         for _ in range(2000):
             with Fd(os.open(root, os.O_PATH)) as root_fd:
                 try:
-                    with mnt.open_mount_point(root_fd, "/data/x", True) as fd:
+                    with open_mount_point(root_fd, "/data/x", True) as fd:
                         seen.add(os.path.commonpath([os.readlink(f"/proc/self/fd/{fd}"), root]))
                 except (FileNotFoundError, FileExistsError):
                     pass  # it went away between making and opening: an error, and no way out
@@ -612,7 +614,7 @@ def test_devices_work_and_are_what_they_say(root: Path) -> None:
         os.umask(0o077)
         mount_in_root(str(root), "/dev", "tmpfs", "tmpfs", ("mode=755",))
         fuse = {"path": "/dev/sub/fuse", "type": "c", "major": 10, "minor": 229, "uid": 7}
-        apply(mnt.plan_devices(document(root, devices=[{**fuse, "fileMode": 0o20640}])))
+        apply(devices.plan_devices(document(root, devices=[{**fuse, "fileMode": 0o20640}])))
         dev = root / "dev"
         names = [name for name in os.listdir(dev) if not (dev / name).is_symlink()]
         stats = {name: (dev / name).stat() for name in [*names, "sub/fuse"] if name != "sub"}
@@ -629,7 +631,7 @@ def test_devices_work_and_are_what_they_say(root: Path) -> None:
     assert numbers["null"][0] == os.makedev(1, 3)
     assert set(numbers) == {"null", "zero", "full", "random", "urandom", "tty"}
     assert zeros == bytes(3)
-    assert links == dict(mnt.DEVICE_LINKS)
+    assert links == dict(devices.DEVICE_LINKS)
 
 
 @root_only
@@ -641,7 +643,7 @@ def test_in_a_user_namespace_devices_are_the_hosts(root: Path) -> None:
         spec = document(root)
         apply(mnt.plan_private(spec))
         mount_in_root(str(root), "/dev", "tmpfs", "tmpfs", ("mode=755",))
-        apply(mnt.plan_devices(spec))
+        apply(devices.plan_devices(spec))
         same = os.path.samestat(os.stat("/dev/null"), os.stat(root / "dev/null"))
         return same, (root / "dev/null").write_bytes(b"x"), table(str(root))["/dev/null"][0]
 
@@ -654,8 +656,8 @@ def test_in_a_user_namespace_devices_are_the_hosts(root: Path) -> None:
 @root_only
 def test_a_file_in_the_place_of_a_device_is_refused_and_a_device_is_kept(root: Path) -> None:
     def enter() -> None:
-        apply(mnt.plan_devices(document(root)))
-        apply(mnt.plan_devices(document(root)))
+        apply(devices.plan_devices(document(root)))
+        apply(devices.plan_devices(document(root)))
 
     inside(enter)
     (root / "dev/null").unlink()
@@ -668,7 +670,7 @@ def test_ptmx_becomes_the_containers_own(root: Path) -> None:
     (root / "dev").mkdir()
     for name in ("ptmx", "fd"):
         (root / "dev" / name).write_text("the image's")
-    inside(mnt.link_devices, str(root), mnt.DEVICE_LINKS)
+    inside(devices.link_devices, str(root), devices.DEVICE_LINKS)
     assert os.readlink(root / "dev/ptmx") == "pts/ptmx"
     assert (root / "dev/fd").read_text() == "the image's"
 
@@ -678,7 +680,7 @@ def test_ptmx_becomes_the_containers_own(root: Path) -> None:
 def test_the_console_is_the_terminal(root: Path, there: bool) -> None:
     def enter() -> bool:
         _, slave_fd = pty.openpty()
-        mnt.bind_console(str(root), slave_fd)
+        devices.bind_console(str(root), slave_fd)
         console_fd = os.open(root / "dev/console", os.O_RDWR | os.O_NOCTTY)
         return os.isatty(console_fd) and os.fstat(console_fd).st_rdev == os.fstat(slave_fd).st_rdev
 

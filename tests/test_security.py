@@ -16,7 +16,7 @@ from mini_docker.lab import run_in_child
 from mini_docker.linux.mount import MS_BIND, mount
 from mini_docker.linux.process import capget
 from mini_docker.linux.step import apply
-from mini_docker.namespaces.mnt import bind_console
+from mini_docker.namespaces.devices import bind_console
 from mini_docker.runtime.plan import Resources, plan
 from mini_docker.security import paths
 from mini_docker.security.capabilities import (

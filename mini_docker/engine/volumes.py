@@ -35,7 +35,7 @@ from mini_docker.linux.mount import (
     openat2,
     umount2,
 )
-from mini_docker.namespaces.mnt import Fd
+from mini_docker.namespaces.places import Fd
 from mini_docker.storage.overlay import remove_tree
 
 TYPE_CHECKING = False

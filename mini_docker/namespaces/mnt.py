@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections import namedtuple
 
 from mini_docker.linux.mount import (
     AT_EMPTY_PATH,
@@ -45,78 +44,25 @@ from mini_docker.linux.mount import (
     umount2,
 )
 from mini_docker.linux.step import Step
+from mini_docker.namespaces.options import (
+    MOUNT_ATTR_NOATIME,
+    MOUNT_ATTR_NODIRATIME,
+    MOUNT_ATTR_NOSYMFOLLOW,
+    MOUNT_ATTR_STRICTATIME,
+    PROPAGATION,
+    MountOptions,
+    has_own_mounts,
+    parse_options,
+)
+from mini_docker.namespaces.places import Fd, open_in_root, open_mount_point
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any, NamedTuple
-
-    class MountOptions(NamedTuple):
-        """The options of one mount, sorted by who obeys them.
-
-        `attr_set` and `attr_clr` are MOUNT_ATTR_* of the mount itself, `tree_set` and `tree_clr` of all
-        mounts below it as well; `propagation` is MS_PRIVATE, MS_SLAVE ... (0: not asked for), perhaps
-        with MS_REC; `bind` says whether it is a bind mount, `recursive` whether with the mounts below;
-        `data` are the file system's own options, a pair (key, value or None) each.
-        """
-
-        attr_set: int
-        attr_clr: int
-        tree_set: int
-        tree_clr: int
-        propagation: int
-        bind: bool
-        recursive: bool
-        data: tuple[tuple[str, str | None], ...]
-
-    class Device(NamedTuple):
-        """A device file: its path in the container, type and permissions, device number, owner."""
-
-        path: str
-        mode: int
-        number: int
-        uid: int
-        gid: int
-
-else:
-    MountOptions = namedtuple(
-        "MountOptions",
-        (
-            "attr_set",
-            "attr_clr",
-            "tree_set",
-            "tree_clr",
-            "propagation",
-            "bind",
-            "recursive",
-            "data",
-        ),
-    )
-    Device = namedtuple("Device", ("path", "mode", "number", "uid", "gid"))
+    from typing import Any
 
 
 # %% notebooks/04_mnt.ipynb#plan-private
-PROPAGATION = {
-    "private": MS_PRIVATE,
-    "slave": MS_SLAVE,
-    "shared": MS_SHARED,
-    "unbindable": MS_UNBINDABLE,
-}
-PROPAGATION |= {f"r{name}": flag | MS_REC for name, flag in PROPAGATION.items()}
-
-
-def has_own_mounts(spec: dict[str, Any]) -> bool:
-    """Return whether the container gets a new mount namespace; one that it joins is somebody else's.
-
-    Raises ValueError for a document without any: its mounts would be the host's.
-    """
-    namespaces = spec.get("linux", {}).get("namespaces", ())
-    for entry in namespaces:
-        if entry["type"] == "mount":
-            return not entry.get("path")
-    raise ValueError("linux.namespaces: no 'mount': the container's mounts would be the host's")
-
-
 def root_propagation(spec: dict[str, Any]) -> int:
     """Return linux.rootfsPropagation as MS_* flags, by default rprivate. Raises ValueError."""
     name = spec.get("linux", {}).get("rootfsPropagation") or "rprivate"
@@ -137,191 +83,6 @@ def plan_private(spec: dict[str, Any]) -> list[Step]:
     if root_propagation(spec) & (MS_SLAVE | MS_SHARED):
         return [Step("make every mount a slave", mount, (None, "/", None, MS_REC | MS_SLAVE))]
     return [Step("make every mount private", mount, (None, "/", None, MS_REC | MS_PRIVATE))]
-
-
-# %% notebooks/04_mnt.ipynb#options
-# linux/mount.h: attributes that chapter 1 had no use for
-MOUNT_ATTR__ATIME = 0x70
-MOUNT_ATTR_NOATIME = 0x10
-MOUNT_ATTR_STRICTATIME = 0x20
-MOUNT_ATTR_NODIRATIME = 0x80
-MOUNT_ATTR_NOSYMFOLLOW = 0x00200000
-ATTRIBUTES = {
-    # option: (the bits it decides, their value)
-    "ro": (MOUNT_ATTR_RDONLY, MOUNT_ATTR_RDONLY),
-    "rw": (MOUNT_ATTR_RDONLY, 0),
-    "nosuid": (MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSUID),
-    "suid": (MOUNT_ATTR_NOSUID, 0),
-    "nodev": (MOUNT_ATTR_NODEV, MOUNT_ATTR_NODEV),
-    "dev": (MOUNT_ATTR_NODEV, 0),
-    "noexec": (MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOEXEC),
-    "exec": (MOUNT_ATTR_NOEXEC, 0),
-    "noatime": (MOUNT_ATTR__ATIME, MOUNT_ATTR_NOATIME),
-    "strictatime": (MOUNT_ATTR__ATIME, MOUNT_ATTR_STRICTATIME),
-    "relatime": (MOUNT_ATTR__ATIME, 0),
-    "atime": (MOUNT_ATTR__ATIME, 0),
-    "norelatime": (MOUNT_ATTR__ATIME, 0),
-    "nostrictatime": (MOUNT_ATTR__ATIME, 0),
-    "nodiratime": (MOUNT_ATTR_NODIRATIME, MOUNT_ATTR_NODIRATIME),
-    "diratime": (MOUNT_ATTR_NODIRATIME, 0),
-    "nosymfollow": (MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_NOSYMFOLLOW),
-    "symfollow": (MOUNT_ATTR_NOSYMFOLLOW, 0),
-}
-TREE_ATTRIBUTES = {f"r{option}": bits for option, bits in ATTRIBUTES.items()}
-BINDS = {"bind": False, "rbind": True}
-IGNORED = ("defaults", "loud", "silent", "iversion", "noiversion")
-OF_THE_SUPERBLOCK = ("sync", "async", "dirsync", "lazytime", "nolazytime", "mand", "nomand")
-UNSUPPORTED = ("remount",)
-# obeyed by others than the kernel's mount: see runtime/idmap, and mount_in_root
-OURS = ("idmap", "ridmap", "tmpcopyup")
-LONGEST_OPTION = 255  # bytes, fsconfig(2)
-
-
-def parse_options(options: Sequence[str]) -> MountOptions:
-    """Sort mount options by who obeys them; what we do not know belongs to the file system.
-
-    Raises ValueError for two that contradict each other, for one we cannot do, and for one longer than
-    the 255 bytes that fsconfig(2) takes. Source: OCI config.md "Linux mount options", mount(8).
-    """
-    for option in options:
-        if option in UNSUPPORTED:
-            raise ValueError(f"mount option '{option}' is not supported")
-    attr_set, attr_clr = _attributes(ATTRIBUTES, options)
-    tree_set, tree_clr = _attributes(TREE_ATTRIBUTES, options)
-    binds = [BINDS[option] for option in options if option in BINDS]
-    known = (ATTRIBUTES, TREE_ATTRIBUTES, PROPAGATION, BINDS, IGNORED, OURS)
-    data = [_data(option) for option in options if not any(option in table for table in known)]
-    if binds:
-        data = [(key, value) for key, value in data if key not in OF_THE_SUPERBLOCK]
-        if data:
-            raise ValueError(f"mount option '{data[0][0]}': a bind mount has no options of its own")
-    return MountOptions(
-        attr_set,
-        attr_clr,
-        tree_set,
-        tree_clr,
-        _propagation(options),
-        bool(binds),
-        any(binds),
-        tuple(data),
-    )
-
-
-def _attributes(table: dict[str, tuple[int, int]], options: Sequence[str]) -> tuple[int, int]:
-    """Return the bits to set, and those to clear before, of the options that `table` knows."""
-    decided: dict[int, str] = {}
-    for option in options:
-        if option in table:
-            before = decided.setdefault(table[option][0], option)
-            if table[before] != table[option]:
-                raise ValueError(f"mount options '{before}' and '{option}' contradict each other")
-    chosen = [table[option] for option in decided.values()]
-    return sum(value for _, value in chosen), sum(mask for mask, _ in chosen)
-
-
-def _propagation(options: Sequence[str]) -> int:
-    asked = [option for option in options if option in PROPAGATION]
-    if len({option.removeprefix("r") for option in asked}) > 1:
-        raise ValueError(f"mount options '{asked[0]}' and '{asked[1]}' contradict each other")
-    flags = 0
-    for option in asked:
-        flags |= PROPAGATION[option]
-    return flags
-
-
-def _data(option: str) -> tuple[str, str | None]:
-    key, equals, value = option.partition("=")
-    length = len(os.fsencode(value))
-    if length > LONGEST_OPTION:
-        raise ValueError(f"mount option '{key}' has {length} bytes; {LONGEST_OPTION} is the limit")
-    return key, value if equals else None
-
-
-# %% notebooks/04_mnt.ipynb#in-root
-class Fd(int):
-    """A file descriptor that is closed at the end of its `with` block."""
-
-    __slots__ = ()
-
-    def __enter__(self) -> Fd:
-        """Return the descriptor."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close it."""
-        os.close(self)
-
-
-ATTEMPTS = 128
-
-
-def open_in_root(root_fd: int, path: str, resolve: int = 0) -> Fd:
-    """Open `path` (O_PATH) as if `root_fd` were the root: no `..` and no symlink leads out, openat2(2).
-
-    Where a rename went on beside it, the kernel cannot vouch for a `..` and says EAGAIN: once more.
-    Raises OSError.
-    """
-    for _ in range(ATTEMPTS):
-        try:
-            return Fd(openat2(root_fd, path, os.O_PATH, RESOLVE_IN_ROOT | resolve))
-        except BlockingIOError as error:
-            again = error
-    raise again
-
-
-def open_mount_point(root_fd: int, path: str, directory: bool, resolve: int = 0) -> Fd:
-    """Open `path` inside `root_fd`, made as a directory or an empty file where it is missing.
-
-    Raises OSError, also if it is there and of the other kind.
-    """
-    try:
-        found = open_in_root(root_fd, path, resolve)
-    except FileNotFoundError:
-        make_in_root(root_fd, path, directory)
-        found = open_in_root(root_fd, path, resolve)
-    except OSError as error:
-        if error.errno == errno.ELOOP and resolve & RESOLVE_NO_SYMLINKS:
-            text = f"{path} leads over a symlink in this root: refused"
-            raise OSError(errno.ELOOP, text) from None
-        raise
-    if stat.S_ISDIR(os.fstat(found).st_mode) != directory:
-        os.close(found)
-        kinds = ("file", "directory") if directory else ("directory", "file")
-        text = f"{path} is a {kinds[0]}, and a {kinds[1]} would be mounted on it"
-        raise NotADirectoryError(errno.ENOTDIR, text)
-    return found
-
-
-def make_in_root(root_fd: int, path: str, directory: bool) -> None:
-    """Make `path` inside `root_fd`, and the directories above it, each by its parent's descriptor.
-
-    A symlink that points to nothing is in the way of mkdirat(2), which follows none: then what it points
-    to is made, inside the root too. Raises OSError.
-    """
-    parent, name = os.path.split(path.rstrip("/"))
-    with open_mount_point(root_fd, parent or "/", True) as parent_fd:
-        if name in ("", ".", ".."):
-            return
-        try:
-            _make(name, parent_fd, directory)
-        except FileExistsError:
-            try:
-                target = os.readlink(name, dir_fd=parent_fd)
-            except OSError:
-                return  # no link: another container on the same root made it just now
-            make_in_root(root_fd, os.path.join(parent, target), directory)
-
-
-def _make(name: str, dir_fd: int, directory: bool) -> None:
-    """Make a directory or an empty file that everyone may read, whatever the caller's umask."""
-    umask = os.umask(0)
-    try:
-        if directory:
-            os.mkdir(name, 0o755, dir_fd=dir_fd)
-        else:
-            os.mknod(name, stat.S_IFREG | 0o644, dir_fd=dir_fd)
-    finally:
-        os.umask(umask)
 
 
 # %% notebooks/04_mnt.ipynb#file-systems
@@ -600,122 +361,6 @@ def is_idmapped(entry: dict[str, Any]) -> bool:
     """Return whether an entry of mounts wants its owners translated. Source: OCI config.md."""
     asked = {"idmap", "ridmap"}.intersection(entry.get("options") or ())
     return bool(asked or entry.get("uidMappings") or entry.get("gidMappings"))
-
-
-# %% notebooks/04_mnt.ipynb#devices
-DEFAULT_DEVICES = tuple(
-    Device(f"/dev/{name}", stat.S_IFCHR | 0o666, os.makedev(major, minor), 0, 0)
-    for name, major, minor in (
-        ("null", 1, 3),
-        ("zero", 1, 5),
-        ("full", 1, 7),
-        ("random", 1, 8),
-        ("urandom", 1, 9),
-        ("tty", 5, 0),
-    )
-)
-DEVICE_LINKS = (
-    ("fd", "/proc/self/fd"),
-    ("stdin", "/proc/self/fd/0"),
-    ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"),
-    ("core", "/proc/kcore"),
-    ("ptmx", "pts/ptmx"),
-)
-DEVICE_TYPES = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
-
-
-def plan_devices(spec: dict[str, Any]) -> list[Step]:
-    """Plan the default devices, those of linux.devices, and the links in /dev.
-
-    Where /dev is a directory of the host, bound, nothing is made in it. Raises ValueError.
-    Source: OCI config-linux.md "Default Devices".
-    """
-    if not has_own_mounts(spec) or any(map(_is_host_dev, spec.get("mounts", ()))):
-        return []
-    root = spec["root"]["path"]
-    asked = [
-        parse_device(index, entry)
-        for index, entry in enumerate(spec.get("linux", {}).get("devices") or ())
-    ]
-    own = {device.path for device in asked}
-    standard = tuple(device for device in DEFAULT_DEVICES if device.path not in own)
-    steps = [Step("make the devices null zero full ...", make_devices, (root, standard))]
-    steps += [Step(f"make the device {d.path}", make_devices, (root, (d,))) for d in asked]
-    return [*steps, Step("make the links in /dev", link_devices, (root, DEVICE_LINKS))]
-
-
-def _is_host_dev(entry: dict[str, Any]) -> bool:
-    bind = entry.get("type") == "bind" or not BINDS.keys().isdisjoint(entry.get("options") or ())
-    return bind and os.path.normpath(entry["destination"]) == "/dev"
-
-
-def parse_device(index: int, entry: dict[str, Any]) -> Device:
-    """Return linux.devices[index] as a Device. Raises ValueError."""
-    if entry.get("type") not in DEVICE_TYPES:
-        raise ValueError(f"linux.devices[{index}].type: '{entry.get('type')}' is none of c u b p")
-    mode = DEVICE_TYPES[entry["type"]] | (entry.get("fileMode") or 0o666) & 0o7777
-    number = os.makedev(entry.get("major", 0), entry.get("minor", 0))
-    return Device(entry["path"], mode, number, entry.get("uid") or 0, entry.get("gid") or 0)
-
-
-def make_devices(root: str, devices: Sequence[Device]) -> None:
-    """Make device files inside `root`, mknod(2); where that is not allowed, bind the host's.
-
-    A user namespace may not make devices. Raises OSError, also if another file has the name.
-    """
-    umask = os.umask(0)
-    try:
-        with Fd(os.open(root, os.O_PATH | os.O_CLOEXEC)) as root_fd:
-            for device in devices:
-                _make_device(root, root_fd, device)
-    finally:
-        os.umask(umask)
-
-
-def _make_device(root: str, root_fd: int, device: Device) -> None:
-    directory, name = os.path.split(device.path)
-    with open_mount_point(root_fd, directory, True) as directory_fd:
-        try:
-            os.mknod(name, device.mode, device.number, dir_fd=directory_fd)
-            os.chown(name, device.uid, device.gid, dir_fd=directory_fd, follow_symlinks=False)
-        except PermissionError:
-            mount_in_root(root, device.path, "bind", device.path, ("bind",))
-        except FileExistsError:
-            found = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
-            wanted = (stat.S_IFMT(device.mode), device.number)
-            if (stat.S_IFMT(found.st_mode), found.st_rdev) != wanted:
-                text = f"{device.path} in this root is another file, not the device"
-                raise FileExistsError(errno.EEXIST, text) from None
-
-
-def link_devices(root: str, links: Sequence[tuple[str, str]]) -> None:
-    """Make the symlinks `links`, pairs (name, target), in the /dev of `root`, symlink(2).
-
-    One that is there stays, but for ptmx: it must be that of the container's own devpts. Raises OSError.
-    """
-    with (
-        Fd(os.open(root, os.O_PATH | os.O_CLOEXEC)) as root_fd,
-        open_mount_point(root_fd, "/dev", True) as dev_fd,
-    ):
-        for name, target in links:
-            try:
-                os.symlink(target, name, dir_fd=dev_fd)
-            except FileExistsError:
-                if name == "ptmx":
-                    os.unlink(name, dir_fd=dev_fd)
-                    os.symlink(target, name, dir_fd=dev_fd)
-
-
-def bind_console(root: str, slave_fd: int) -> None:
-    """Bind the terminal behind `slave_fd` on /dev/console inside `root`, open_tree(2).
-
-    Neither end is a path that a container could swap: the source is the descriptor itself, and a link in
-    the way of the target is refused (CVE-2025-52565). Raises OSError.
-    """
-    flags = OPEN_TREE_CLONE | AT_EMPTY_PATH
-    with Fd(open_tree("", flags, slave_fd)) as mount_fd:
-        attach_in_root(mount_fd, root, "/dev/console", RESOLVE_NO_SYMLINKS)
 
 
 # %% notebooks/04_mnt.ipynb#plan-pivot

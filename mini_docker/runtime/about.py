@@ -8,14 +8,8 @@ from __future__ import annotations
 import os
 
 from mini_docker.namespaces.kinds import FLAGS as NAMESPACES
-from mini_docker.namespaces.mnt import (
-    ATTRIBUTES,
-    BINDS,
-    DEFAULT_MOUNTS,
-    OURS,
-    PROPAGATION,
-    TREE_ATTRIBUTES,
-)
+from mini_docker.namespaces.mnt import DEFAULT_MOUNTS
+from mini_docker.namespaces.options import ATTRIBUTES, BINDS, OURS, PROPAGATION, TREE_ATTRIBUTES
 from mini_docker.security.capabilities import DEFAULT, NAMES
 from mini_docker.security.compiler import ACTIONS, ARCHITECTURES, OPERATORS
 from mini_docker.security.paths import MASKED, READONLY

@@ -12,7 +12,7 @@ import struct
 from collections import namedtuple
 
 from mini_docker.linux.mount import RESOLVE_IN_ROOT, openat2
-from mini_docker.namespaces.mnt import bind_console
+from mini_docker.namespaces.devices import bind_console
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

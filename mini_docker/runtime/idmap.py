@@ -16,7 +16,8 @@ from mini_docker.linux.mount import (
 )
 from mini_docker.linux.process import CLONE_NEWUSER, clone3
 from mini_docker.namespaces.kinds import entries
-from mini_docker.namespaces.mnt import is_idmapped, open_mount, parse_options
+from mini_docker.namespaces.mnt import is_idmapped, open_mount
+from mini_docker.namespaces.options import parse_options
 from mini_docker.namespaces.user import write_id_maps
 
 TYPE_CHECKING = False

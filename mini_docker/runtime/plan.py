@@ -18,19 +18,13 @@ from mini_docker.linux.process import (
 )
 from mini_docker.linux.step import Step
 from mini_docker.namespaces.cgroup import plan_cgroup_namespace
+from mini_docker.namespaces.devices import plan_devices
 from mini_docker.namespaces.ipc import plan_sysctls
 from mini_docker.namespaces.kinds import plan_joins
-from mini_docker.namespaces.mnt import (
-    make_in_root,
-    open_in_root,
-    plan_devices,
-    plan_mounts,
-    plan_pivot,
-    plan_private,
-    plan_root,
-)
+from mini_docker.namespaces.mnt import plan_mounts, plan_pivot, plan_private, plan_root
 from mini_docker.namespaces.net import plan_net
 from mini_docker.namespaces.pid import plan_signals
+from mini_docker.namespaces.places import make_in_root, open_in_root
 from mini_docker.namespaces.time import plan_time
 from mini_docker.namespaces.user import plan_user, plan_user_namespace
 from mini_docker.namespaces.uts import plan_uts
