@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from mini_docker.api.http import HttpError
 from mini_docker.api.routes import Route
+from mini_docker.api.schemas import checked
 from mini_docker.engine.views import (
     check_filters,
     inspect,
@@ -32,64 +33,17 @@ def found(call: Call) -> Container:
 
 
 # %% notebooks/18_http_api.ipynb#container-life
-STRINGS = ("Image", "Hostname", "User", "WorkingDir", "Domainname", "StopSignal")
-LISTS = ("Env",)
-MAPS = ("Labels", "ExposedPorts", "Volumes", "HostConfig", "NetworkingConfig", "Healthcheck")
-FLAGS = ("Tty", "OpenStdin", "StdinOnce", "AttachStdin", "AttachStdout", "AttachStderr")
-HOST_LISTS = (
-    "Binds",
-    "CapAdd",
-    "CapDrop",
-    "Dns",
-    "ExtraHosts",
-    "SecurityOpt",
-    "Mounts",
-    "Devices",
-    "Links",
-)
-HOST_NUMBERS = (
-    "Memory",
-    "MemorySwap",
-    "NanoCpus",
-    "CpuShares",
-    "CpuQuota",
-    "CpuPeriod",
-    "PidsLimit",
-    "ShmSize",
-)
-
-
-def check_types(body: dict[str, Any], kinds: dict[type, tuple[str, ...]], where: str) -> None:
-    """Raise HttpError, in the words of Go's decoder, where a field is of another type than Docker's."""
-    names = {str: "string", list: "[]string", dict: "map[string]string", bool: "bool", int: "int64"}
-    for kind, fields in kinds.items():
-        for field in fields:
-            value = body.get(field)
-            if value is not None and (
-                not isinstance(value, kind) or (kind is int and value is True)
-            ):
-                raise HttpError(
-                    400,
-                    f"json: cannot unmarshal into Go struct field {where}.{field} of type {names[kind]}",
-                )
-
-
 def check_create(body: dict[str, Any]) -> dict[str, Any]:
-    """Return a create request whose fields have the types they must have. Raises HttpError."""
-    check_types(
-        body, {str: STRINGS, list: LISTS, dict: MAPS, bool: FLAGS}, "ContainerConfigWrapper"
-    )
+    """Return a create request that can be taken, with commands as words. Raises HttpError."""
+    checked(body, "ContainerCreate")
     for field in ("Cmd", "Entrypoint"):
-        value = body.get(field)
-        if isinstance(value, str):
-            body[field] = [value]
-        elif value is not None and not (
-            isinstance(value, list) and all(isinstance(word, str) for word in value)
-        ):
-            raise HttpError(
-                400, f"json: cannot unmarshal into Go struct field {field} of type []string"
-            )
-    check_types(body.get("HostConfig") or {}, {list: HOST_LISTS, int: HOST_NUMBERS}, "HostConfig")
+        if isinstance(body.get(field), str):
+            body[field] = [body[field]]
+    place = body.get("WorkingDir") or "/"
+    if not place.startswith("/"):
+        raise HttpError(
+            400, f"the working directory '{place}' is invalid, it needs to be an absolute path"
+        )
     if not body.get("Image"):
         raise HttpError(400, "no image specified: field Image is empty")
     return body
@@ -168,8 +122,7 @@ UPDATABLE = (
 
 def update(call: Call) -> None:
     """POST /containers/{id}/update: zeros and nulls change nothing."""
-    body = call.request.json()
-    check_types(body, {int: HOST_NUMBERS}, "UpdateConfig")
+    body = checked(call.request.json(), "ContainerUpdate")
     given = {key: body[key] for key in UPDATABLE if body.get(key)}
     if not (given.get("RestartPolicy") or {"Name": "x"}).get("Name"):
         given.pop("RestartPolicy")

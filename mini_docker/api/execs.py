@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from mini_docker.api.containers import check_types, found
+from mini_docker.api.containers import found
 from mini_docker.api.http import HttpError
 from mini_docker.api.routes import Route
+from mini_docker.api.schemas import checked
 from mini_docker.api.streams import DETACH_KEYS, RAW_STREAM, parse_keys, size
 from mini_docker.engine.orders import StartFailed
 from mini_docker.engine.store import Conflict
@@ -24,18 +25,16 @@ if TYPE_CHECKING:
 def exec_create(call: Call) -> None:
     """POST /containers/{id}/exec."""
     container = found(call)
-    body = call.request.json()
+    body = checked(call.request.json(), "ExecCreate")
     if isinstance(body.get("Cmd"), str):
         body["Cmd"] = [body["Cmd"]]
-    strings, flags = ("User", "WorkingDir", "DetachKeys"), ("Tty", "Privileged", "AttachStdin")
-    check_types(body, {str: strings, list: ("Cmd", "Env"), bool: flags}, "ExecConfig")
     call.reply.send_json(201, {"Id": call.engine.execs.create(container, body).id})
 
 
 def exec_start(call: Call) -> None:
     """POST /exec/{id}/start: the connection becomes the process's streams, unless it is detached."""
     one = call.engine.execs.find(call.holes["id"])
-    body = call.request.json(required=False)
+    body = checked(call.request.json(required=False), "ExecStart")
     console = body.get("ConsoleSize") or [0, 0]
     if body.get("Detach"):
         call.engine.execs.start(one, None, {}, console)

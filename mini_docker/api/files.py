@@ -16,6 +16,7 @@ from mini_docker.api.containers import found
 from mini_docker.api.http import HttpError
 from mini_docker.api.images import reference
 from mini_docker.api.routes import Route
+from mini_docker.api.schemas import checked
 from mini_docker.engine.commit import changed, commit
 from mini_docker.engine.containers import EngineError
 from mini_docker.engine.files import (
@@ -179,7 +180,7 @@ def commit_container(call: Call) -> None:
     query = call.request.query
     container = call.engine.containers.find(query.get("container", ""))
     name = reference(query["repo"], query.get("tag", "")).familiar() if query.get("repo") else ""
-    body = call.request.json(required=False)
+    body = checked(call.request.json(required=False), "Commit")
     own = {
         key: value for key, value in container.record["Config"].items() if value not in (None, "")
     }

@@ -96,9 +96,11 @@ class Request:
         return self.connection.body()
 
     def raw(self) -> bytes:
-        """Return the whole body, which must be short. Raises HttpError(413)."""
-        data = b""
+        """Return the whole body, which must be short, and come soon. Raises HttpError(413), Gone."""
+        data, deadline = b"", time.monotonic() + HEAD_SECONDS
         for piece in self.body():
+            if time.monotonic() > deadline:
+                raise Gone("the body comes too slowly")
             data += piece
             if len(data) > LONGEST_JSON:
                 raise HttpError(413, "request body is too large")

@@ -10,6 +10,7 @@ import json
 
 from mini_docker.api.http import HttpError
 from mini_docker.api.routes import Route
+from mini_docker.api.schemas import checked
 from mini_docker.engine.commit import changed
 from mini_docker.engine.logs import moment
 from mini_docker.engine.views import older_than
@@ -262,8 +263,7 @@ def image_search(call: Call) -> None:
 
 def auth(call: Call) -> None:
     """POST /auth: try a login; nothing is kept here, clients keep their own."""
-    body = call.request.json()
-    token = call.engine.registries.try_login(body)
+    token = call.engine.registries.try_login(checked(call.request.json(), "Login"))
     call.reply.send_json(200, {"IdentityToken": token, "Status": "Login Succeeded"})
 
 

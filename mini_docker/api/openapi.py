@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from mini_docker.api.routes import NEWEST, OLDEST, Route, text
+from mini_docker.api.schemas import BODIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +21,46 @@ ERROR = {"$ref": "#/components/schemas/ErrorResponse"}
 
 
 # %% notebooks/18c_objects.ipynb#openapi
+BODY_OF = {
+    "POST /containers/create": "ContainerCreate",
+    "POST /containers/{id}/update": "ContainerUpdate",
+    "POST /containers/{id}/exec": "ExecCreate",
+    "POST /exec/{id}/start": "ExecStart",
+    "POST /commit": "Commit",
+    "POST /networks/create": "NetworkCreate",
+    "POST /networks/{id}/connect": "NetworkConnect",
+    "POST /networks/{id}/disconnect": "NetworkDisconnect",
+    "POST /volumes/create": "VolumeCreate",
+    "POST /auth": "Login",
+}
+SIMPLE = {str: "string", bool: "boolean", int: "integer", float: "number"}
+
+
+def schema_of(kind: Any) -> dict[str, Any]:
+    """Return the JSON Schema of a kind, as `schemas` writes them."""
+    if isinstance(kind, tuple):
+        return {"anyOf": [schema_of(one) for one in kind], "nullable": True}
+    if isinstance(kind, list):
+        return {"type": "array", "items": schema_of(kind[0]), "nullable": True}
+    if not isinstance(kind, dict):
+        return {"type": SIMPLE[kind], "nullable": True}
+    found: dict[str, Any] = {"type": "object", "nullable": True}
+    if "*" in kind:
+        return {**found, "additionalProperties": schema_of(kind["*"])}
+    needed = [name.rstrip("!") for name in kind if name.endswith("!")]
+    fields = {name.rstrip("!"): schema_of(one) for name, one in kind.items()}
+    return {**found, "properties": fields, **({"required": needed} if needed else {})}
+
+
+def body_of(route: Route) -> dict[str, Any]:
+    """Return what a description says of the body that a route takes, if it takes one."""
+    name = BODY_OF.get(f"{route.method} {route.path}")
+    if name is None:
+        return {}
+    schema = {"$ref": f"#/components/schemas/{name}"}
+    return {"requestBody": {"content": {"application/json": {"schema": schema}}}}
+
+
 def describe(routes: Sequence[Route]) -> dict[str, Any]:
     """Return the OpenAPI 3 document of a table of routes: what it says is what is served."""
     paths: dict[str, dict[str, Any]] = {}
@@ -37,6 +78,7 @@ def describe(routes: Sequence[Route]) -> dict[str, Any]:
             "operationId": f"{route.handler.__name__}_{route.method}_{len(paths)}",
             "summary": words,
             "parameters": parameters,
+            **body_of(route),
             "responses": {"default": refused},
         }
     schema = {
@@ -49,7 +91,12 @@ def describe(routes: Sequence[Route]) -> dict[str, Any]:
         "info": {"title": "mini_docker: the Docker Engine API", "version": text(NEWEST)},
         "servers": [{"url": f"/v{text(NEWEST)}"}, {"url": f"/v{text(OLDEST)}"}, {"url": "/"}],
         "paths": paths,
-        "components": {"schemas": {"ErrorResponse": schema}},
+        "components": {
+            "schemas": {
+                "ErrorResponse": schema,
+                **{name: schema_of(kinds) for name, kinds in BODIES.items()},
+            }
+        },
     }
 
 

@@ -72,6 +72,8 @@ def status_of(error: Exception) -> int:
         return error.status
     if isinstance(error, StartFailed):
         return 400 if error.about_command else 500
+    if isinstance(error, ImageError) and str(error).startswith("invalid reference format"):
+        return 400
     return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
 
 
@@ -81,6 +83,9 @@ def log(words: str) -> None:
 
 
 # %% notebooks/18_http_api.ipynb#serve
+HANDSHAKE_SECONDS = 10.0
+
+
 class Server:
     """Answers requests with an engine and a table of routes."""
 
@@ -123,7 +128,7 @@ class Server:
         self.connections.add(me)
         try:
             if tls is not None:
-                stream.settimeout(10)
+                stream.settimeout(HANDSHAKE_SECONDS)  # for all of it, however slowly it comes
                 connection.stream = stream = tls.wrap_socket(stream, server_side=True)
             while not connection.hijacked and (request := connection.next_request()):
                 self.answer(connection, request)
@@ -233,11 +238,20 @@ def group_id() -> int:
     return 0
 
 
+KEEP_ALIVE = (
+    ((socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1),
+    ((socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 15),
+    ((socket.IPPROTO_TCP, socket.TCP_KEEPINTVL), 15),
+)  # seconds, as Go's net package; accepted sockets inherit them, tcp(7)
+
+
 def tcp_listener(host: str, port: int) -> socket.socket:
     """Return a socket that listens at an address. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    for option, value in KEEP_ALIVE:  # a peer that vanished without a word is noticed
+        listener.setsockopt(*option, value)
     listener.bind((host, port))
     listener.listen(512)
     return listener

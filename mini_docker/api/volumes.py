@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from mini_docker.api.networks import of_types
 from mini_docker.api.routes import Route
+from mini_docker.api.schemas import checked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 def volume_create(call: Call) -> None:
     """POST /volumes/create."""
-    body = call.request.json()
-    of_types(body, Name=str, Driver=str, DriverOpts=dict, Labels=dict)
+    body = checked(call.request.json(), "VolumeCreate")
     made = call.engine.wiring.volumes.create(body)
     call.engine.events.publish("volume", "create", made["Name"], {"driver": made["Driver"]})
     call.reply.send_json(201, made)
