@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 import socket
 import threading
@@ -246,7 +245,7 @@ def test_conflicts_are_refused_in_dockers_words(daemon: Networked) -> None:
         assert status == 400 and answer["message"], name
     for path in ("/images/..%2f..%2fetc/json", "/containers/..%2f..%2fetc/json", "/volumes/..%2fx"):
         assert daemon.ask("GET", path)[0] in (400, 404), path
-    assert sorted(os.listdir(daemon.root / "volumes")) in ([], ["metadata.db"])
+    assert not (daemon.root.parent / "x").exists()
 
 
 def test_a_stopped_reader_of_logs_holds_nobody_up(daemon: Daemon) -> None:
