@@ -142,6 +142,7 @@ def test_login_pull_logout(
         assert "stored unencrypted" in done.stderr
         stored(careful_registry, tmp_path, "cli/login")
         assert call("pull", "-q", f"{host}/cli/login").returncode == 0
+        assert f"{host}/cli/login" in call("search", f"{host}/login").stdout
         assert call("logout", host).stdout == f"Removing login credentials for {host}\n"
         assert call("logout", host).returncode == 0
         assert call("pull", f"{host}/cli/login").returncode == 1

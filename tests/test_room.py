@@ -25,16 +25,15 @@ def call(state: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def pull(data_root: Path, name: str) -> subprocess.CompletedProcess[str]:
-    """Pull as a student would."""
-    command = [
-        str(ROOT / "labs" / "bin" / "mini_docker"),
-        "--data-root",
-        str(data_root),
-        "pull",
-        name,
-    ]
+    """Pull as a student would; the daemon that comes up for it ends again."""
+    command = [str(ROOT / "labs" / "bin" / "mini_docker"), "--data-root", str(data_root)]
     environment = {**os.environ, "DOCKER_CONFIG": str(data_root / "docker")}
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    try:
+        return subprocess.run(
+            [*command, "pull", name], capture_output=True, text=True, timeout=60, env=environment
+        )
+    finally:
+        subprocess.run([*command, "reset"], capture_output=True, env=environment)
 
 
 @pytest.mark.parametrize("careful", [False, True])
@@ -47,6 +46,7 @@ def test_a_room(careful: bool, tmp_path: Path) -> None:
     try:
         assert started.returncode == 0, started.stderr
         assert f"127.0.0.1:{port}/busybox echo hello from the room" in started.stdout
+        assert f"images: 127.0.0.1:{port}/busybox\n" in started.stdout
         done = pull(tmp_path / "data", f"127.0.0.1:{port}/library/busybox")
         assert (done.returncode == 0) is not careful, done.stderr
         if careful:

@@ -46,7 +46,7 @@ class Trouble(Exception):
 
 
 # STATE DIRECTORY
-#   room.json           pid, port, address, whether TLS, the user and the password
+#   room.json           pid, port, address, whether TLS, the user and the password, the images
 #   config.yml, log     docker-registry's
 #   data/               its blobs
 #   users, ca.crt, ca.key, server.crt, server.key
@@ -70,7 +70,7 @@ class Room:
             )
         layout = cached_images(images)
         try:
-            self._start(port, address, tls, user)
+            self._start(port, address, tls, user, images)
             self._fill(layout, images)
         except (OSError, ImageError, subprocess.CalledProcessError) as error:
             self.stop()
@@ -79,7 +79,7 @@ class Room:
             self.stop()
             raise
 
-    def _start(self, port: int, address: str, tls: bool, user: str) -> None:
+    def _start(self, port: int, address: str, tls: bool, user: str, images: list[str]) -> None:
         self.state.mkdir(0o700, parents=True)
         password = secrets.token_urlsafe(9) if user else ""
         users = self.state / "users" if user else None
@@ -90,8 +90,15 @@ class Room:
             self.state, users, certificate, key, port=port, address=address, outlives=True
         )
         registry.start()
-        about = {"pid": registry.process.pid, "port": port, "address": address, "tls": tls}
-        self.record.write_text(json.dumps({**about, "user": user, "password": password}))
+        about: dict[str, Any] = {
+            "pid": registry.process.pid,
+            "port": port,
+            "address": address,
+            "tls": tls,
+        }
+        self.record.write_text(
+            json.dumps({**about, "user": user, "password": password, "images": images})
+        )
         if tls:
             for folder in self._trusted():
                 folder.mkdir(parents=True, exist_ok=True)
@@ -155,7 +162,9 @@ class Room:
             lines.append(
                 f"  mini_docker login -u {about['user']} {host}    # password: {about['password']}"
             )
-        lines.append(f"  mini_docker run --rm {host}/busybox echo hello from the room")
+        image = about["images"][0]
+        lines.append(f"  mini_docker run --rm {host}/{image} echo hello from the room")
+        lines += [f"  images: {', '.join(f'{host}/{one}' for one in about['images'])}"]
         return lines
 
     def _read(self) -> dict[str, Any]:
@@ -279,6 +288,7 @@ def image_of_tar(layout: Layout, name: str, tar: Path) -> Descriptor:
     config = {
         "os": system,
         "architecture": architecture,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "config": {
             "Cmd": ["bash"],
             "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],

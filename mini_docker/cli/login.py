@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from mini_docker.cli.client import filters
+from mini_docker.cli.client import filters, parse_json
 from mini_docker.cli.command import FILTER, Command
 from mini_docker.cli.errors import CommandError
 from mini_docker.cli.listing import rendered
@@ -105,13 +105,16 @@ SEARCH_HEADS = {
 
 
 def search(call: Call, parsed: Parsed) -> int:
-    """Search a registry for images, through the daemon."""
+    """Search a registry for images, through the daemon, as whom config.json names there."""
+    from mini_docker.cli.credentials import registry_header
+
     query = {
         "term": parsed.words[0],
         "limit": parsed.number("limit") or None,
         "filters": filters(parsed.all("filter")) or None,
     }
-    found = call.client.json("GET", "/images/search", query) or []
+    header = registry_header(call.directory, parsed.words[0])
+    found = parse_json(call.client.call("GET", "/images/search", query, None, header).read()) or []
     usual = "table {{.Name}}\t{{.Description}}\t{{.StarCount}}\t{{.IsOfficial}}"
     rows = [
         {
