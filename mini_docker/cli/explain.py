@@ -20,6 +20,7 @@ CHAPTERS = {
     "mini_docker.namespaces.net": "3 net",
     "mini_docker.engine.bridge": "3b nat",
     "mini_docker.namespaces.mnt": "4 mnt",
+    "mini_docker.namespaces.devices": "4 mnt",
     "mini_docker.namespaces.ipc": "5 ipc",
     "mini_docker.namespaces.uts": "6 uts",
     "mini_docker.namespaces.user": "7 user",
