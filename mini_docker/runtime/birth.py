@@ -26,8 +26,11 @@ def bear(flags: int, cgroup_fd: int | None, before: Sequence[Step]) -> tuple[int
     itself. Raises OSError.
     """
     if flags & CLONE_PARENT and before:
+        if cgroup_fd is not None:
+            enter_group(cgroup_fd)
         sys.meta_path.clear()
         apply(before)
+        return clone3(flags)
     if flags & CLONE_PARENT or not before:
         return clone3(flags, cgroup_fd)
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
@@ -45,6 +48,19 @@ def bear(flags: int, cgroup_fd: int | None, before: Sequence[Step]) -> tuple[int
     if not pid:
         raise OSError(int(error), text)
     return int(pid), pidfd_open(int(pid))
+
+
+def enter_group(cgroup_fd: int) -> None:
+    """Go into a control group ourselves; what we clone is born in there.
+
+    systemd mounts the tree with nsdelegate: from inside a control group namespace nobody moves, and nothing
+    is born, across its root (ENOENT). So the way in comes before setns. Source: cgroups(7).
+    """
+    procs_fd = os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=cgroup_fd)
+    try:
+        os.write(procs_fd, b"0")
+    finally:
+        os.close(procs_fd)
 
 
 def _join_and_clone(flags: int, before: Sequence[Step], answer_fd: int) -> bool:
