@@ -27,9 +27,11 @@ except ImportError:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Fill in nbval's options: a cell gets 60 s, not 2000, and addresses are not compared."""
+    """Fill in nbval's options: a cell gets 60 s, not 2000; a kernel may take five minutes to start."""
     if not getattr(config.option, "nbval", False):
         return
+    if config.option.nbval_kernel_startup_timeout == 60:
+        config.option.nbval_kernel_startup_timeout = 300
     if config.option.nbval_cell_timeout == 2000:
         config.option.nbval_cell_timeout = 60.0
     if not config.option.nbval_sanitize_with:
@@ -37,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def start_new_kernel(
-    startup_timeout: float = 300, kernel_name: str = "", **options: Any
+    startup_timeout: float = 60, kernel_name: str = "", **options: Any
 ) -> tuple[Any, Any]:
     """Start a kernel of the running interpreter, whatever `kernel_name` says, in our environment.
 
