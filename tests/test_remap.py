@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pathlib
+import resource
 import shutil
 import signal
 import socket
@@ -29,8 +30,10 @@ from mini_docker.lab import run_in_child
 from mini_docker.linux.mount import MS_BIND, MS_PRIVATE, MS_REC, mount
 from mini_docker.linux.process import CLONE_NEWNET, CLONE_NEWNS, unshare
 from mini_docker.runtime.idmap import open_user_namespace
+from mini_docker.security.capabilities import available
 from mini_docker.storage.mapped import open_mapped
 from mini_docker.storage.overlay import plan_overlay
+from tests.conftest import cannot_run_here
 from tests.test_daemon import Daemon, UnixConnection, all_of
 
 BASE = 100_000
@@ -114,7 +117,7 @@ def test_the_default_user_is_made_where_it_is_missing() -> None:
 class Remapped(Daemon):
     """A daemon whose containers have the ids from BASE on; its subuid files are seen by nobody else."""
 
-    options = ("--userns-remap", "nobody:nogroup")
+    options: tuple[str, ...] = ("--userns-remap", "nobody:nogroup")
 
     def __init__(self, base: pathlib.Path) -> None:
         self.base = base
@@ -271,6 +274,26 @@ def test_what_it_cannot_have_and_how_to_opt_out(daemon: Remapped) -> None:
 
 
 @pytest.mark.root
+def test_a_device_under_another_name(daemon: Remapped) -> None:
+    devices = [{"PathOnHost": "/dev/null", "PathInContainer": "/dev/x"}]
+    script = "echo a > /dev/x && stat -c %t:%T /dev/x"
+    assert daemon.output("web", "sh", "-c", script, HostConfig={"Devices": devices}) == "1:3\n"
+
+
+@pytest.mark.root
+def test_limits_that_only_the_host_can_give(daemon: Remapped) -> None:
+    if "CAP_SYS_RESOURCE" not in available():
+        cannot_run_here("this machine's root lacks CAP_SYS_RESOURCE")
+    hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
+    more = 1 << 40 if hard == -1 else hard * 2
+    host = {"Ulimits": [{"Name": "memlock", "Soft": 4096, "Hard": more}], "OomScoreAdj": -7}
+    words = daemon.output(
+        "web", "sh", "-c", "cat /proc/self/oom_score_adj; ulimit -Hl", HostConfig=host
+    )
+    assert words.split() == ["-7", str(more // 1024)]
+
+
+@pytest.mark.root
 def test_networks_and_terminals_work(daemon: Remapped) -> None:
     script = "ip addr show eth0; cat /sys/class/net/eth0/mtu; ip addr add 10.9.9.9/32 dev lo && echo can; tty"
     host = {"NetworkMode": "bridge", "CapAdd": ["NET_ADMIN"]}
@@ -320,3 +343,23 @@ def many_layers(directory: str) -> list[Any]:
 @pytest.mark.root
 def test_forty_layers_are_mapped(base: pathlib.Path) -> None:
     assert run_in_child(many_layers, str(base)).value == [0, 0, 0, 0]
+
+
+class RemappedCopies(Remapped):
+    """The same on a driver that keeps whole trees."""
+
+    options = (*Remapped.options, "--storage-driver", "vfs")
+
+
+@pytest.mark.root
+def test_whole_trees_are_mapped(base: pathlib.Path, leak_free: None) -> None:
+    daemon = RemappedCopies(base)
+    try:
+        script = "id -u; touch /new; ls -nd /new /etc/passwd"
+        words = daemon.output("web", "sh", "-c", script)
+        assert words.startswith("0\n") and words.count(" 0        0 ") == 2, words
+        assert owner(daemon, "new") == (0, 0)
+        found = daemon.root.glob("vfs/roots/*/new")
+        assert [path.stat().st_uid for path in found] == [0]
+    finally:
+        daemon.close()

@@ -167,6 +167,7 @@ def remapped(spec: dict[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the document with the record's user namespace; without IDMappings it stays as it is.
 
     The range of groups that may ping goes beyond those that there are, and is left out, as by Docker.
+    Devices are bound: in a user namespace none can be made.
     """
     found = record.get("IDMappings")
     if not found:
@@ -174,7 +175,18 @@ def remapped(spec: dict[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
     linux = spec["linux"]
     sysctl = {k: v for k, v in (linux.get("sysctl") or {}).items() if k != PING or v != EVERYBODY}
     namespaces = [*linux["namespaces"], {"type": "user"}]
-    return {**spec, "linux": {**linux, **found, "namespaces": namespaces, "sysctl": sysctl}}
+    bound = [device_mount(one["path"], record["HostConfig"]) for one in linux.get("devices") or ()]
+    linux = {**linux, **found, "namespaces": namespaces, "sysctl": sysctl, "devices": []}
+    return {**spec, "linux": linux, "mounts": [*spec["mounts"], *bound]}
+
+
+def device_mount(path: str, host: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the bind mount of the host's device that HostConfig.Devices wants at `path`."""
+    for asked in host.get("Devices") or ():
+        inside = asked.get("PathInContainer") or asked["PathOnHost"]
+        if path == inside or path.startswith(f"{inside}/"):
+            source = asked["PathOnHost"] + path[len(inside) :]
+    return {"destination": path, "type": "bind", "source": source, "options": ["bind"]}
 
 
 def new_mappings(request: Mapping[str, Any], remap: Remap | None) -> dict[str, Any]:

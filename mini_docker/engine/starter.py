@@ -16,7 +16,7 @@ from collections import namedtuple
 from mini_docker.cgroups.tree import Cgroup, hierarchies
 from mini_docker.engine.explain import write_steps
 from mini_docker.engine.modes import SHM
-from mini_docker.engine.privileges import kept_program
+from mini_docker.engine.privileges import NO_LIMIT, kept_program
 from mini_docker.engine.remap import to_host
 from mini_docker.linux.process import CLONE_PARENT, PR_SET_PDEATHSIG, prctl
 from mini_docker.runtime.console import Console, receive_console
@@ -152,6 +152,8 @@ def start_process(
         give_streams(one_more, spec, stdio)
         return enter(order["enter"], spec, one_more, resources, fds.get("cgroup"), CLONE_PARENT)
     give_streams(spec["process"], spec, stdio)
+    if spec["linux"].get("uidMappings"):
+        raise_limits(spec["process"])
     sources = open_sources(spec)
     for index, entry in enumerate(spec["mounts"]):
         if "shm" in fds and entry["destination"] == SHM:
@@ -163,6 +165,25 @@ def start_process(
     if order.get("explain"):
         write_steps(".", planned, process.times)
     return process
+
+
+def raise_limits(process: dict[str, Any]) -> None:
+    """Raise what a root of the container's own may only lower: hard limits, and how early it is killed.
+
+    The process inherits them from this one, which ends. Raises OSError, ValueError. Source: setrlimit(2),
+    proc_pid_oom_score_adj(5).
+    """
+    import resource  # a shared library of its own, which most starts do without
+
+    for limit in process.get("rlimits") or ():
+        number = getattr(resource, limit["type"])
+        soft, hard = resource.getrlimit(number)
+        wanted = -1 if limit["hard"] == NO_LIMIT else limit["hard"]
+        if hard != -1 and (wanted == -1 or wanted > hard):
+            resource.setrlimit(number, (soft, wanted))
+    if score := process.get("oomScoreAdj"):
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write(str(score))
 
 
 def give_streams(
