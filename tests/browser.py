@@ -60,7 +60,7 @@ class Browser:
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         """Send a command; return its value. Raises AssertionError with the driver's words."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2 * SECONDS)
         data = None if method in ("GET", "DELETE") else json.dumps(body or {})
         connection.request(method, self.path + path, data, {"Content-Type": "application/json"})
         value = json.loads(connection.getresponse().read())["value"]

@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.hosts import port_ranges
+from mini_docker.engine.launch import check_health
+from mini_docker.engine.orders import log_options, read_limits
 from tests.test_daemon import Daemon, UnixConnection, daemon  # noqa: F401 (a fixture)
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leak_free")]
@@ -117,6 +120,36 @@ def test_refusals_are_no_404_and_leave_nothing(
     status, answer = daemon.ask("POST", "/containers/create", body)
     assert status == 400 and words in answer["message"]
     assert daemon.ask("GET", "/containers/json?all=1")[1] == []
+
+
+@pytest.mark.parametrize(
+    ("driver", "options", "words"),
+    [
+        ("json-file", {"nosuch": "1"}, "unknown log opt 'nosuch' for json-file log driver"),
+        ("local", {"tag": "x"}, "unknown log opt 'tag' for log driver local"),
+        ("json-file", {"mode": "bad"}, "logger: logging mode not supported: bad"),
+        ("json-file", {"max-size": "bad"}, "logging driver: invalid size: 'bad'"),
+        ("json-file", {"max-file": "0"}, "logging driver: max-file cannot be less than 1"),
+        ("json-file", {"max-file": "x"}, "invalid syntax"),
+    ],
+)
+def test_log_options_in_dockers_words(driver: str, options: dict[str, str], words: str) -> None:
+    record = {"Id": "x", "HostConfig": {"LogConfig": {"Type": driver, "Config": options}}}
+    with pytest.raises(InvalidRequest, match=words):
+        log_options(record, "/nowhere")
+
+
+def test_log_limits() -> None:
+    assert read_limits({}) == (0, 1)
+    assert read_limits({"max-size": "10k", "max-file": "3"}) == (10240, 3)
+
+
+@pytest.mark.parametrize("key", ["Interval", "Timeout", "StartPeriod"])
+def test_a_health_check_has_time(key: str) -> None:
+    check_health({key: 0})
+    check_health({key: 1_000_000})
+    with pytest.raises(InvalidRequest, match=f"{key} in Healthcheck cannot be less than 1ms"):
+        check_health({key: 999_999})
 
 
 def test_ports_without_a_gap_are_a_range_for_links() -> None:

@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from mini_docker.engine.dns import Server
 
 
-DISCARDED = "Published ports are discarded when using host network mode"
-
-
 def networks_of(root: str) -> Networks:
     """Return the networks of a data root: another one has another bridge and another table."""
     if root == DEFAULT_ROOT:
@@ -84,11 +81,7 @@ class Wiring:
             others[name] = self._named(name, "").get("MountPoints") or []
         points = self.volumes.resolve(collect(request, image_config, others))
         shown = [point_json(found) for found in points if found["Mode"] != "tmpfs"]
-        found = {"Endpoints": configs, "MountPoints": points, "Mounts": shown}
-        discards = network_mode(host) == "host" and (
-            host.get("PortBindings") or host.get("PublishAllPorts")
-        )
-        return {**found, "Warnings": [DISCARDED]} if discards else found
+        return {"Endpoints": configs, "MountPoints": points, "Mounts": shown}
 
     def forget(self, record: dict[str, Any], used: Collection[str]) -> None:
         """Remove the anonymous volumes of a container that is removed; `used` are those that others name."""

@@ -11,7 +11,7 @@ import time
 from collections import namedtuple
 
 from mini_docker.cgroups.tree import Cgroup, hierarchies
-from mini_docker.engine.document import check_host_config, command, document
+from mini_docker.engine.document import InvalidRequest, check_host_config, command, document
 from mini_docker.engine.explain import Done, man_page
 from mini_docker.engine.modes import cgroup_path, donor, share
 from mini_docker.engine.remap import donors, fetch_root, remapped, root_of
@@ -126,6 +126,7 @@ def new_record(request: dict[str, Any], image: Image, container_id: str) -> dict
         host["MemorySwap"] = 2 * host["Memory"]
     config = merged(request, image.config.get("config") or {})
     config["Hostname"] = request.get("Hostname") or _hostname(host, container_id)
+    check_health(config.get("Healthcheck") or {})
     return {
         "Id": container_id,
         "Name": "",
@@ -139,6 +140,18 @@ def new_record(request: dict[str, Any], image: Image, container_id: str) -> dict
         "State": {"Status": CREATED, "Pid": 0, "ExitCode": 0},
         "Warnings": warnings,
     }
+
+
+def check_health(wanted: dict[str, Any]) -> None:
+    """Refuse times of a health check that are shorter than a millisecond; 0 is the default's sign.
+
+    Raises InvalidRequest.
+    """
+    for key in ("Interval", "Timeout", "StartPeriod"):
+        if wanted.get(key) and wanted[key] < 1_000_000:
+            raise InvalidRequest(f"{key} in Healthcheck cannot be less than 1ms")
+    if (wanted.get("Retries") or 0) < 0:
+        raise InvalidRequest("Retries in Healthcheck cannot be negative")
 
 
 NOT_CONFIG = ("HostConfig", "NetworkingConfig", "Name", "name")

@@ -46,14 +46,44 @@ def log_options(record: dict[str, Any], directory: str) -> dict[str, Any] | None
     if driver not in ("json-file", "local"):
         words = f'plugin "{driver}" not found'
         raise InvalidRequest(f"error looking up logging plugin {driver}: {words}")
+    check_log_options(driver, options)
+    size, files = read_limits(options)
+    return {"path": log_path(directory, record["Id"]), "max_size": size, "max_file": files}
+
+
+COMMON_OPTIONS = frozenset(("mode", "max-buffer-size", "max-size", "max-file", "compress"))
+JSON_OPTIONS = COMMON_OPTIONS | {"labels", "labels-regex", "env", "env-regex", "tag"}
+NO_LOG = "failed to initialize logging driver"
+
+
+def check_log_options(driver: str, options: dict[str, str]) -> None:
+    """Refuse options of a log driver that it does not have. Raises InvalidRequest in Docker's words."""
+    known = JSON_OPTIONS if driver == "json-file" else COMMON_OPTIONS
+    for name in options:
+        if name not in known:
+            which = f"{driver} log driver" if driver == "json-file" else f"log driver {driver}"
+            raise InvalidRequest(f"unknown log opt '{name}' for {which}")
+    mode = options.get("mode") or "blocking"
+    if mode not in ("blocking", "non-blocking"):
+        raise InvalidRequest(f"logger: logging mode not supported: {mode}")
+
+
+def read_limits(options: dict[str, str]) -> tuple[int, int]:
+    """Return how many bytes a log's file may have (0: any), and how many files there may be.
+
+    Raises InvalidRequest in Docker's words.
+    """
+    text, number = options.get("max-size") or "0", options.get("max-file") or "1"
     try:
-        return {
-            "path": log_path(directory, record["Id"]),
-            "max_size": parse_size(options.get("max-size") or "0"),
-            "max_file": max(1, int(options.get("max-file") or 1)),
-        }
+        size = parse_size(text)
     except ValueError:
-        raise InvalidRequest(f"invalid log options: {options}") from None
+        raise InvalidRequest(f"{NO_LOG}: invalid size: '{text}'") from None
+    if not number.lstrip("-").isdigit():
+        parsing = f'strconv.Atoi: parsing "{number}": invalid syntax'
+        raise InvalidRequest(f"{NO_LOG}: {parsing}")
+    if int(number) < 1:
+        raise InvalidRequest(f"{NO_LOG}: max-file cannot be less than 1")
+    return size, int(number)
 
 
 def parse_size(text: str) -> int:

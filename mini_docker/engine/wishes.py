@@ -110,6 +110,10 @@ def discard(host: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         kept["KernelMemory"] = 0
     if kept.get("OomKillDisable") and not host.get("Memory"):
         warnings.append(NO_MEMORY_LIMIT)
+    if host.get("NetworkMode") == "host" and (
+        host.get("PortBindings") or host.get("PublishAllPorts")
+    ):
+        warnings.append("Published ports are discarded when using host network mode")
     return kept, warnings
 
 
