@@ -1,4 +1,4 @@
-"""Checks of chapter 13c: challenges, and how long to wait."""
+"""Checks of chapter 13c: challenges, how long to wait, and tokens that end."""
 
 from __future__ import annotations
 
@@ -61,3 +61,53 @@ def check_delay(answer: Callable[[int, str | None, int], float | None]) -> Verdi
     if answer(503, None, 6) is not None or answer(429, "1", 6) is not None:
         return failed("the sixth try is made as well: somewhere there must be an end")
     return passed("polite, and not for ever")
+
+
+class TokenLab:
+    """A registry whose tokens are good for `life` requests, and the server that makes them."""
+
+    def __init__(self, life: int) -> None:
+        """Begin without a token."""
+        self.life, self.made, self.sent, self.left = life, 0, 0, 0
+
+    def fresh(self) -> str:
+        """Make a token; the one before is of no use any more."""
+        self.made, self.left = self.made + 1, self.life
+        return f"token {self.made}"
+
+    def send(self, blob: str, token: str) -> int:
+        """Answer a request. Raises RecursionError for one who asks without end."""
+        self.sent += 1
+        if self.sent > 50:
+            raise RecursionError("asked fifty times")
+        self.left -= 1
+        return 200 if token == f"token {self.made}" and self.left >= 0 else 401
+
+
+@check
+def check_tokens(
+    answer: Callable[[list[str], Callable[[str, str], int], Callable[[], str]], list[int]],
+) -> Verdict:
+    """Check a download of seven blobs with tokens that live for three requests, and with none that is good."""
+    blobs = [f"blob {number}" for number in range(7)]
+    short, closed = TokenLab(3), TokenLab(0)
+    try:
+        if answer(blobs, short.send, short.fresh) != [200] * 7:
+            return failed(
+                "a blob was refused (401): the token had ended in the middle, and no other was fetched"
+            )
+        refused = answer(blobs[:1], closed.send, closed.fresh)
+    except RecursionError:
+        return failed(
+            "a registry that refuses every token is asked for ever: one new token is enough"
+        )
+    if short.made > 3:
+        return failed(
+            f"{short.made} tokens for 7 blobs, where 3 do: a token is good until it is refused, and token "
+            "servers have rate limits too"
+        )
+    if refused != [401]:
+        return failed(
+            f"a registry that refuses every token became {refused}: the caller must see the 401"
+        )
+    return passed("a token that ends is replaced, once, and a refusal stays one")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
-from exercises.ch13c import check_challenge, check_delay
+from exercises.ch13c import check_challenge, check_delay, check_tokens
 from mini_docker.lab import Exercise
 
 
@@ -61,6 +62,42 @@ def delay_endless(status: int, retry_after: str | None, attempt: int) -> float |
     return delay(status, retry_after, 1) if attempt > 5 else delay(status, retry_after, attempt)
 
 
+Send = Callable[[str, str], int]
+
+
+def tokens_blank(blobs: list[str], send: Send, fresh: Callable[[], str]) -> list[int]:
+    """The untouched exercise."""
+    token = fresh()
+    return [send(blob, token) for blob in blobs]
+
+
+def fetch_all(blobs: list[str], send: Send, fresh: Callable[[], str]) -> list[int]:
+    """Return the status of each blob."""
+    token, statuses = fresh(), []
+    for blob in blobs:
+        status = send(blob, token)
+        if status == 401:
+            token = fresh()
+            status = send(blob, token)
+        statuses.append(status)
+    return statuses
+
+
+def tokens_for_each(blobs: list[str], send: Send, fresh: Callable[[], str]) -> list[int]:
+    """Wrong: a token for each blob."""
+    return [send(blob, fresh()) for blob in blobs]
+
+
+def tokens_endless(blobs: list[str], send: Send, fresh: Callable[[], str]) -> list[int]:
+    """Wrong: it asks until it gets its way."""
+    token, statuses = fresh(), []
+    for blob in blobs:
+        while (status := send(blob, token)) == 401:
+            token = fresh()
+        statuses.append(status)
+    return statuses
+
+
 EXERCISES = [
     Exercise(
         "challenge",
@@ -81,6 +118,17 @@ EXERCISES = [
             (delay_constant, "not 1, 2, 4"),
             (delay_obedient, "an hour is waited for"),
             (delay_endless, "the sixth try"),
+        ],
+    ),
+    Exercise(
+        "tokens",
+        check_tokens,
+        blank=tokens_blank,
+        solution=fetch_all,
+        wrong=[
+            (tokens_blank, "no other was fetched"),
+            (tokens_for_each, "7 tokens for 7 blobs"),
+            (tokens_endless, "asked for ever"),
         ],
     ),
 ]
