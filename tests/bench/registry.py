@@ -1,13 +1,14 @@
 """How long a pull and a push take: mini_docker beside docker, podman and skopeo, in one run on loopback.
 
-    .venv/bin/python tests/bench/registry.py [--rounds 3] [--megabytes 200] [--without docker,podman]
+    .venv/bin/python tests/bench/registry.py [--rounds 3] [--megabytes 200] [--directory /dev/shm]
 
 The image has five layers of this machine's own files, packed with gzip. All talk to one real
 docker-registry; each push goes to a fresh one, each pull into a fresh directory, and nothing is removed
-before the end (ext4 is slow for a minute after large removals). In each round all take turns. The same docker
-client drives dockerd and our daemon; podman and `mini_docker, alone` do it in a process of their own; skopeo
-only downloads and verifies, so `mini_docker, not unpacked` stands beside it. CPU is user and system time of
-all processes that worked, without the registry's; memory is the most that they had together (PSS).
+before the end (ext4 without a journal is slow for minutes after that; `--directory` can be a tmpfs).
+In each round all take turns. The same docker client drives dockerd and our daemon; podman and
+`mini_docker, alone` do it in a process of their own; skopeo only downloads and verifies, so
+`mini_docker, not unpacked` stands beside it. CPU is user and system time of all processes that worked,
+without the registry's; memory is the most that they had together (PSS).
 """
 
 from __future__ import annotations
@@ -436,9 +437,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--megabytes", type=int, default=200, help="packed size of the image: 200")
     parser.add_argument("--without", default="", help="peers to leave out: docker,podman,skopeo")
+    parser.add_argument("--directory", help="where all of it lies; a tmpfs leaves the disk out")
     chosen = parser.parse_args()
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mini_docker_bench_")))
+        folder = Path(
+            stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="mini_docker_bench_", dir=chosen.directory)
+            )
+        )
         source = Layout(f"{folder}/source")
         source.create()
         registry = RealRegistry(folder / "registry").start()
