@@ -32,7 +32,9 @@ def lab() -> Iterator[Playground]:
     body = {"Image": "busybox", "Cmd": ["true"], "HostConfig": {"NetworkMode": "none"}}
     try:
         made = playground.client.json("POST", "/containers/create", {}, body)
-        act(playground.client, "start", made["Id"])  # the first makes the group that holds all others
+        act(
+            playground.client, "start", made["Id"]
+        )  # the first makes the group that holds all others
         playground.client.call("DELETE", f"/containers/{made['Id']}", {"force": True}).read()
         yield playground
     finally:

@@ -32,6 +32,11 @@ def quote(text: str, safe: str = "") -> str:
     return "".join(chr(byte) if byte in keep else f"%{byte:02X}" for byte in data)
 
 
+def container_path(name: str) -> str:
+    """Return "/containers/NAME" for the user's word for a container."""
+    return f"/containers/{quote(name)}"
+
+
 def query_string(query: dict[str, Any]) -> str:
     """Return "?a=1&b=x" of what is set: True is 1, lists repeat, dictionaries are JSON; "" of nothing."""
     pairs = []

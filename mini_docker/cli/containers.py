@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import sys
 
-from mini_docker.cli.client import filters, quote
+from mini_docker.cli.client import container_path, filters, quote
 from mini_docker.cli.command import FILTER, Command, confirmed, each
-from mini_docker.cli.create import container_path, port_range, resources, restart_policy
 from mini_docker.cli.errors import CommandError, DaemonError
 from mini_docker.cli.listing import label_head, label_reader, label_words, quiet_or, rendered
 from mini_docker.cli.text import (
@@ -137,7 +136,9 @@ def _size(one: dict[str, Any]) -> str:
 
 # %% notebooks/F_container_commands.ipynb#lifecycle
 SIGNAL = "-s, --signal string  Signal to send to the container\n"
-TIMEOUT = "-t, --timeout int    Seconds to wait before killing the container\n"
+TIMEOUT = """-t, --timeout int    Seconds to wait before killing the container
+    --time int       The same, as Docker called it before 28
+"""
 
 
 def poster(verb: str) -> Callable[[Call, Parsed], int]:
@@ -146,7 +147,7 @@ def poster(verb: str) -> Callable[[Call, Parsed], int]:
     def post(call: Call, parsed: Parsed) -> int:
         query = {
             "signal": parsed.one("signal"),
-            "t": parsed.one("timeout") if parsed.given("timeout") else None,
+            "t": parsed.one("timeout", parsed.one("time")),
         }
 
         def one(name: str) -> None:
@@ -290,6 +291,8 @@ def port(call: Call, parsed: Parsed) -> int:
         print("".join(f"{line}\n" for line in sorted(lines, key=_port_order)), end="")
         return 0
     number, slash, kind = wanted[0].partition("/")
+    from mini_docker.cli.ties import port_range
+
     if not port_range(number):
         reason = f'strconv.ParseUint: parsing "{number}": invalid syntax'
         raise CommandError(f"Error: invalid port ({number}): {reason}")
@@ -320,6 +323,7 @@ UPDATE_FLAGS = """
     --cpus decimal              Number of CPUs
     --cpuset-cpus string        CPUs in which to allow execution (0-3, 0,1)
     --cpuset-mems string        MEMs in which to allow execution (0-3, 0,1)
+    --kernel-memory bytes       Kernel memory limit (gone from Linux: the daemon warns)
 -m, --memory bytes              Memory limit
     --memory-reservation bytes  Memory soft limit
     --memory-swap bytes         Swap limit equal to memory plus swap: -1 to enable unlimited swap
@@ -332,6 +336,8 @@ def update(call: Call, parsed: Parsed) -> int:
     """Change limits and the restart policy of containers, running or not."""
     if not parsed.values:
         raise CommandError("you must provide one or more flags when using this command")
+    from mini_docker.cli.create import resources, restart_policy
+
     body = resources(parsed)
     if parsed.one("restart"):
         body["RestartPolicy"] = restart_policy(parsed.one("restart"))

@@ -115,13 +115,15 @@ def name_and_tag(name: str) -> tuple[str, str]:
 
 # %% notebooks/G_object_commands.ipynb#pull-push
 PULL_FLAGS = """
--a, --all-tags         Download all tagged images in the repository
-    --platform string  Set platform if server is multi-platform capable
--q, --quiet            Suppress verbose output
+-a, --all-tags               Download all tagged images in the repository
+    --disable-content-trust  Skip image verification (default true)
+    --platform string        Set platform if server is multi-platform capable
+-q, --quiet                  Suppress verbose output
 """
 PUSH_FLAGS = """
--a, --all-tags  Push all tags of an image to the repository
--q, --quiet     Suppress verbose output
+-a, --all-tags               Push all tags of an image to the repository
+    --disable-content-trust  Skip image signing (default true)
+-q, --quiet                  Suppress verbose output
 """
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 
+from mini_docker.cli.client import container_path
 from mini_docker.cli.command import Command
-from mini_docker.cli.create import container_path
 from mini_docker.cli.errors import DaemonError
 from mini_docker.cli.listing import rendered
 from mini_docker.cli.text import binary_size, decimal_size, short_id

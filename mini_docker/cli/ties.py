@@ -1,0 +1,223 @@
+# Exported from notebooks/F_container_commands.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/F_container_commands.ipynb#ties-module
+"""What ties a container to the world outside, from the words of `run`: ports, mounts, networks."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from mini_docker.cli.command import bad_flag
+from mini_docker.cli.errors import FAILED, CommandError
+from mini_docker.cli.flags import UsageError, parse_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from mini_docker.cli.flags import Parsed
+
+
+# %% notebooks/F_container_commands.ipynb#ports
+def given(**values: Any) -> dict[str, Any]:
+    """Return what is set: an absent key lets the image or the daemon decide."""
+    return {name: value for name, value in values.items() if value not in (None, "", {}, [])}
+
+
+def published(parsed: Parsed) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the exposed ports and their bindings of -p and --expose. Raises CommandError."""
+    exposed: dict[str, Any] = {}
+    bindings: dict[str, Any] = {}
+    for text in parsed.all("publish"):
+        for inside, outside in publish(text):
+            exposed[inside] = {}
+            bindings.setdefault(inside, []).append(outside)
+    for text in parsed.all("expose"):
+        span, _, kind = text.partition("/")
+        if not (found := port_range(span)):
+            raise CommandError(f"invalid range format for --expose: {text}", FAILED)
+        exposed |= {f"{port}/{kind or 'tcp'}": {} for port in found}
+    return exposed, bindings
+
+
+def publish(text: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield ("80/tcp", {"HostIp", "HostPort"}) for each port of "[ip:][port:]port[/protocol]"."""
+    span, _, kind = text.partition("/")
+    address, outside, inside = _publish_parts(span)
+    kind = kind or "tcp"
+    private, public = port_range(inside), port_range(outside) if outside else []
+    if address and not _is_address(address):
+        raise CommandError(f"invalid IP address: {address}", FAILED)
+    if not private:
+        raise CommandError(f"invalid containerPort: {inside or text}", FAILED)
+    if outside and not public:
+        raise CommandError(f"invalid hostPort: {outside}", FAILED)
+    if kind.lower() not in ("tcp", "udp", "sctp"):
+        raise CommandError(f"invalid proto: {kind}", FAILED)
+    if public and len(public) != len(private) and len(private) != 1:
+        problem = f"invalid ranges specified for container and host Ports: {inside} and {outside}"
+        raise CommandError(f"{problem}", FAILED)
+    for at, port in enumerate(private):
+        host = outside if len(private) == 1 else str(public[at]) if public else ""
+        yield f"{port}/{kind.lower()}", {"HostIp": address, "HostPort": host}
+
+
+def _publish_parts(span: str) -> tuple[str, str, str]:
+    """Return address, outside and inside of "[::1]:80:80", "80:80" or "80"."""
+    rest, _, inside = span.rpartition(":")
+    address, _, outside = rest.rpartition(":")
+    return address.strip("[]"), outside, inside
+
+
+def _is_address(text: str) -> bool:
+    import ipaddress
+
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def port_range(text: str) -> list[int]:
+    """Return the ports of "80" or "80-82"; [] for what is none."""
+    found = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", text)
+    if not found:
+        return []
+    first, last = int(found[1]), int(found[2] or found[1])
+    return list(range(first, last + 1)) if 0 <= first <= last < 65536 else []
+
+
+# %% notebooks/F_container_commands.ipynb#mounts
+def mounted(parsed: Parsed) -> tuple[list[str], list[str]]:
+    """Return anonymous volumes and binds of -v; a path that starts with . is ours, so made absolute."""
+    volumes, binds = [], []
+    for text in parsed.all("volume"):
+        if ":" not in text:
+            volumes.append(text)
+            continue
+        source, _, rest = text.partition(":")
+        if source.startswith((".", "~/")) and (source in (".", "..") or "/" in source):
+            source = os.path.abspath(os.path.expanduser(source))
+        binds.append(f"{source}:{rest}")
+    return volumes, binds
+
+
+MOUNT_WORDS = {
+    "source": "Source",
+    "src": "Source",
+    "target": "Target",
+    "dst": "Target",
+    "destination": "Target",
+}
+MOUNT_OPTIONS: dict[str, tuple[str, str, Callable[[str], Any] | None]] = {
+    "bind-propagation": ("BindOptions", "Propagation", str),
+    "bind-nonrecursive": ("BindOptions", "NonRecursive", None),
+    "volume-nocopy": ("VolumeOptions", "NoCopy", None),
+    "volume-subpath": ("VolumeOptions", "Subpath", str),
+    "tmpfs-size": ("TmpfsOptions", "SizeBytes", parse_size),
+    "tmpfs-mode": ("TmpfsOptions", "Mode", lambda text: int(text, 8)),
+}
+
+
+def parse_mount(text: str) -> dict[str, Any]:
+    """Return "type=bind,src=/a,dst=/b,ro" as the API wants it. Raises UsageError."""
+    mount: dict[str, Any] = {"Type": "volume"}
+    for field in text.split(","):
+        key, separator, value = field.partition("=")
+        key = key.lower()
+        if key == "type":
+            mount["Type"] = value.lower()
+        elif key in MOUNT_WORDS:
+            mount[MOUNT_WORDS[key]] = value
+        elif key in ("ro", "readonly"):
+            mount["ReadOnly"] = not separator or value.lower() in ("1", "true")
+        elif key in ("volume-driver", "volume-opt", "volume-label"):
+            _volume_option(mount, key, value)
+        elif key in MOUNT_OPTIONS:
+            _mount_option(mount, key, value, bool(separator), text)
+        else:
+            raise bad_flag("--mount", text, f"unexpected key '{key}' in '{field}'")
+    if not mount.get("Target"):
+        raise bad_flag("--mount", text, "target is required")
+    return mount
+
+
+def _mount_option(mount: dict[str, Any], key: str, value: str, given: bool, text: str) -> None:
+    group, name, kind = MOUNT_OPTIONS[key]
+    try:
+        made = (not given or value.lower() in ("1", "true")) if kind is None else kind(value)
+    except (ValueError, UsageError):
+        raise bad_flag("--mount", text, f"invalid value for {key}: {value}") from None
+    mount.setdefault(group, {})[name] = made
+
+
+def _volume_option(mount: dict[str, Any], key: str, value: str) -> None:
+    options = mount.setdefault("VolumeOptions", {})
+    name, _, rest = value.partition("=")
+    if key == "volume-label":
+        options.setdefault("Labels", {})[name] = rest
+    elif key == "volume-driver":
+        options.setdefault("DriverConfig", {})["Name"] = value
+    else:
+        options.setdefault("DriverConfig", {}).setdefault("Options", {})[name] = rest
+
+
+# %% notebooks/F_container_commands.ipynb#networks
+NETWORK_OPTIONS = {
+    "alias": "Aliases",
+    "ip": "IPv4Address",
+    "ip6": "IPv6Address",
+    "mac-address": "MacAddress",
+}
+
+
+def network_name(text: str) -> str:
+    """Return the name in "--network name=lan,alias=db", or the whole text when it has no options."""
+    return text if "=" not in text else dict(_network_fields(text)).get("name", "")
+
+
+def _network_fields(text: str) -> Iterator[tuple[str, str]]:
+    for field in text.split(","):
+        key, separator, value = field.partition("=")
+        if not separator:
+            raise bad_flag("--network", text, f"invalid field {field}")
+        yield key.lower(), value
+
+
+def endpoints(parsed: Parsed) -> dict[str, Any]:
+    """Return the settings of each network that the container joins."""
+    found: dict[str, Any] = {}
+    for text in parsed.all("network"):
+        found[network_name(text)] = _endpoint(text)
+    own = given(IPv4Address=parsed.one("ip"), IPv6Address=parsed.one("ip6"))
+    own |= given(LinkLocalIPs=parsed.all("link-local-ip"))
+    first = next(iter(found), "default")
+    settings = found.get(first, {})
+    settings |= {"IPAMConfig": settings.get("IPAMConfig", {}) | own} if own else {}
+    if parsed.all("network-alias"):
+        settings["Aliases"] = settings.get("Aliases", []) + parsed.all("network-alias")
+    if settings or len(found) > 1:
+        found[first] = settings
+        return found
+    return {}
+
+
+def _endpoint(text: str) -> dict[str, Any]:
+    """Return one network's settings from its comma-separated words."""
+    settings: dict[str, Any] = {}
+    for key, value in _network_fields(text) if "=" in text else ():
+        if key == "alias":
+            settings.setdefault("Aliases", []).append(value)
+        elif key in ("ip", "ip6"):
+            settings.setdefault("IPAMConfig", {})[NETWORK_OPTIONS[key]] = value
+        elif key == "mac-address":
+            settings["MacAddress"] = value
+        elif key == "driver-opt":
+            name, _, rest = value.partition("=")
+            settings.setdefault("DriverOpts", {})[name] = rest
+        elif key != "name":
+            raise bad_flag("--network", text, f"invalid field key {key}")
+    return settings
