@@ -270,6 +270,16 @@ def test_a_machine_goes_with_the_process_that_it_was_for(bench: Bench) -> None:
     assert bench.call("ready", "status")[0] == 1
 
 
+def test_a_machine_that_boots_goes_with_the_process_that_it_was_for(bench: Bench) -> None:
+    with subprocess.Popen(["sleep", "100"]) as process:
+        booting = bench.start("silent", "up", "--with", str(process.pid))
+        eventually(lambda: len(bench.alive()) == 2)
+        process.kill()
+    assert booting.wait(60) == 125
+    booting.communicate()
+    eventually(lambda: not bench.alive())
+
+
 def test_a_command_that_hangs_there_takes_it_down(bench: Bench) -> None:
     assert bench.call("ready", "up")[0] == 0
     assert bench.call("ready", "run", "exec sleep 60", LIMIT="1")[0] == 125

@@ -62,7 +62,7 @@ def plan_boot(image: Path, accel: str) -> list[str]:
     ours = hardware()
     emulated = "tcg,thread=multi" if accel == "tcg" else accel
     cpu = ours.emulated if accel == "tcg" else "host"
-    append = f"root=/dev/vda rw console={ours.console} panic=-1 quiet mitigations=off tsc=reliable"
+    append = f"root=/dev/vda rw console={ours.console} panic=-1 quiet mitigations=off"
     return [
         *(ours.qemu, "-M", ours.machine, "-accel", emulated, "-cpu", cpu),
         *("-nodefaults", "-display", "none", "-no-reboot"),

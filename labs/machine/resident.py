@@ -83,7 +83,7 @@ def hold(image: Path, settings: Settings, says_ready: int, caller_lives: int, un
     status = 0
     try:
         with Machine(image, settings) as machine:
-            machine.boot(wanted=lambda: not select.select([caller_lives], [], [], 0)[0])
+            machine.boot(wanted=lambda: is_wanted(caller_lives, until))
             write_note(settings, machine.port)
             os.write(says_ready, b"!")
             go_quiet(says_ready)
@@ -101,6 +101,12 @@ def hold(image: Path, settings: Settings, says_ready: int, caller_lives: int, un
         if (found := find_resident(settings)) and found.name == own_name():
             note_of(settings).unlink()
         os._exit(status)
+
+
+def is_wanted(caller_lives: int, until: str) -> bool:
+    """Tell whether the caller still waits, at the other end of a pipe, and the process `until` lives."""
+    gone = select.select([caller_lives], [], [], 0)[0]
+    return not gone and (not until or is_alive(until))
 
 
 def write_note(settings: Settings, port: int) -> None:
