@@ -36,6 +36,10 @@ sign server 'subjectAltName=IP:127.0.0.1' ca
 sign client 'extendedKeyUsage=clientAuth' ca
 req -keyout other-key.pem -out other.pem -subj /CN=other -addext basicConstraints=critical,CA:TRUE
 sign stranger 'extendedKeyUsage=clientAuth' other
+sign late 'extendedKeyUsage=clientAuth' ca
+openssl x509 -req -in late.csr -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days -1 \\
+  -out late-cert.pem -extfile late.ext 2>/dev/null
+sign imposter 'extendedKeyUsage=serverAuth' ca
 """
 
 
@@ -92,7 +96,7 @@ def ping(port: int, directory: pathlib.Path, who: str | None) -> bytes:
 
 def test_only_its_own_clients_are_let_in(port: int, tmp_path: pathlib.Path) -> None:
     assert ping(port, tmp_path, "client").endswith(b"OK")
-    for who in (None, "stranger"):
+    for who in (None, "stranger", "late", "imposter"):  # no, foreign, expired, a server's
         with pytest.raises((ssl.SSLError, ConnectionError)):
             ping(port, tmp_path, who)
     with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
@@ -102,6 +106,12 @@ def test_only_its_own_clients_are_let_in(port: int, tmp_path: pathlib.Path) -> N
         except ConnectionError:
             pass
     assert ping(port, tmp_path, "client").endswith(b"OK")
+
+
+def test_a_client_knows_a_daemon_of_another_authority(port: int, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "ca.pem").write_bytes((tmp_path / "other.pem").read_bytes())
+    with pytest.raises(ssl.SSLCertVerificationError):
+        ping(port, tmp_path, "client")
 
 
 @pytest.mark.peers

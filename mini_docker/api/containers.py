@@ -8,6 +8,7 @@ from __future__ import annotations
 from mini_docker.api.http import HttpError
 from mini_docker.api.routes import Route
 from mini_docker.api.schemas import checked
+from mini_docker.engine.store import NoSuchContainer
 from mini_docker.engine.views import (
     check_filters,
     inspect,
@@ -85,7 +86,10 @@ def restart(call: Call) -> None:
 
 def kill(call: Call) -> None:
     """POST /containers/{id}/kill."""
-    call.engine.containers.kill(call.holes["id"], call.request.query.get("signal", ""))
+    try:
+        call.engine.containers.kill(call.holes["id"], call.request.query.get("signal", ""))
+    except NoSuchContainer as error:
+        raise HttpError(404, f"Cannot kill container: {call.holes['id']}: {error}") from None
     call.reply.empty(204)
 
 

@@ -406,6 +406,7 @@ def import_tree(
             "created": created,
             "config": config,
             "rootfs": {"type": "layers", "diff_ids": [layer.digest]},
+            **({"comment": message} if message else {}),
             "history": [{"created": created, "comment": message}],
         }
         described = lease.put(json.dumps(document, sort_keys=True).encode(), MEDIA_TYPE_CONFIG)
