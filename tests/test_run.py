@@ -54,7 +54,11 @@ ERRORS = [
     (["-v", "/tmp:/x:wild", "busybox", "true"], 125, "invalid mode: wild"),
     (["--name", "-x", "busybox", "true"], 125, "Invalid container name (-x)"),
     (["--network", "moon", "busybox", "true"], 125, "network moon not found"),
-    (["-w", "relative", "busybox", "true"], 125, "'relative' is not an absolute path"),
+    (
+        ["-w", "relative", "busybox", "true"],
+        125,
+        "the working directory 'relative' is invalid, it needs to be an absolute path",
+    ),
     (["-u", "ghost", "busybox", "true"], 125, "unable to find user ghost"),
     (["--nonsense", "busybox"], 125, "unknown flag: --nonsense"),
     (["-Z", "busybox"], 125, "unknown shorthand flag: 'Z' in -Z"),
