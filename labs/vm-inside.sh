@@ -26,7 +26,7 @@ notebooks() { # NAME...
 }
 
 setup() {
-    printf '%s, %s, Python %s\n' "$(uname -sr)" "$(stat -fc %T /sys/fs/cgroup)" "$(python -V)"
+    printf '%s, %s, %s\n' "$(uname -sr)" "$(stat -fc %T /sys/fs/cgroup)" "$(python -V)"
     [[ $(stat -fc %T /sys/fs/cgroup) == cgroup2fs ]] && labs/bin/mini_docker setup
     exit
 }

@@ -67,7 +67,7 @@ def daemon(call: Call, parsed: Parsed) -> int:
 
 
 # %% notebooks/G_object_commands.ipynb#daemon-start
-PATIENCE = 20.0  # seconds for a daemon to come up on a slow machine
+PATIENCE = 60.0  # seconds for a daemon to come up on a slow machine
 STEP = 0.01
 IDLE = (
     600  # seconds without a client or a container, after which a daemon that a command started ends
