@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pathlib
 import shutil
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from mini_docker.engine.engine import _readable
 from mini_docker.engine.store import Store
 from mini_docker.images.busybox import install_busybox
 from tests.conftest import cannot_run_here
@@ -136,3 +138,10 @@ def test_a_conversation_through_tls(port: int, tmp_path: pathlib.Path) -> None:
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert (done.stdout, done.returncode) == ("x" * 300_000, 4), done.stderr
+
+
+def test_a_stream_may_have_a_descriptor_above_1023() -> None:
+    near, far = socket.socketpair()
+    with near, far, socket.socket(fileno=fcntl.fcntl(near, fcntl.F_DUPFD_CLOEXEC, 2000)) as high:
+        far.send(b"x")
+        assert _readable([far, high]) == [high]

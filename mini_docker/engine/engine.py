@@ -195,16 +195,25 @@ def relay(stream: ssl.SSLSocket) -> socket.socket:
     return theirs
 
 
+def _readable(sides: list[socket.socket]) -> list[socket.socket]:
+    """Wait until bytes came, and return where: by poll(2), as select(2) knows no descriptor above 1023."""
+    poll = select.poll()
+    for side in sides:
+        poll.register(side, select.POLLIN)
+    ready = {fd for fd, _ in poll.poll()}
+    return [side for side in sides if side.fileno() in ready]
+
+
 def _relay(stream: ssl.SSLSocket, plain: socket.socket) -> None:
     """Copy both ways in one thread: two must not use one TLS connection at the same time.
 
     The client's end of input becomes the other side's; when the other side ends, all does.
     """
-    sides = [stream, plain]
+    sides: list[socket.socket] = [stream, plain]
     try:
         while plain in sides:
             ready = [stream] if stream in sides and stream.pending() else []
-            for side in ready or select.select(sides, [], [])[0]:
+            for side in ready or _readable(sides):
                 data = side.recv(1 << 16)
                 if data:
                     (plain if side is stream else stream).sendall(data)
