@@ -38,7 +38,6 @@ from mini_docker.images.layout import (
 from mini_docker.images.manage import (
     ImageConflict,
     User,
-    clean_layers,
     find,
     history,
     inspect,
@@ -46,8 +45,9 @@ from mini_docker.images.manage import (
     prune,
     records,
     remove,
+    stacks,
 )
-from mini_docker.images.unpack import unpack_layer
+from mini_docker.images.unpack import remove_layers, unpack_layer
 from tests.conftest import cannot_run_here
 from tests.test_store import blobs, in_fork, leftovers
 
@@ -500,9 +500,10 @@ def test_unpacked_layers_go_with_their_image_unless_in_use(layout: Layout, tmp_p
             unpack_layer(layout, layer, diff_id, directory)
     kept = layout.image("a").config["rootfs"]["diff_ids"][0]
     remove(layout, "a")
-    assert len(clean_layers(layout, directory, [kept])) == 1
+    needed = {Digest(diff_id).encoded for stack in stacks(layout) for diff_id in stack}
+    assert len(remove_layers(directory, {*needed, Digest(kept).encoded})) == 1
     assert len(os.listdir(directory)) == 2
-    clean_layers(layout, directory, [])
+    remove_layers(directory, needed)
     assert os.listdir(directory) == [layout.image("b").layers[0].digest.partition(":")[2]]
 
 

@@ -29,9 +29,9 @@ from mini_docker.images.layout import (
     Layout,
     NoSuchImage,
 )
-from mini_docker.images.manage import clean_layers, prune, remove
+from mini_docker.images.manage import prune, remove, stacks
 from mini_docker.images.tar import FILE, Member, end_of_archive, header_blocks
-from mini_docker.images.unpack import unpack_layer
+from mini_docker.images.unpack import remove_layers, unpack_layer
 from mini_docker.lab.registry import TeachingRegistry
 from mini_docker.registry.errors import BadContent
 from mini_docker.registry.pull import pull
@@ -235,6 +235,10 @@ def test_pulls_beside_collectors_and_removals_are_whole(
             except Exception as error:  # noqa: BLE001  all of them are the test's result
                 failures.append(error)
 
+    def clean() -> None:
+        needed = [diff_id for stack in (*stacks(store), in_use) for diff_id in stack]
+        remove_layers(str(layers), {Digest(diff_id).encoded for diff_id in needed})
+
     def bring(name: str) -> None:
         for _ in range(8):
             try:
@@ -246,7 +250,7 @@ def test_pulls_beside_collectors_and_removals_are_whole(
         partial(collect, store),
         partial(prune, store),
         partial(remove, store, f"{place.host}/b:1"),
-        partial(clean_layers, store, str(layers), in_use),
+        clean,
     ]
     helpers = [threading.Thread(target=again, args=(action,)) for action in beside]
     pullers = [threading.Thread(target=bring, args=(name,)) for name in ("a", "b", "c")]

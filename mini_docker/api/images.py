@@ -97,6 +97,7 @@ def image_delete(call: Call) -> None:
         gone = manage.remove(layout, call.holes["name"], users, force, parents)
     except manage.ImageConflict as error:
         raise HttpError(409, str(error)) from None
+    call.engine.containers.layers.clean()
     for entry in gone:
         for word, what in entry.items():
             call.engine.events.publish("image", word.lower().removesuffix("d").replace("untagge", "untag"),
@@ -113,6 +114,7 @@ def image_prune(call: Call) -> None:
         done = manage.prune(call.engine.store.layout, users, filters)
     except ValueError as error:
         raise HttpError(400, str(error)) from None
+    call.engine.containers.layers.clean()
     call.reply.send_json(200, done)
 
 

@@ -16,6 +16,7 @@ from mini_docker.engine.document import InvalidRequest, resources
 from mini_docker.engine.errors import Refused
 from mini_docker.engine.explain import read_steps
 from mini_docker.engine.launch import Launch, cgroup_of, new_record, remove_cgroup, unpack_layers
+from mini_docker.engine.layers import Layers
 from mini_docker.engine.logs import SECOND
 from mini_docker.engine.modes import by_id
 from mini_docker.engine.names import valid_name
@@ -146,6 +147,7 @@ class Containers:
         self.on_start: list[Callable[[Container], None]] = []
         self.by_id = {record["Id"]: Container(record) for record in store.records()}
         self.by_name = {container.name: container for container in self.by_id.values()}
+        self.layers = Layers(store, lambda: [container.record for container in self.all()])
 
     # --- finding
 
@@ -644,6 +646,7 @@ class Containers:
             connection.close()
         if tell:
             self.tell(container, "destroy")
+        self.layers.clean_after(container.record)
 
     def volume_users(self) -> dict[str, list[str]]:
         """Return {volume: ids} of the containers that name it, running or not."""

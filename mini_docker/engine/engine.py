@@ -25,7 +25,7 @@ from mini_docker.engine.registries import Registries
 from mini_docker.engine.remap import fetch_root, open_to_group, to_host
 from mini_docker.engine.store import Store, replace_file
 from mini_docker.images import manage
-from mini_docker.images.layout import NoSuchImage
+from mini_docker.images.layout import ImageError, NoSuchImage
 from mini_docker.storage.overlay import plan_overlay, remove_tree
 
 TYPE_CHECKING = False
@@ -78,7 +78,7 @@ class Engine:
         self.containers = Containers(self.store, zygote, self.events, plug, remap)
         self.execs = Execs(self.containers)
         self.health = Health(self.containers, self.execs)
-        self.registries = Registries(self.store, self.events.publish)
+        self.registries = Registries(self.store, self.containers.layers.held, self.events.publish)
         self.stopping = False
         if remap:
             self._check_remap(remap)
@@ -126,6 +126,7 @@ class Engine:
         """Take over the containers that live, with their names and ports; return what was lost."""
         self.names.start()
         Recovery(self.containers).run()
+        self.containers.layers.clean()
         living = (container.record for container in self.containers.all() if container.alive)
         return self.wiring.resume(living, self.store.running())
 
@@ -166,7 +167,12 @@ class Engine:
         Raises NoSuchImage, Conflict, InvalidRequest, OSError; nothing is half made then.
         """
         image, image_id = self.find_image(request["Image"])
-        return self.containers.create(request, name, image, image_id)
+        with self.containers.layers.held(image.config["rootfs"]["diff_ids"]):
+            try:
+                return self.containers.create(request, name, image, image_id)
+            except ImageError:
+                self.find_image(image_id)  # gone meanwhile: then that is the answer
+                raise
 
     def find_image(self, reference: str) -> tuple[Image, str]:
         """Return the image of that name, id or start of an id, and its id. Raises NoSuchImage."""

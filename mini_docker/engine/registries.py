@@ -21,6 +21,7 @@ from mini_docker.registry.settings import load_settings
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from typing import Any
 
     from mini_docker.engine.store import Store
@@ -33,10 +34,13 @@ class Registries:
     """What the engine does with registries."""
 
     def __init__(
-        self, store: Store, publish: Callable[[str, str, str, dict[str, str]], None]
+        self,
+        store: Store,
+        hold: Callable[[list[str]], AbstractContextManager[None]],
+        publish: Callable[[str, str, str, dict[str, str]], None],
     ) -> None:
-        """Hold the store that images come into, and what tells of it."""
-        self.store, self.publish = store, publish
+        """Hold the store that images come into, what keeps their layers meanwhile, and what tells of it."""
+        self.store, self.hold, self.publish = store, hold, publish
 
     def pull(
         self,
@@ -46,14 +50,16 @@ class Registries:
         tell: Callable[[dict[str, Any]], None],
     ) -> None:
         """Bring an image and unpack it. Raises RegistryError, ImageError."""
-        store = self.store
+        store, unpacked = self.store, list[str]()
 
         def unpack(layer: Descriptor, diff_id: str) -> None:
+            unpacked.append(diff_id)
             unpack_beside(store.layout, layer, diff_id, f"{store.root}/layers")
 
         store.layout.create()
-        got = pull(store.layout, target, platform=platform, credentials=Given(who),
-                   settings=load_settings(), progress=tell, unpack=unpack)  # fmt: skip
+        with self.hold(unpacked):
+            got = pull(store.layout, target, platform=platform, credentials=Given(who),
+                       settings=load_settings(), progress=tell, unpack=unpack)  # fmt: skip
         self._note(target, got)
         name = target.familiar()
         self.publish("image", "pull", name, {"name": target.familiar_repository()})

@@ -12,7 +12,7 @@ from mini_docker.storage.overlay import open_overlay, plan_overlay
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
     from typing import Any
 
@@ -80,6 +80,9 @@ class Roots:
 
     def remove(self, container_id: str) -> None:
         """Remove what lies outside of the container's directory; gone is fine."""
+
+    def remove_layers(self, needed: Iterable[Sequence[str]]) -> None:
+        """Remove what the driver made of layers, but of these stacks of diff_ids; overlay makes nothing."""
 
     def data(self, record: dict[str, Any]) -> dict[str, str] | None:
         """Return GraphDriver.Data as `docker inspect` shows it."""

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+
 from mini_docker.engine.roots import Roots, file_system_name
 from mini_docker.images.unpack import chain_id
 from mini_docker.linux.mount import OPEN_TREE_CLONE, open_tree
@@ -12,6 +14,7 @@ from mini_docker.storage.driver import DRIVERS, Root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from contextlib import AbstractContextManager
     from typing import Any
 
@@ -72,6 +75,16 @@ class TreeRoots(Roots):
     def remove(self, container_id: str) -> None:
         """Remove the container's tree."""
         self.driver.remove_root(container_id)
+
+    def remove_layers(self, needed: Iterable[Sequence[str]]) -> None:
+        """Remove the trees of all but these stacks of diff_ids."""
+        kept = set()
+        for stack in needed:
+            for end in range(1, len(stack) + 1):
+                kept.add(chain_id(stack[:end]).rpartition(":")[2])
+        for chain in os.listdir(f"{self.driver.home}/layers"):
+            if chain not in kept:
+                self.driver.remove_layer(chain)
 
     def data(self, record: dict[str, Any]) -> dict[str, str] | None:
         """Return nothing, as Docker does of these drivers."""

@@ -23,7 +23,6 @@ from mini_docker.images.layout import (
     this_platform,
 )
 from mini_docker.images.reference import parse_reference
-from mini_docker.images.unpack import remove_layers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -459,15 +458,12 @@ def _delete_parents(layout: Layout, image: Image, users: Sequence[User]) -> list
     return []
 
 
-def clean_layers(layout: Layout, layers_directory: str, in_use: Iterable[str]) -> list[str]:
-    """Remove the unpacked layers that belong to no image and are not `in_use`; return their names.
+def stacks(layout: Layout) -> list[list[str]]:
+    """Return the diff_ids of every image's layers, lowest first: what is to stay unpacked.
 
-    The caller keeps containers from being created meanwhile; `in_use` are the diff_ids under those that are.
+    Those of a broken image are not among them. Raises ImageError for an index that cannot be read.
     """
-    kept = {Digest(diff_id).encoded for diff_id in in_use}
-    for record in records(layout):
-        kept |= {Digest(diff_id).encoded for diff_id in record.image.config["rootfs"]["diff_ids"]}
-    return remove_layers(layers_directory, kept)
+    return [list(record.image.config["rootfs"]["diff_ids"]) for record in records(layout)]
 
 
 # %% notebooks/12c_the_store.ipynb#prune
