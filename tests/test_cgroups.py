@@ -264,6 +264,7 @@ def test_what_has_no_word_is_told() -> None:
     asked = {"memory": {"swappiness": 7, "disableOOMKiller": True}, "cpu": {"period": 7}}
     assert unheard(V2, asked) == ["memory.swappiness", "memory.disableOOMKiller"]
     assert unheard(V1, asked) == []
+    assert unheard(V2, {"memory": {"swappiness": 0, "kernel": 0}}) == ["memory.swappiness"]
 
 
 @pytest.mark.parametrize("shares", [1, 262_144])

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from mini_docker.cgroups.tree import Hierarchies
+from mini_docker.engine.document import resources
 from mini_docker.engine.modes import by_id, cgroup_path, check_modes, namespaces, share
 from mini_docker.engine.store import NoSuchContainer
 from mini_docker.engine.wishes import (
@@ -133,12 +135,55 @@ def test_wishes_that_can() -> None:
 
 
 def test_what_is_taken_with_a_warning() -> None:
-    kept, warnings = discard({"OomKillDisable": True, "KernelMemory": 1 << 26, "Memory": 0})
+    host = {"OomKillDisable": True, "KernelMemory": 1 << 26, "Memory": 0}
+    kept, warnings = discard(host, resources(host))
     assert kept["KernelMemory"] == 0 and any(
         "kernel memory limit is deprecated" in w for w in warnings
     )
     assert (NO_MEMORY_LIMIT in warnings) == bool(kept["OomKillDisable"])
-    assert discard({"BlkioWeight": 0, "MemorySwappiness": -1, "OomKillDisable": False})[1] == []
+    nothing = {"BlkioWeight": 0, "MemorySwappiness": -1, "OomKillDisable": False}
+    assert discard(nothing, resources(nothing))[1] == []
+
+
+LIMITS: dict[str, Any] = {
+    "Memory": 8 << 20, "MemorySwappiness": 0, "OomKillDisable": True, "PidsLimit": 9, "CpuShares": 7,
+    "CpuRealtimeRuntime": 1000, "CpusetCpus": "0", "BlkioWeight": 100,
+    "BlkioWeightDevice": [{"Path": "/dev/null", "Weight": 100}],
+}  # fmt: skip
+
+
+def wordless(trees: Hierarchies, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Return the limits that a machine with these trees takes away, each with its warning."""
+    limits = {
+        **resources({k: v for k, v in LIMITS.items() if k != "BlkioWeightDevice"}),
+        "blockIO": {"weight": 100, "weightDevice": [{"major": 8, "minor": 0, "weight": 100}]},
+    }
+    monkeypatch.setattr("mini_docker.engine.wishes.hierarchies", lambda: trees)
+    kept, warnings = discard(LIMITS, limits)
+    gone = {key for key in LIMITS if kept[key] is None}
+    assert len([w for w in warnings if w.startswith("Your kernel does not")]) == len(gone)
+    return gone
+
+
+def test_each_version_warns_of_what_it_has_no_word_for(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """v2 by its words and controllers, v1 by its files: a kernel may have been built without some."""
+    names = ("", "cpu", "cpuset", "memory", "io", "pids")
+    v2 = Hierarchies("v2", dict.fromkeys(names, str(tmp_path)))
+    never = {"MemorySwappiness", "OomKillDisable", "CpuRealtimeRuntime"}
+    assert wordless(v2, monkeypatch) == {*never, "BlkioWeight", "BlkioWeightDevice"}
+    (tmp_path / "group").mkdir()
+    (tmp_path / "group/io.weight").touch()
+    assert wordless(v2, monkeypatch) == never
+    v2.mounts.pop("pids")
+    assert wordless(v2, monkeypatch) == {*never, "PidsLimit"}
+    v1 = Hierarchies("v1", dict.fromkeys(("cpu", "cpuset", "memory", "pids"), str(tmp_path)))
+    for name in ("cpu.shares", "cpuset.cpus", "memory.limit_in_bytes", "memory.swappiness",
+                 "memory.oom_control"):  # fmt: skip
+        (tmp_path / name).touch()
+    missing = {"CpuRealtimeRuntime", "BlkioWeight", "BlkioWeightDevice"}
+    assert wordless(v1, monkeypatch) == missing
 
 
 @pytest.fixture
@@ -212,3 +257,17 @@ def test_a_parent_group_of_ones_own_goes_with_the_last(daemon: Daemon) -> None:
     assert daemon.ask("DELETE", "/containers/aa?force=1")[0] == 204
     left = [d for d, _, _ in os.walk("/sys/fs/cgroup") if os.path.basename(d) == "md_parent"]
     assert left == []
+
+
+@pytest.mark.root
+def test_the_answer_of_create_has_the_warnings(daemon: Daemon) -> None:
+    """Whatever this kernel lacks: the answer says so, and the container starts without it."""
+    host = {"NetworkMode": "none", "MemorySwappiness": 0, "OomKillDisable": True, "Memory": 8 << 20,
+            "BlkioWeight": 100, "CpuShares": 512}  # fmt: skip
+    body = {"Image": "busybox", "Cmd": ["true"], "HostConfig": host}
+    status, made = daemon.ask("POST", "/containers/create?name=limited", body)
+    kept, warnings = discard(host, resources(host))
+    assert (status, made["Warnings"]) == (201, warnings)
+    shown = daemon.ask("GET", "/containers/limited/json")[1]["HostConfig"]
+    assert [shown[key] or None for key in host] == [kept[key] or None for key in host]
+    assert daemon.ask("POST", "/containers/limited/start") == (204, "")

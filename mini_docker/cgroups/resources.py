@@ -329,7 +329,8 @@ def unheard(trees: Hierarchies, resources: dict[str, Any]) -> list[str]:
     for row in ROWS:
         name, _, short = row.key.partition(".")
         wordless = not row.v2 and row.key != "cpu.period" and trees.speaks_v2(controller_of(row.v1))
-        if wordless and _section(resources, name).get(short):
+        value = _section(resources, name).get(short)
+        if wordless and (value or value is not None and row.key in ZERO_COUNTS):
             found.append(row.key)
     for name in ("disableOOMKiller", "useHierarchy"):
         if _section(resources, "memory").get(name) and trees.speaks_v2("memory"):

@@ -11,7 +11,13 @@ import time
 from collections import namedtuple
 
 from mini_docker.cgroups.tree import Cgroup, hierarchies
-from mini_docker.engine.document import InvalidRequest, check_host_config, command, document
+from mini_docker.engine.document import (
+    InvalidRequest,
+    check_host_config,
+    command,
+    document,
+    resources,
+)
 from mini_docker.engine.explain import Done, man_page
 from mini_docker.engine.modes import cgroup_path, donor, share
 from mini_docker.engine.remap import donors, fetch_root, remapped, root_of
@@ -121,7 +127,7 @@ def new_record(request: dict[str, Any], image: Image, container_id: str) -> dict
     if host["NetworkMode"] in ("", "default"):
         host |= {"NetworkMode": "bridge", "NetworkModeAsked": "default"}
     check_host_config(host, request.get("Hostname") or "")
-    host, warnings = discard(host)
+    host, warnings = discard(host, resources(host))
     if host.get("Memory") and not host.get("MemorySwap"):
         host["MemorySwap"] = 2 * host["Memory"]
     config = merged(request, image.config.get("config") or {})

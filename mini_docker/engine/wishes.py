@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import os
 
+from mini_docker.cgroups.resources import controller_of, files_for, unheard
 from mini_docker.cgroups.tree import hierarchies
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from mini_docker.cgroups.resources import File
+    from mini_docker.cgroups.tree import Hierarchies
 
 
 # %% notebooks/14b_documents.ipynb#wishes
@@ -82,27 +86,41 @@ NO_MEMORY_LIMIT = (
     "running out of resources."
 )
 OF_THE_KERNEL = (
-    # the keys of HostConfig, the files of which one must be there, Docker's words without them
-    (("BlkioWeight",), ("blkio.weight", "blkio.bfq.weight", "io.weight", "io.bfq.weight"),
-     "Block I/O weight or the cgroup is not mounted. Weight"),
-    (("BlkioWeightDevice",), ("blkio.weight_device", "io.weight"),
-     "Block I/O weight_device or the cgroup is not mounted. Weight-device"),
-    (("MemorySwappiness",), ("memory.swappiness",),
+    # keys of linux.resources, those of HostConfig that ask for them, Docker's words for want of them
+    (("memory.limit",), ("Memory", "MemorySwap"),
+     "memory limit capabilities or the cgroup is not mounted. Limitation"),
+    (("memory.reservation",), ("MemoryReservation",),
+     "memory soft limit capabilities or the cgroup is not mounted. Limitation"),
+    (("memory.swappiness",), ("MemorySwappiness",),
      "memory swappiness capabilities or the cgroup is not mounted. Memory swappiness"),
-    (("OomKillDisable",), ("memory.oom_control",), "OomKillDisable. OomKillDisable"),
-    (("CpuRealtimePeriod", "CpuRealtimeRuntime"), ("cpu.rt_runtime_us",),
+    (("memory.disableOOMKiller",), ("OomKillDisable",), "OomKillDisable. OomKillDisable"),
+    (("pids.limit",), ("PidsLimit",),
+     "PIDs limit capabilities or the cgroup is not mounted. PIDs limit"),
+    (("cpu.shares",), ("CpuShares",), "CPU shares or the cgroup is not mounted. Shares"),
+    (("cpu.realtimePeriod", "cpu.realtimeRuntime"), ("CpuRealtimePeriod", "CpuRealtimeRuntime"),
      "CPU real-time scheduler. Real-time settings"),
+    (("cpu.cpus", "cpu.mems"), ("CpusetCpus", "CpusetMems"),
+     "cpuset or the cgroup is not mounted. Cpuset"),
+    (("blockIO.weight",), ("BlkioWeight",),
+     "Block I/O weight or the cgroup is not mounted. Weight"),
+    (("blockIO.weightDevice",), ("BlkioWeightDevice",),
+     "Block I/O weight_device or the cgroup is not mounted. Weight-device"),
 )  # fmt: skip
 
 
-def discard(host: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return HostConfig without what this kernel cannot do, and what to warn of, in Docker's words."""
+def discard(
+    host: dict[str, Any], limits: dict[str, Any] | None = None
+) -> tuple[dict[str, Any], list[str]]:
+    """Return HostConfig without what this kernel cannot do, and what to warn of, in Docker's words.
+
+    `limits` is what it becomes in linux.resources.
+    """
     kept, warnings = dict(host), []
-    for keys, files, words in OF_THE_KERNEL:
-        asked = [key for key in keys if host.get(key) not in (None, 0, -1, False, [])]
-        if asked and not has_file(files):
+    missing = lacking(hierarchies(), limits) if limits else set()
+    for keys, asked, words in OF_THE_KERNEL:
+        if missing.intersection(keys):
             warnings.append(f"Your kernel does not support {words} discarded.")
-            kept |= dict.fromkeys(asked)
+            kept |= {key: None for key in asked if key in host}
     if host.get("KernelMemory"):
         warnings.append(
             "Specifying a kernel memory limit is deprecated and will be removed in a future release."
@@ -117,9 +135,28 @@ def discard(host: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return kept, warnings
 
 
-def has_file(names: tuple[str, ...]) -> bool:
+def lacking(trees: Hierarchies, limits: dict[str, Any]) -> set[str]:
+    """Return the keys of linux.resources that this machine has no word for, no controller or no file."""
+    found = [file.key for file in files_for(trees, limits) if not _offers(trees, file)]
+    return {key.partition("[")[0] for key in (*unheard(trees, limits), *found)}
+
+
+def _offers(trees: Hierarchies, file: File) -> bool:
+    """Say whether a file is there, as far as its controller does not tell; some are in no root."""
+    controller = controller_of(file.name)
+    if file.optional:
+        return True
+    if trees.tree_of(controller) is None:
+        return False
+    if file.other is None and (trees.speaks_v2(controller) or controller == "pids"):
+        return True
+    names = (file.name, file.other[0]) if file.other else (file.name,)
+    return has_file(trees, names)
+
+
+def has_file(trees: Hierarchies, names: tuple[str, ...]) -> bool:
     """Say whether a control group of ours has one of these files; the root's own has fewer in v2."""
-    for tree in set(hierarchies().mounts.values()):
+    for tree in set(trees.mounts.values()):
         for place in (tree, f"{tree}/mini_docker", *_first_groups(tree)):
             if any(os.path.exists(f"{place}/{name}") for name in names):
                 return True
