@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import shutil
 import socket
 import ssl
@@ -23,6 +24,7 @@ from mini_docker.cli.context import Endpoint, endpoint, normal_host
 from mini_docker.cli.daemon import start_daemon
 from mini_docker.cli.errors import CommandError, DaemonError
 from mini_docker.cli.http import Connection, ProtocolError
+from mini_docker.cli.jsontext import dumps, loads
 from mini_docker.cli.messages import bar, plain_message
 from mini_docker.cli.streams import Detached, Frames, Keys
 from mini_docker.cli.template import Template, TemplateError
@@ -206,6 +208,25 @@ def test_a_refusal_is_the_daemons_sentence(fake: Callable[..., Fake]) -> None:
         with pytest.raises(DaemonError, match="^Error response from daemon: ") as caught:
             client.json("GET", "/x")
         assert (caught.value.http_status, caught.value.message) == (status, text)
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", " [1, -2.5e3, null, true]\r\n", '{"a": {"\u00fc": "\\u00e9"}}', '"x"', "NaN"]
+)
+def test_the_c_half_reads_and_writes_json_as_the_module_does(text: str) -> None:
+    value = loads(text.encode())
+    assert repr(value) == repr(json.loads(text))
+    assert dumps(value) == json.dumps(value)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b" ", b"{", b"[1] 2", b"{'a': 1}", b'"\n"', b'"\xff"', b"nul"]
+)
+def test_what_is_no_json_is_refused_in_the_module_s_words(data: bytes) -> None:
+    with pytest.raises(ValueError) as theirs:
+        json.loads(data)
+    with pytest.raises(ValueError, match=f"^{re.escape(str(theirs.value))}$"):
+        loads(data)
 
 
 NOT_JSON = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,15 @@ def test_a_removed_module_is_not_taken_from_the_pack(folder: Path) -> None:
     (folder / "sample" / "part.py").unlink()
     with pytest.raises(AssertionError, match="No module named 'sample.part'"):
         loaded(folder)
+
+
+def test_a_copy_of_the_folder_has_modules_of_its_own(folder: Path) -> None:
+    loaded(folder)
+    copy = folder / "copy"
+    shutil.copytree(folder / "sample", copy / "sample")
+    (copy / "sample" / "part.py").write_text("VALUE = 333\n")
+    assert loaded(copy) == ("SourceFileLoader", "333")
+    assert loaded(copy) == ("Packed", "333")
 
 
 @pytest.mark.parametrize("content", [b"", b"\0", b"[", b"\xff" * 64, b"i\x07\0\0\0"])

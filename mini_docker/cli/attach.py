@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
 from mini_docker.cli.client import quote
@@ -34,12 +33,15 @@ from mini_docker.cli.terminal import Raw, size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from typing import Any
 
     from mini_docker.cli.client import Client
     from mini_docker.cli.command import Call
     from mini_docker.cli.flags import Parsed
     from mini_docker.cli.http import Connection, Response
+else:
+    import _signal as signal  # the C half: the Python half imports enum
 
 
 # %% notebooks/19d_streams_and_terminals.ipynb#stay
@@ -49,8 +51,10 @@ MOST_INTERRUPTS = 3  # a container may ignore them, its user's patience ends
 
 def signal_name(number: int) -> str:
     """Return "TERM" for 15, as the kill request wants it."""
+    from signal import Signals as Named
+
     try:
-        return signal.Signals(number).name.removeprefix("SIG")
+        return Named(number).name.removeprefix("SIG")
     except ValueError:
         return str(number)
 

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 from mini_docker.cli.context import connect
 from mini_docker.cli.errors import CommandError, DaemonError
 from mini_docker.cli.http import Connection, ProtocolError
+from mini_docker.cli.jsontext import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def query_string(query: dict[str, Any]) -> str:
         if value is None or value is False or value == "":
             continue
         for one in value if isinstance(value, list) else [value]:
-            text = json.dumps(one) if isinstance(one, dict) else "1" if one is True else str(one)
+            text = dumps(one) if isinstance(one, dict) else "1" if one is True else str(one)
             pairs.append(f"{name}={quote(text)}")
     return f"?{'&'.join(pairs)}" if pairs else ""
 
@@ -93,7 +93,7 @@ class Client:
 
     def start_nothing(self) -> None:
         """Let a daemon that is not there be: some commands only want to know."""
-        self.endpoint = self.endpoint._replace(root="")
+        self.endpoint.root = ""
 
     def _started(self) -> Connection:
         """Return a connection to a daemon of ours that this command starts."""
@@ -123,7 +123,7 @@ class Client:
         raw = isinstance(body, bytes) or hasattr(body, "__next__")
         if hasattr(body, "__next__"):
             self.negotiate()  # what is sent while it is read can be sent only once
-        data = b"" if body is None else body if raw else json.dumps(body).encode()
+        data = b"" if body is None else body if raw else dumps(body).encode()
         send = {"Host": "docker", "User-Agent": "mini_docker", **(headers or {})}
         if not raw and body is not None:
             send["Content-Type"] = "application/json"
@@ -204,7 +204,7 @@ class Client:
         }
         data = b""
         if body is not None:
-            headers["Content-Type"], data = "application/json", json.dumps(body).encode()
+            headers["Content-Type"], data = "application/json", dumps(body).encode()
         target = f"/v{self.version}{path}{query_string(query)}"
         response = connection.request("POST", target, headers, data)
         if response.status not in (101, 200):
@@ -220,7 +220,7 @@ def version_key(text: str) -> tuple[int, ...]:
 def parse_json(text: bytes) -> Any:
     """Return the value of a JSON text. Raises CommandError for what is none."""
     try:
-        return json.loads(text)
+        return loads(text)
     except (ValueError, RecursionError):
         start = text[:60].decode("utf-8", "replace")
         raise CommandError(f"the daemon's answer is no JSON: {start!r}") from None
@@ -232,7 +232,7 @@ def _refusal(response: Response) -> DaemonError:
 
 def _refused_with(status: int, text: bytes) -> DaemonError:
     try:
-        message = json.loads(text)["message"]
+        message = loads(text)["message"]
     except (ValueError, KeyError, TypeError):
         message = text.decode("utf-8", "replace").strip()
     return DaemonError(str(message) or f"HTTP status {status}", status)

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
-
 from mini_docker.cli.client import Client
 from mini_docker.cli.context import config_directory, endpoint, load_config
 from mini_docker.cli.errors import FAILED, CommandError, DaemonError
@@ -15,32 +13,40 @@ from mini_docker.cli.flags import Parsed, UsageError, flag_table, parse, switch_
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any, NamedTuple
+    from typing import Any
 
     from mini_docker.cli.flags import Flag
 
-    class Command(NamedTuple):
-        """A command: name, usage words, a sentence, flags as help shows them, function, count of words.
 
-        `most` None: as many as you like. `loose`: flags may stand between words.
+class Command:
+    """A command, as its module's table COMMANDS has it."""
+
+    def __init__(
+        self,
+        name: str,
+        words: str,
+        about: str,
+        flags: str,
+        run: Callable[[Call, Parsed], int],
+        least: int = 0,
+        most: int | None = 0,
+        examples: tuple[str, ...] = (),
+        loose: bool = True,
+    ) -> None:
+        """Keep the name, the usage's words, a sentence, the flags as help shows them, and the function.
+
+        `least` and `most` count the words after it, None: as many as you like. `loose`: flags may stand
+        between them.
         """
-
-        name: str
-        words: str
-        about: str
-        flags: str
-        run: Callable[[Call, Parsed], int]
-        least: int = 0
-        most: int | None = 0
-        examples: tuple[str, ...] = ()
-        loose: bool = True
-
-else:
-    Command = namedtuple(
-        "Command",
-        ("name", "words", "about", "flags", "run", "least", "most", "examples", "loose"),
-        defaults=(0, 0, (), True),
-    )
+        self.name = name
+        self.words = words
+        self.about = about
+        self.flags = flags
+        self.run = run
+        self.least = least
+        self.most = most
+        self.examples = examples
+        self.loose = loose
 
 
 # %% notebooks/19_command_line.ipynb#call

@@ -5,33 +5,37 @@
 
 from __future__ import annotations
 
-import json
+import _socket  # the C half: the Python half imports enum
 import os
-import socket
-from collections import namedtuple
 
 from mini_docker.cli.errors import CommandError
+from mini_docker.cli.jsontext import loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
+    import ssl
     from collections.abc import Mapping, Sequence
-    from typing import Any, NamedTuple
+    from typing import Any
 
     Given = Mapping[str, Sequence[str]]  # flags before the command, by long name
 
-    class Endpoint(NamedTuple):
-        """A daemon's address, its TLS files (ca, cert, key) or (), are they checked?, the context."""
 
-        host: str
-        tls: tuple[str, ...]
-        verify: bool
-        context: str
-        root: str = (
-            ""  # nobody named a daemon: that of this data root is meant, and started if need be
-        )
+class Endpoint:
+    """Where a daemon is, and how it is spoken to."""
 
-else:
-    Endpoint = namedtuple("Endpoint", ("host", "tls", "verify", "context", "root"), defaults=("",))
+    def __init__(
+        self, host: str, tls: tuple[str, ...], verify: bool, context: str, root: str = ""
+    ) -> None:
+        """Keep the address, the TLS files (ca, cert, key) or (), are they checked?, and the context.
+
+        `root` where nobody named a daemon: that of this data root is meant, and started if need be.
+        """
+        self.host = host
+        self.tls = tls
+        self.verify = verify
+        self.context = context
+        self.root = root
 
 
 # %% notebooks/19c_a_client_by_hand.ipynb#context-choice
@@ -58,8 +62,8 @@ def load_config(directory: str) -> dict[str, Any]:
     """Return config.json; what is not there is empty. Raises CommandError when it cannot be read."""
     path = f"{directory}/config.json"
     try:
-        with open(path, encoding="utf-8") as file:
-            config = json.load(file)
+        with open(path, "rb") as file:
+            config = loads(file.read())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
@@ -71,6 +75,8 @@ def load_config(directory: str) -> dict[str, Any]:
 
 def save_config(directory: str, config: dict[str, Any]) -> None:
     """Write config.json whole or not at all, readable by its owner only: it may hold passwords."""
+    import json
+
     os.makedirs(directory, mode=0o700, exist_ok=True)
     temporary = f"{directory}/config.json.{os.getpid()}"
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
@@ -163,8 +169,8 @@ def read_context(name: str, directory: str) -> dict[str, Any]:
     """Return a stored context's meta.json. Raises CommandError when there is none."""
     path = f"{directory}/contexts/meta/{context_id(name)}/meta.json"
     try:
-        with open(path, encoding="utf-8") as file:
-            found = json.load(file)
+        with open(path, "rb") as file:
+            found = loads(file.read())
     except OSError as error:
         reason = f"open {path}: {(error.strerror or '').lower()}"
         raise CommandError(f'context "{name}": context not found: {reason}') from None
@@ -187,27 +193,29 @@ def _stored_endpoint(name: str, directory: str) -> Endpoint:
 
 
 # %% notebooks/19c_a_client_by_hand.ipynb#context-connect
-def connect(endpoint: Endpoint) -> socket.socket:
+def connect(endpoint: Endpoint) -> _socket.socket:
     """Return a socket connected to the daemon, unix(7) or tcp(7), wrapped in TLS where asked.
 
     Raises OSError.
     """
     scheme, _, rest = endpoint.host.partition("://")
     if scheme == "unix":
-        sock = socket.socket(socket.AF_UNIX)
+        local = _socket.socket(_socket.AF_UNIX)
         try:
-            sock.connect(rest)
+            local.connect(rest)
         except OSError:
-            sock.close()
+            local.close()
             raise
-        return sock
+        return local
+    import socket
+
     host, _, port = rest.partition("/")[0].rpartition(":")
     sock = socket.create_connection((host.strip("[]"), int(port)))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return _with_tls(sock, host.strip("[]"), endpoint) if endpoint.tls else sock
 
 
-def _with_tls(sock: socket.socket, host: str, endpoint: Endpoint) -> socket.socket:
+def _with_tls(sock: socket.socket, host: str, endpoint: Endpoint) -> ssl.SSLSocket:
     """Return the socket inside TLS, both sides proving who they are."""
     import ssl
 

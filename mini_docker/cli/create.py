@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import re
 
 from mini_docker.cli.command import bad_flag
 from mini_docker.cli.errors import FAILED, CommandError
@@ -339,16 +338,23 @@ def restart_policy(text: str) -> dict[str, Any]:
 def _device(text: str) -> dict[str, str]:
     """Return "/dev/a:/dev/b:rw" as the API wants it."""
     outside, *rest = text.split(":")
-    rights = rest.pop() if rest and re.fullmatch("[rwm]{1,3}", rest[-1]) else "rwm"
+    rights = rest.pop() if rest and _rights(rest[-1]) else "rwm"
     if len(rest) > 1 or not outside:
         raise bad_flag("--device", text, f"invalid device specification: {text}")
     inside = rest[0] if rest else outside
     return {"PathOnHost": outside, "PathInContainer": inside, "CgroupPermissions": rights}
 
 
+def _rights(text: str) -> bool:
+    """Return whether a text is "r", "rw", "rwm" or the like."""
+    return 1 <= len(text) <= 3 and not text.strip("rwm")
+
+
 def _ulimit(text: str) -> dict[str, Any]:
     """Return "nofile=1024:2048" as the API wants it."""
-    found = re.fullmatch(r"([a-z]+)=(-?\d+)(?::(-?\d+))?", text)
+    from re import fullmatch
+
+    found = fullmatch(r"([a-z]+)=(-?\d+)(?::(-?\d+))?", text)
     if not found:
         raise bad_flag("--ulimit", text, f"invalid ulimit argument: {text}")
     soft, hard = int(found[2]), int(found[3] or found[2])

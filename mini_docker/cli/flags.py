@@ -5,29 +5,12 @@
 
 from __future__ import annotations
 
-import re
-from collections import namedtuple
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import NamedTuple
-
-    class Flag(NamedTuple):
-        """A flag: its long name, its letter or "", the word for its value ("" for a switch), help, list?"""
-
-        name: str
-        letter: str
-        value: str
-        help: str
-        many: bool
-
-else:
-    Flag = namedtuple("Flag", ("name", "letter", "value", "help", "many"))
 
 
 # %% notebooks/19_command_line.ipynb#flag-table
-LINE = re.compile(r"(?:-(?P<letter>\w), |)--(?P<name>[\w-]+)(?: (?P<value>\S+))?  +(?P<help>.*)")
 # the words for values that may be given many times
 MANY = frozenset("list map mount network ulimit filter strings".split())
 # older names that Docker still reads and does not show
@@ -40,27 +23,39 @@ OLD_NAMES = {
 }
 
 
+class Flag:
+    """A flag of a command, as one line of the help says it."""
+
+    def __init__(self, name: str, letter: str, value: str, help: str) -> None:
+        """Keep the long name, the letter or "", the word for the value or "" for a switch, and the help."""
+        self.name = name
+        self.letter = letter
+        self.value = value
+        self.help = help
+        self.many = value in MANY
+
+
 class UsageError(Exception):
     """A command line that Docker answers with exit status 125 and a pointer to --help."""
 
 
 def switch_help() -> Flag:
     """Return the flag that every command has."""
-    return Flag("help", "", "", "Print usage", False)
+    return Flag("help", "", "", "Print usage")
 
 
 def flag_table(text: str) -> tuple[Flag, ...]:
     """Return the flags of a table in the layout of Docker's help: the text is the definition."""
-    flags = []
-    for line in text.splitlines():
-        if line.strip():
-            found = LINE.fullmatch(line.strip())
-            assert found is not None, line
-            value = found["value"] or ""
-            flags.append(
-                Flag(found["name"], found["letter"] or "", value, found["help"], value in MANY)
-            )
-    return tuple(flags)
+    return tuple(_flag(line.strip()) for line in text.splitlines() if line.strip())
+
+
+def _flag(line: str) -> Flag:
+    """Return the flag of "-e, --env list   Set environment variables"."""
+    left, _, help = line.partition("  ")
+    letter, _, long = left.rpartition(", ")
+    name, _, value = long.partition(" ")
+    assert name.startswith("--") and help, line
+    return Flag(name[2:], letter.removeprefix("-"), value, help.lstrip())
 
 
 # %% notebooks/19_command_line.ipynb#parsed
@@ -176,14 +171,12 @@ def shown(flag: Flag) -> str:
 
 
 # %% notebooks/19_command_line.ipynb#values
-SIZE = re.compile(
-    r"(?P<number>[0-9.]+(?:[eE][0-9]+)?) ?(?P<unit>[kmgtp](?:i?b)?|b)?", re.IGNORECASE
-)
+# Patterns stay text until a value needs one: `import re` costs 4 ms, and `ps` has no sizes.
+SIZE = r"(?P<number>[0-9.]+(?:[eE][0-9]+)?) ?(?P<unit>[kmgtpKMGTP](?:[iI]?[bB])?|[bB])?"
 UNITS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
-INTEGER = re.compile(r"[+-]?[0-9]+")
-DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-DURATION = re.compile(r"[+-]?(?:0|(?:[0-9]*\.?[0-9]+(?:ns|us|µs|ms|s|m|h))+)")
-PART = re.compile(r"([0-9]*\.?[0-9]+)(ns|us|µs|ms|s|m|h)")
+DECIMAL = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+DURATION = r"[+-]?(?:0|(?:[0-9]*\.?[0-9]+(?:ns|us|µs|ms|s|m|h))+)"
+PART = r"([0-9]*\.?[0-9]+)(ns|us|µs|ms|s|m|h)"
 NANOSECONDS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9}
 
 
@@ -197,7 +190,8 @@ def wrong_value(flag: Flag, value: str) -> str:
 
 
 def _wrong_integer(value: str) -> str:
-    if not INTEGER.fullmatch(value):
+    digits = value[1:] if value[:1] in ("+", "-") else value
+    if not (digits.isascii() and digits.isdigit()):
         return f'strconv.ParseInt: parsing "{value}": invalid syntax'
     fits = -(1 << 63) <= int(value) < 1 << 63
     return "" if fits else f'strconv.ParseInt: parsing "{value}": value out of range'
@@ -220,11 +214,13 @@ def _wrong_size(value: str) -> str:
 
 
 def _wrong_decimal(value: str) -> str:
-    return "" if DECIMAL.fullmatch(value) else f"failed to parse {value} as a rational number"
+    from re import fullmatch
+
+    return "" if fullmatch(DECIMAL, value) else f"failed to parse {value} as a rational number"
 
 
 def _wrong_duration(value: str) -> str:
-    return "" if DURATION.fullmatch(value) else f'time: invalid duration "{value}"'
+    return "" if is_duration(value) else f'time: invalid duration "{value}"'
 
 
 def _wrong_filter(value: str) -> str:
@@ -248,7 +244,9 @@ def parse_size(text: str) -> int:
     """
     if text == "-1":
         return -1
-    found = SIZE.fullmatch(text)
+    from re import fullmatch
+
+    found = fullmatch(SIZE, text)
     try:
         size = (
             int(float(found["number"]) * UNITS[(found["unit"] or "b")[0].lower()]) if found else -1
@@ -260,11 +258,24 @@ def parse_size(text: str) -> int:
     return size
 
 
+def is_duration(text: str) -> bool:
+    """Return whether a text is a duration as Go's time.ParseDuration reads it."""
+    from re import fullmatch
+
+    return fullmatch(DURATION, text) is not None
+
+
 def parse_duration(text: str) -> int:
     """Return the nanoseconds of Go's "1m30s", "500ms" or "0"; `parse` has seen that it is one."""
+    if text == "0":
+        return 0
+    from re import findall
+
     sign = -1 if text.startswith("-") else 1
     hour = 3600 * 10**9
-    return sign * sum(int(float(n) * NANOSECONDS.get(unit, hour)) for n, unit in PART.findall(text))
+    return sign * sum(
+        int(float(n) * NANOSECONDS.get(unit, hour)) for n, unit in findall(PART, text)
+    )
 
 
 # %% notebooks/19_command_line.ipynb#usage
@@ -274,7 +285,7 @@ def usage(path: str, words: str, about: str, flags: Sequence[Flag], more: str = 
     lines += ["", more] if more else []
     if flags:
         lines += ["", "Options:"]
-    rows = [(_left(flag), flag.help) for flag in sorted(flags)]
+    rows = [(_left(flag), flag.help) for flag in sorted(flags, key=lambda f: f.name)]
     width = max((len(left) for left, _ in rows), default=0) + 3
     lines += [f"{left:{width}}{help}" for left, help in rows]
     return "\n".join(lines) + "\n"

@@ -9,7 +9,7 @@ from mini_docker.cli.errors import CommandError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
+    import _socket
     from collections.abc import Callable, Iterable, Iterator
 
 
@@ -26,7 +26,7 @@ class ProtocolError(CommandError):
 class Reader:
     """Bytes of a socket, and those that came with them and are not wanted yet."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: _socket.socket) -> None:
         """Begin with nothing read."""
         self.sock = sock
         self.data = b""
@@ -169,7 +169,7 @@ def _chunk_size(line: bytes) -> int:
 class Connection:
     """A connection to a daemon: one request after the other."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: _socket.socket) -> None:
         """Speak on a connected socket."""
         self.sock = sock
         self.reader = Reader(sock)

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
 from mini_docker.cli.errors import FAILED, CommandError, StatusError
@@ -14,10 +13,13 @@ from mini_docker.cli.flags import UsageError, flag_table, parse, usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Sequence
 
     from mini_docker.cli.command import Command
     from mini_docker.cli.flags import Parsed
+else:
+    import _signal as signal  # the C half: the Python half imports enum
 
 
 # %% notebooks/19_command_line.ipynb#commands

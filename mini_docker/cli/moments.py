@@ -9,7 +9,7 @@ import re
 import time
 
 from mini_docker.cli.errors import CommandError
-from mini_docker.cli.flags import DURATION, parse_duration
+from mini_docker.cli.flags import is_duration, parse_duration
 from mini_docker.cli.text import seconds_of
 
 # %% notebooks/F_container_commands.ipynb#moments
@@ -25,7 +25,7 @@ def timestamp(text: str, name: str, now: float | None = None) -> str:
     """
     if not text or re.fullmatch(r"\d+(\.\d+)?", text):
         return text
-    if DURATION.fullmatch(text):
+    if is_duration(text):
         moment = int((time.time() if now is None else now) * 10**9) - parse_duration(text)
         return f"{moment // 10**9}.{moment % 10**9:09}"
     found = WRITTEN.fullmatch(text)

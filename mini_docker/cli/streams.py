@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 
 from mini_docker.cli.errors import CommandError
 from mini_docker.cli.http import PIECE, ProtocolError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable, Iterable
     from typing import Any
 
     from mini_docker.cli.http import Connection, Response
+else:
+    import _signal as signal  # the C half: the Python half imports enum
 
 
 # %% notebooks/19d_streams_and_terminals.ipynb#frames

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 
 TYPE_CHECKING = False
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 # %% notebooks/19b_templates_and_tables.ipynb#ages
 MINUTE, HOUR, DAY = 60, 3600, 86_400
-MOMENT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)")
+MOMENT = r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)"
 
 
 def age(seconds: float) -> str:
@@ -44,7 +43,9 @@ def ago(moment: float) -> str:
 
 def seconds_of(text: str) -> float:
     """Return the seconds since 1970 of "2026-11-23T19:26:56.004Z", RFC 3339; 0 for what is none."""
-    found = MOMENT.fullmatch(text)
+    from re import fullmatch
+
+    found = fullmatch(MOMENT, text)
     if not found or text.startswith("0001-"):
         return 0.0
     from calendar import timegm

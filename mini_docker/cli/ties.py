@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import re
 
 from mini_docker.cli.command import bad_flag
 from mini_docker.cli.errors import FAILED, CommandError
@@ -83,11 +82,12 @@ def _is_address(text: str) -> bool:
 
 def port_range(text: str) -> list[int]:
     """Return the ports of "80" or "80-82"; [] for what is none."""
-    found = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", text)
-    if not found:
+    first, dash, last = text.partition("-")
+    ends = [first, last] if dash else [first]
+    if not all(end.isascii() and end.isdigit() and len(end) <= 5 for end in ends):
         return []
-    first, last = int(found[1]), int(found[2] or found[1])
-    return list(range(first, last + 1)) if 0 <= first <= last < 65536 else []
+    ports = list(range(int(ends[0]), int(ends[-1]) + 1))
+    return ports if ports and ports[-1] < 65536 else []
 
 
 # %% notebooks/F_container_commands.ipynb#mounts

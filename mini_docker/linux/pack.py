@@ -36,8 +36,10 @@ class Packed:
         self.before = set(sys.modules)
         try:
             with open(self.path, "rb") as file:
-                self.entries = marshal.loads(file.read())
-            self.fresh = all(_is_as(*entry[:3]) for entry in self.entries.values())
+                made_as, self.entries = marshal.loads(file.read())
+            self.fresh = made_as == self.path and all(
+                _is_as(*entry[:3]) for entry in self.entries.values()
+            )
         except (OSError, EOFError, ValueError, TypeError, AttributeError):
             self.fresh = False
         if self.fresh:
@@ -73,7 +75,8 @@ class Packed:
         temporary = f"{self.path}.{os.getpid()}"
         try:
             with open(temporary, "wb") as file:
-                marshal.dump(dict(_loaded(self.before)), file)
+                # with its own path: in a copy of the checkout it would lead to the first one's modules
+                marshal.dump((self.path, dict(_loaded(self.before))), file)
             os.rename(temporary, self.path)
         except OSError:
             return  # a folder that is not ours: no pack, and nothing lost but time

@@ -11,7 +11,9 @@ import subprocess
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RUN_PATH = (
     "import sys; sys.path.insert(0, {root!r}); "
-    "import mini_docker.cli.main, mini_docker.cli.command, mini_docker.cli.attach; "
+    "import mini_docker.cli.main, mini_docker.cli.command, mini_docker.cli.attach as attach; "
+    "from mini_docker.cli.flags import flag_table, parse; "
+    "attach.create_body(parse(flag_table(attach.RUN_FLAGS), ['--rm', 'busybox', 'true'])); "
     "print(*sorted(sys.modules))"
 )
 PS_PATH = (
