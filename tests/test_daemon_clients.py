@@ -60,7 +60,7 @@ echo mine >mine; $D cp mine two:/tmp/; $D exec two cat /tmp/mine
 $D diff two
 $D commit two made >/dev/null; $D run --rm --network none made cat /tmp/mine
 $D pause two; $D unpause two; $D rename two three
-$D update -m 64m three; $D inspect -f '{{.HostConfig.Memory}}' three
+$D update -m 64m --memory-swap 128m three; $D inspect -f '{{.HostConfig.Memory}}' three
 $D top three -o pid,comm | tail -1 | awk '{print $2}'
 $D export three | tar t | grep -c bin/busybox
 $D save made | $D load
