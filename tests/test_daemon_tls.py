@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pathlib
+import resource
 import shutil
 import signal
 import socket
@@ -141,7 +142,10 @@ def test_a_conversation_through_tls(port: int, tmp_path: pathlib.Path) -> None:
 
 
 def test_a_stream_may_have_a_descriptor_above_1023() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
     near, far = socket.socketpair()
     with near, far, socket.socket(fileno=fcntl.fcntl(near, fcntl.F_DUPFD_CLOEXEC, 2000)) as high:
         far.send(b"x")
         assert _readable([far, high]) == [high]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

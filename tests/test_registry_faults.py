@@ -726,8 +726,9 @@ def test_an_upload_goes_on_where_it_broke(
     assert teaching.blobs[big_digest(source)] == source.open_blob(big_digest(source)).read()
 
 
+@pytest.mark.parametrize("method", ["PATCH", "PUT"])
 def test_an_upload_whose_session_is_lost_begins_anew(
-    teaching: TeachingRegistry, place: Place, source: Layout
+    method: str, teaching: TeachingRegistry, place: Place, source: Layout
 ) -> None:
     teaching.blobs.clear()
 
@@ -735,7 +736,7 @@ def test_an_upload_whose_session_is_lost_begins_anew(
         handler.server.uploads.clear()
         handler.fail(404, "BLOB_UPLOAD_UNKNOWN")
 
-    teaching.rules.append(on("PATCH", "", forget, times=1))
+    teaching.rules.append(on(method, "/blobs/uploads/", forget, times=1))
     send(place, source)
     assert big_digest(source) in teaching.blobs
 

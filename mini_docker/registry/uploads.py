@@ -59,12 +59,20 @@ class Upload:
                 break  # the registry has opened a session instead
         if not self.place:
             self._begin()
+        try:
+            self._send()
+        except NotFound:  # the session was lost with all that it had: once more from the beginning
+            self._begin()
+            self._send()
+        return "Pushed"
+
+    def _send(self) -> None:
+        """Bring all bytes and end the session: a small blob in one request."""
         if self.blob.size <= SMALL and not self.chunk:
             self._close(self.open_blob)
         else:
             self._send_all()
             self._close()
-        return "Pushed"
 
     def _begin(self, other: Reference | None = None) -> bool:
         """Ask for a mount from `other`, or for an upload session; return whether it was mounted."""
