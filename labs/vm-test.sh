@@ -113,7 +113,7 @@ main() {
 
 note_success() {
     write_record "$(date +%F), $PASSED passed, $SKIPPED cannot run there, $((SECONDS - BEGAN)) s on $(nproc) processors"
-    printf '\nWritten: %s. Commit it, and CI will run a part until something changes.\n' "$RECORD"
+    printf '\nWritten: %s. Commit it, and CI will say what has changed since.\n' "$RECORD"
 }
 
 # Sourced by the tests for its functions.

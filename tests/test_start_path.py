@@ -318,14 +318,17 @@ def test_ci_runs_everything_in_the_machine_when_asked_and_says_so(ci: Path) -> N
     assert lines[1:3] == ["In the virtual machine: everything, as asked.", "make vm-test PART="]
 
 
-def test_ci_runs_everything_in_the_machine_after_a_change_and_says_why(ci: Path) -> None:
+def test_ci_says_what_has_changed_since_everything_passed_in_the_machine(ci: Path) -> None:
     for area in ("notebooks", "tests"):
         (ci / area).mkdir()
         (ci / area / "new.py").touch()
-    why = "everything, for the last whole run had other files of the chapters, the tests."
-    assert run_ci(ci)[1][1:3] == [f"In the virtual machine: {why}", "make vm-test PART="]
+    why = "a part. Since everything passed there, these have changed:"
+    assert run_ci(ci)[1][1:3] == [
+        f"In the virtual machine: {why} the chapters, the tests (remedy: make vm-test).",
+        "make vm-test PART=--part",
+    ]
     (ci / "labs" / "vm-passed").unlink()
-    assert "of the machine, the package, the chapters, the tests." in run_ci(ci)[1][1]
+    assert "the machine, the package, the chapters, the tests (" in run_ci(ci)[1][1]
 
 
 def test_ci_stops_at_a_failure_and_counts_it(ci: Path) -> None:
