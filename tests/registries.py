@@ -161,7 +161,7 @@ class Authority(NamedTuple):
     key: Path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     folder = tmp_path_factory.mktemp("ca")
     return make_certificate(folder, *make_authority(folder), "server")
@@ -194,7 +194,7 @@ def real(folder: Path, **options: Any) -> RealRegistry:
         cannot_run_here(str(error))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def open_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """The real registry, open."""
     folder = tmp_path_factory.mktemp("open")
@@ -203,7 +203,7 @@ def open_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     registry.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def careful_registry(
     tmp_path_factory: pytest.TempPathFactory, authority: Authority
 ) -> Iterator[Place]:
@@ -304,7 +304,7 @@ class TokenPlace(NamedTuple):
     tokens: TokenServer
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def token_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TokenPlace]:
     """The real registry that wants tokens of the tests' own server."""
     folder = tmp_path_factory.mktemp("token")

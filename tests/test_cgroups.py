@@ -426,6 +426,16 @@ def test_members_have_a_tree_to_be_found_in(tmp_path: Path) -> None:
     assert group.plan_enter() != []
 
 
+def test_a_v1_tree_is_entered_by_the_door_where_nobody_waits(tmp_path: Path) -> None:
+    """Writing to cgroup.procs there would take 7 ms of each start."""
+    memory, unified = f"{tmp_path}/memory", f"{tmp_path}/unified"
+    group = Cgroup(Hierarchies("hybrid", {"memory": memory, tree.UNIFIED: unified}), "/x")
+    group.directories = {memory: f"{memory}/x", unified: f"{unified}/x"}
+    doors = [step.arguments for step in group.plan_enter()]
+    assert doors == [(f"{memory}/x/tasks", "0"), (f"{unified}/x/cgroup.procs", "0")]
+    assert [step.arguments for step in group.plan_enter(born_inside=True)] == doors[:1]
+
+
 def test_members_of_other_pid_namespaces_are_not_pid_0(tmp_path: Path) -> None:
     """cgroup.procs shows 0 for a process we cannot name; kill(0) would be our own process group."""
     (tmp_path / "x").mkdir()

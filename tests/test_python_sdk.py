@@ -7,16 +7,19 @@ import json
 import os
 import pathlib
 import socket
+import subprocess
 import tarfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from mini_docker.linux.netlink import link_set
-from mini_docker.namespaces.net import in_netns, netlink_in, new_netns
+from mini_docker.lab.registry import RealRegistry
+from mini_docker.linux.process import CLONE_NEWNET, setns
 from tests.conftest import cannot_run_here
 from tests.registries import real
 from tests.test_daemon_networks import Networked
@@ -26,11 +29,29 @@ errors: Any = docker.errors
 pytestmark = [pytest.mark.root, pytest.mark.peers]
 
 
+def network_apart() -> int:
+    """Return a network made by another process; this one may have threads, the SDK's and others."""
+    script = "ip link set lo up && echo ready && read -r _"
+    words = ["unshare", "--net", "sh", "-c", script]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as apart:
+        assert apart.stdout and apart.stdout.readline() == b"ready\n"
+        return os.open(f"/proc/{apart.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+
+@contextmanager
+def registry_in(netns_fd: int, folder: pathlib.Path) -> Iterator[RealRegistry]:
+    """Start a registry from a thread that is in that network; it dies with the thread."""
+    with ThreadPoolExecutor(1, initializer=setns, initargs=(netns_fd, CLONE_NEWNET)) as pool:
+        registry = pool.submit(real, folder).result()
+        try:
+            yield registry
+        finally:
+            registry.stop()
+
+
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Networked]:
-    netns_fd = new_netns()
-    with netlink_in(netns_fd) as inside:
-        inside.request(link_set("lo", up=True))
+    netns_fd = network_apart()
     made = Networked(tmp_path_factory.mktemp("sdk"), netns_fd)
     try:
         yield made
@@ -256,9 +277,8 @@ def test_images_and_what_they_are_made_of(client: Any) -> None:
 
 
 def test_a_registry(client: Any, daemon: Networked, tmp_path: pathlib.Path) -> None:
-    registry = in_netns(daemon.netns_fd, real, tmp_path / "registry")
-    name, who = f"{registry.host}/lab/hello", {"username": "u", "password": "p"}
-    try:
+    with registry_in(daemon.netns_fd, tmp_path / "registry") as registry:
+        name, who = f"{registry.host}/lab/hello", {"username": "u", "password": "p"}
         client.images.get("busybox").tag(name, "1")
         pushed = [
             json.loads(line) for line in client.images.push(name, "1", auth_config=who).splitlines()
@@ -278,8 +298,6 @@ def test_a_registry(client: Any, daemon: Networked, tmp_path: pathlib.Path) -> N
             for line in client.images.push(name, "no", auth_config=who).splitlines()
         ]
         assert "does not exist locally" in missing[-1]["error"]
-    finally:
-        registry.stop()
 
 
 def test_networks(client: Any) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from tests.bundles import KINDS, MINI_RUNC, Runtime, rootfs, runtime  # noqa: F401 (fixtures)
 from tests.conftest import cannot_run_here
+from tests.system import has_ended
 
 pytestmark = pytest.mark.root
 oci = pytest.mark.oci
@@ -130,7 +131,7 @@ def test_exec_kill_and_delete(user: User, many: bool) -> None:
     assert refused.returncode == 1 and "not stopped" in refused.stderr
     assert user.call("kill", name, "KILL").returncode == 0
     user.call("delete", "--force", name)
-    assert user.call("list", "-q").stdout == "" and not os.path.exists(f"/proc/{state['pid']}")
+    assert user.call("list", "-q").stdout == "" and has_ended(state["pid"])
 
 
 def test_what_subuid_does_not_grant_is_refused(user: User) -> None:

@@ -406,13 +406,16 @@ class Cgroup:
         )
 
     def plan_enter(self, born_inside: bool = False) -> list[Step]:
-        """Return the steps by which a process moves itself into the group (0 means the writer).
+        """Return the steps by which a process of one thread moves itself into the group (0 means the writer).
 
-        `born_inside` leaves out the v2 tree: the clone has put it there already.
+        In a v1 tree it writes to `tasks`: a thread that moves itself waits for nobody, where cgroup.procs
+        waits for every CPU (7 ms against 0.1 on Linux 6.18). `born_inside` leaves out the v2 tree: the
+        clone has put it there already.
         """
         return [
-            Step(f"enter control group {path}", write_file, (f"{path}/cgroup.procs", "0"))
+            Step(f"enter control group {path}", write_file, (f"{path}/{door}", "0"))
             for tree, path in self.directories.items()
+            for door in ["cgroup.procs" if tree == self.trees.unified else "tasks"]
             if not (born_inside and tree == self.trees.unified)
         ]
 

@@ -88,8 +88,8 @@ def process_object(spec: dict[str, Any], change: Change) -> dict[str, Any]:
 
 # %% notebooks/11e_mini_runc.ipynb#group-of
 def enter_group(directory: str) -> None:
-    """Move the calling process into the control group at `directory`, cgroups(7). Raises OSError."""
-    fd = os.open(f"{directory}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+    """Move the caller, of one thread, into the v1 group at `directory`, cgroups(7). Raises OSError."""
+    fd = os.open(f"{directory}/tasks", os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, b"0")
     finally:
