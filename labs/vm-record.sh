@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What has been seen to pass in the virtual machine: labs/vm-passed holds a hash for each area of the project,
-# written when a whole labs/vm-test.sh passes, and committed. A checkout with the same hashes need not run it all
-# again. Sourced, from the top of the checkout.
+# written when a whole labs/vm-test.sh passes, and committed. A checkout with the same hashes has been seen to
+# pass; of another, .ci/run says what differs. Sourced, from the top of the checkout.
 
 RECORD=labs/vm-passed
 AREAS=(
