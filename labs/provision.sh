@@ -52,6 +52,7 @@ PACKAGES=(
     docker-registry openssl                    # a registry for a room without internet; its certificates
     btrfs-progs                                # mkfs.btrfs: one of the storage drivers
     uidmap                                     # newuidmap: user namespaces of ordinary users
+    bsdextrautils                              # column: tables by hand (chapter 19b)
     make
 )
 PEERS=( # a command or file, and the package that brings it

@@ -3,6 +3,7 @@
 #
 #   labs/vm-test.sh           all, as "make vm-test"; when it passes, labs/vm-passed says so (labs/vm-record.sh)
 #   labs/vm-test.sh --part    what costs little and finds much
+#   labs/vm-test.sh --jobs FILE   the jobs in FILE: lines as "tests run cgroups", "notebooks 08_control_groups"
 #
 # Two fresh machines of one processor take jobs from one queue: each job watches that nothing is left behind, and
 # in one machine would see the other's things. labs/vm-inside.sh runs a job in there. Both go at the end.
@@ -16,8 +17,8 @@ RUN=${MINI_DOCKER_VM_RUN:-/run/mini_docker-vm}-test
 MACHINES=(1 2)
 QUEUE=$CACHE/vm-queue
 LOG=$CACHE/vm-inside.log
-TOGETHER=(10 5) # files of tests and notebooks in a job: a start of pytest takes a while, and the last job should be short
-PART=${1:-}
+TOGETHER=(12 7) # files of tests and notebooks in a job: a start of pytest takes half a minute, and the last should be short
+PART=${1:-} JOBS=${2:-}
 STATUS=0
 
 machine() { # MACHINE WORDS...: labs/vm for the machine of that name
@@ -25,13 +26,15 @@ machine() { # MACHINE WORDS...: labs/vm for the machine of that name
 }
 
 fill_queue() {
-    if [[ $PART ]]; then
+    if [[ $PART == --jobs ]]; then
+        cat "$JOBS"
+    elif [[ $PART ]]; then
         printf '%s\n' "tests run cgroups cgroup_devices runtime storage systemd" \
             "notebooks 07_user_cgroup_time 08_control_groups 10b_drivers 14_containers"
     else
-        echo notebooks 08_control_groups # alone, to see what one takes
         grep -l 'mark\.root' tests/test_*.py | sed 's/.*test_//; s/\.py$//' | xargs -n "${TOGETHER[0]}" echo tests
         basename -s .ipynb notebooks/*.ipynb | grep -vx 08_control_groups | xargs -n "${TOGETHER[1]}" echo notebooks
+        echo notebooks 08_control_groups # alone, to see what one takes
     fi >"$QUEUE"
 }
 
@@ -85,6 +88,10 @@ add_counts() { # JOBS: one without counts is a failure
     FAILED=$((FAILED + $1 - counted))
 }
 
+tests_of_the_machine() {
+    MINI_DOCKER_VM_RUN=$RUN/1 counted pytest -q -p no:cacheprovider -m vm tests/test_vm.py
+}
+
 run_jobs() {
     local jobs
     fill_queue && jobs=$(wc -l <"$QUEUE") && : >"$LOG"
@@ -100,7 +107,7 @@ main() {
     trap 'in_each_machine take_down' EXIT
     before=$(hashes)
     if labs/vm build && compile && in_each_machine bring_up && in_each_machine set_up; then
-        MINI_DOCKER_VM_RUN=$RUN/1 counted pytest -q -p no:cacheprovider -m vm tests/test_vm.py || STATUS=1
+        [[ $PART == --jobs ]] || tests_of_the_machine || STATUS=1
         run_jobs
     else
         STATUS=1

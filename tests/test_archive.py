@@ -490,6 +490,7 @@ def test_prune_removes_what_has_no_name_or_no_container(layout: Layout) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.anywhere
 def test_unpacked_layers_go_with_their_image_unless_in_use(layout: Layout, tmp_path: Path) -> None:
     make(layout, "a")
     make(layout, "b", layers=(layer_tar(b=b"b"),))
@@ -521,6 +522,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.root
+@pytest.mark.anywhere
 def test_a_full_disk_leaves_the_store_as_it_was(
     layout: Layout, small_disk: Path, tmp_path: Path
 ) -> None:

@@ -178,6 +178,20 @@ def call(*words: str, code: str = "", **variables: str) -> subprocess.CompletedP
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
+@pytest.mark.parametrize(
+    "place", ["m.dispatch = lambda words: bool(Late())", "m._leave = interrupted"]
+)
+def test_an_interrupt_is_silent_wherever_it_is_raised(place: str) -> None:
+    code = """
+def interrupted(*_):
+    raise KeyboardInterrupt
+class Late:
+    __del__ = interrupted
+"""
+    done = call(code=code + place)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_unknown_commands_and_no_command() -> None:
     done = call("nosuch", "--help")
     assert (done.returncode, done.stdout) == (1, "")
@@ -253,6 +267,7 @@ def test_a_stream_that_is_closed_or_full_is_no_traceback(redirection: str) -> No
 
 
 @pytest.mark.root
+@pytest.mark.anywhere
 def test_rm_reports_each_and_a_failure_stays_a_failure(lab: Lab) -> None:
     for name in ("one", "two", "busy"):
         lab.call("create", "--name", name, "--network", "none", "busybox", "sleep", "60")
@@ -266,6 +281,7 @@ def test_rm_reports_each_and_a_failure_stays_a_failure(lab: Lab) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.anywhere
 def test_ps_shows_the_images_command_and_truncates(lab: Lab) -> None:
     assert lab.call("run", "--name", "quiet", "--network", "none", "busybox").returncode == 0
     try:

@@ -596,6 +596,7 @@ def end_daemon(root: Path) -> int:
 
 
 @pytest.mark.root
+@pytest.mark.anywhere
 def test_a_command_starts_the_daemon_that_it_misses(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -617,6 +618,7 @@ def test_a_command_starts_the_daemon_that_it_misses(
 
 
 @pytest.mark.root
+@pytest.mark.anywhere
 def test_of_commands_that_miss_the_daemon_at_once_one_starts_it(tmp_path: Path) -> None:
     words = [OURS, "--data-root", str(tmp_path), "ps", "-q"]
     started = [subprocess.Popen(words, stdout=-1, stderr=-1, text=True) for _ in range(4)]
@@ -627,6 +629,7 @@ def test_of_commands_that_miss_the_daemon_at_once_one_starts_it(tmp_path: Path) 
 
 
 @pytest.mark.root
+@pytest.mark.anywhere
 def test_a_daemon_that_cannot_start_says_why_in_one_line(tmp_path: Path) -> None:
     data, place = tmp_path / "data", f"unix://{tmp_path}/x.sock"
     data.write_text("a file")
@@ -641,6 +644,7 @@ def test_a_daemon_that_cannot_start_says_why_in_one_line(tmp_path: Path) -> None
 
 
 @pytest.mark.root
+@pytest.mark.anywhere
 def test_an_idle_daemon_ends_itself_and_a_busy_one_does_not(tmp_path: Path) -> None:
     host, root = f"unix://{tmp_path}/daemon.sock", str(tmp_path)
     daemon = subprocess.Popen([OURS, "--data-root", root, "daemon", "--idle", "1"], stderr=-1)

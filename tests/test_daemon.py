@@ -320,6 +320,7 @@ def test_a_slow_client_stops_the_container_not_the_memory(daemon: Daemon) -> Non
 JSON_HEAD = b"Host: d\r\nContent-Type: application/json\r\n"
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(
     ("data", "first"),
     [
@@ -353,6 +354,7 @@ def test_bad_requests_get_their_answer_and_the_daemon_lives(
     assert daemon.ask("GET", "/_ping") == (200, "OK")
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(
     "body",
     [
@@ -378,6 +380,7 @@ def test_wrong_types_are_refused_and_leave_nothing(daemon: Daemon, body: dict[st
     assert daemon.ask("GET", "/containers/json?all=1") == (200, [])
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("name", ["../../x", "a/b", "", ".", "-x", "a b", "%00x", "x" * 300])
 def test_hostile_names(daemon: Daemon, name: str) -> None:
     quoted = name.replace(" ", "%20").replace("/", "%2F")
@@ -415,6 +418,7 @@ def test_a_second_daemon_on_the_same_data_root_is_refused(daemon: Daemon) -> Non
     assert "another daemon serves the data root" in done.stderr
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -432,6 +436,7 @@ def test_options_that_make_no_sense(
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.anywhere
 def test_the_description_is_what_is_served(daemon: Daemon) -> None:
     status, described = daemon.ask("GET", "/v1.41/openapi.json")
     assert status == 200 and len(described["paths"]) > 60
@@ -501,6 +506,7 @@ def test_a_socket_that_somebody_else_opened(tmp_path: pathlib.Path) -> None:
         listener.close()
 
 
+@pytest.mark.anywhere
 def test_eight_clients_at_once_lose_nothing(daemon: Daemon) -> None:
     """Attach and start come close upon each other: whoever has the answer to the one asks for the other."""
 

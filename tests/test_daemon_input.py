@@ -19,7 +19,11 @@ from mini_docker.api.table import TABLE
 from tests.test_daemon import Daemon, UnixConnection
 from tests.test_daemon_networks import Networked, daemon  # noqa: F401 (a fixture)
 
-pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leak_free")]
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.anywhere,
+    pytest.mark.usefixtures("leak_free"),
+]
 
 # ---- bodies, by the description that the daemon serves ----------------------------------------------
 

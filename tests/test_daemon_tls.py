@@ -22,7 +22,11 @@ from mini_docker.images.busybox import install_busybox
 from tests.conftest import cannot_run_here
 from tests.system import COMMAND
 
-pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leak_free")]
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.anywhere,
+    pytest.mark.usefixtures("leak_free"),
+]
 
 KEYS = """
 set -e

@@ -94,6 +94,7 @@ def test_a_map_quotes_names_and_shows_who_has_no_way_out() -> None:
 
 
 @pytest.mark.root
+@pytest.mark.anywhere
 @pytest.mark.usefixtures("leak_free")
 def test_rows_logs_and_buttons_over_the_api(lab: Playground) -> None:
     name = "tty"
@@ -109,6 +110,7 @@ def test_rows_logs_and_buttons_over_the_api(lab: Playground) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.anywhere
 def test_a_burst_of_events_is_few_looks_and_the_last_is_seen(lab: Playground) -> None:
     seen: list[list[str]] = []
 
@@ -132,6 +134,7 @@ def test_a_burst_of_events_is_few_looks_and_the_last_is_seen(lab: Playground) ->
 
 
 @pytest.mark.root
+@pytest.mark.anywhere
 def test_the_window_says_refusals_and_that_nobody_answers(lab: Playground) -> None:
     pytest.importorskip("ipywidgets", reason="cannot run here, because there is no ipywidgets")
     web = lab.run("web", "exec sleep 100")
@@ -152,6 +155,7 @@ def test_the_window_says_refusals_and_that_nobody_answers(lab: Playground) -> No
 
 
 @pytest.mark.root
+@pytest.mark.anywhere
 def test_a_map_of_a_living_daemon(lab: Playground) -> None:
     pools = {"Config": [{"Subnet": "10.71.0.0/24"}, {"Subnet": "fd00:71::/64"}]}
     lab.client.json(

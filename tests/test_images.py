@@ -169,6 +169,7 @@ def test_a_missing_blob_is_named(layout: Layout, tmp_path: Path) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.anywhere
 def test_the_embedded_image_has_the_same_bytes_every_time(layout: Layout, tmp_path: Path) -> None:
     first = install_busybox(layout)
     assert install_busybox(layout) == first
@@ -191,6 +192,7 @@ def test_a_busybox_that_needs_libraries_is_not_taken(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.root
+@pytest.mark.anywhere
 @pytest.mark.peers
 def test_skopeo_and_umoci_read_what_we_wrote(layout: Layout, tmp_path: Path) -> None:
     for peer in ("skopeo", "umoci"):

@@ -44,7 +44,7 @@ from mini_docker.images.unpack import Ahead, chain_id, unpack_tar
 from mini_docker.storage.overlay import remove_tree
 from tests.conftest import cannot_run_here
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.anywhere]
 
 
 # ---- compression ----

@@ -21,7 +21,11 @@ from tests.test_daemon import Daemon, UnixConnection
 from tests.test_daemon_kills import Mortal, litter
 from tests.test_faults import shim_of, until
 
-pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leak_free")]
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.anywhere,
+    pytest.mark.usefixtures("leak_free"),
+]
 FULL = int(os.environ.get("MINI_DOCKER_SOAK", "0")) >= 1000
 MB = 1 << 20
 

@@ -63,6 +63,7 @@ def stored(place: Place, tmp_path: Path, name: str, *layers: dict[str, bytes]) -
 
 
 @pytest.mark.root
+@pytest.mark.anywhere
 def test_pull_tag_push_and_pull_again(open_registry: Place, tmp_path: Path, call: Call) -> None:
     host = open_registry.host
     stored(open_registry, tmp_path, "cli/a", {"a": b"a"})
@@ -91,6 +92,7 @@ def test_pull_tag_push_and_pull_again(open_registry: Place, tmp_path: Path, call
 
 
 @pytest.mark.root
+@pytest.mark.anywhere
 def test_what_is_wrong_is_one_line(open_registry: Place, call: Call) -> None:
     for words, status, text in (
         (("pull", "127.0.0.1:1/x"), 1, "nothing listens at 127.0.0.1:1"),
@@ -124,6 +126,7 @@ def test_what_is_wrong_is_one_line(open_registry: Place, call: Call) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.anywhere
 def test_login_pull_logout(
     careful_registry: Place, authority: Authority, tmp_path: Path, call: Call
 ) -> None:
@@ -154,6 +157,7 @@ def test_login_pull_logout(
 
 
 @pytest.mark.root
+@pytest.mark.anywhere
 def test_run_fetches_what_is_not_there(open_registry: Place, tmp_path: Path, call: Call) -> None:
     assert call("setup").returncode == 0
     name = f"{open_registry.host}/run/busybox:1"
@@ -221,6 +225,7 @@ def fetch_and_die(fetch: Callable[[], object]) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.anywhere
 def test_a_pull_that_is_killed_at_any_moment(
     open_registry: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

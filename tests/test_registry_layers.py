@@ -52,7 +52,7 @@ from tests.registries import (
 from tests.test_store import leftovers
 
 __all__ = ["open_registry", "place", "teaching"]
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.anywhere]
 
 
 def entry(

@@ -12,7 +12,7 @@ import pytest
 from mini_docker.lab.registry import TeachingRegistry, free_port, listens
 from tests.conftest import ROOT, cannot_run_here
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.anywhere]
 COMMAND = str(ROOT / "labs" / "registry")
 
 

@@ -17,7 +17,7 @@ import pytest
 from mini_docker.lab import find_leaks, snapshot
 from tests.system import Lab, lab  # noqa: F401 (a fixture)
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.anywhere]
 RUNS = int(os.environ.get("MINI_DOCKER_SOAK", "100"))
 
 

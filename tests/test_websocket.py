@@ -13,7 +13,11 @@ from mini_docker.api.websocket import BINARY, CLOSE, PING, PONG, TEXT, message, 
 from tests.conftest import cannot_run_here
 from tests.test_daemon import Daemon, daemon  # noqa: F401 (a fixture)
 
-pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leak_free")]
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.anywhere,
+    pytest.mark.usefixtures("leak_free"),
+]
 
 HANDSHAKE = (
     b"GET /v1.41/containers/cat/attach/ws?stream=1&stdin=1 HTTP/1.1\r\nHost: d\r\nUpgrade: websocket\r\n"

@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
     from collections.abc import Sequence
+    from typing import Any
 
     from mini_docker.cli.command import Command
     from mini_docker.cli.flags import Parsed
@@ -133,8 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     _open_streams()
     try:
-        # the launcher starts with it ignored
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _take_interrupts()
         status = dispatch(words)
         print(end="", flush=True)
     except CommandError as error:
@@ -157,6 +157,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
         text = f"internal error: {type(error).__name__}: {error} (MINI_DOCKER_DEBUG=1 shows where)"
         status = _fail(f"mini_docker: {text}", FAILED)
     _leave(status)
+
+
+def _take_interrupts() -> None:
+    """Let Ctrl-C end us, which the launcher starts with ignored; without a word, wherever it is raised.
+
+    That may be in an exception's handler above, or in a callback of the import system, from which nothing can
+    be raised.
+    """
+
+    def uncaught(kind: Any, error: Any, where: Any) -> None:
+        if kind is KeyboardInterrupt:
+            os._exit(130)
+        sys.__excepthook__(kind, error, where)
+
+    def unraisable(about: Any) -> None:
+        if about.exc_type is KeyboardInterrupt:
+            os._exit(130)
+        sys.__unraisablehook__(about)
+
+    sys.excepthook, sys.unraisablehook = uncaught, unraisable
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _fail(text: str, status: int) -> int:

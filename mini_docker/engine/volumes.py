@@ -403,7 +403,8 @@ def fill(rootfs_fd: int, path: str, target: str) -> bool:
         try:
             source_fd = openat2(rootfs_fd, path, os.O_RDONLY | os.O_DIRECTORY, RESOLVE_IN_ROOT)
         except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            # EACCES: a link in a sticky directory, which fs.protected_symlinks keeps even root from following
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES):
                 return False
             raise
         seen: dict[tuple[int, int], int] = {}

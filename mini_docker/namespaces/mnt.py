@@ -374,7 +374,16 @@ def plan_root(spec: dict[str, Any], rootfs_fd: int | None = None) -> list[Step]:
     path = spec["root"]["path"]
     if rootfs_fd is None:
         return [Step("bind the root on itself", mount, (path, path, None, MS_BIND | MS_REC))]
-    return [Step("attach the root", move_mount, (rootfs_fd, path))]
+    return [Step("attach the root", attach_root, (rootfs_fd, path))]
+
+
+def attach_root(rootfs_fd: int, path: str) -> None:
+    """Attach a detached mount at `path`, private: a copy of a shared mount would report to its original.
+
+    Raises OSError. Source: open_tree(2), mount_namespaces(7).
+    """
+    move_mount(rootfs_fd, path)
+    mount(None, path, None, MS_REC | MS_PRIVATE)
 
 
 def plan_pivot(spec: dict[str, Any], pivot: bool = True) -> list[Step]:

@@ -168,7 +168,7 @@ def check_rotate(answer: Callable[[str, str, int], None]) -> Verdict:
                     file.write(text)
             answer(directory, "log", kept)
             found = {}
-            for name in os.listdir(directory):
+            for name in sorted(os.listdir(directory)):
                 with open(f"{directory}/{name}") as file:
                     found[name] = file.read()
         if found.pop("logbook", "") != "-":
