@@ -17,6 +17,7 @@ import pytest
 
 from mini_docker.security.seccomp import filter_flags, has_seccomp_flag
 from tests.bundles import Runtime, rootfs, runtime  # noqa: F401 (fixtures)
+from tests.system import Lab, lab  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.root
 oci = pytest.mark.oci
@@ -181,3 +182,27 @@ def test_a_start_whose_listener_is_gone_ends_the_container(
     assert done.returncode == 1 and "listenerPath" in done.stderr
     assert runtime.status() == "stopped"
     assert subprocess.run(["test", "-d", runtime.state_root / runtime.id]).returncode == 0
+
+
+def test_the_engine_s_containers_and_execs_ask_too(lab: Lab, tmp_path: pathlib.Path) -> None:
+    """Where an exec's starter has joined the container, the socket's path leads somewhere else."""
+    path, profile = tmp_path / "agent", tmp_path / "profile.json"
+    supervisor = Supervisor(path, errno.EXDEV)
+    profile.write_text(json.dumps(policy(path)))
+    flags = ("--name", "asks", "--security-opt", f"seccomp={profile}")
+    try:
+        try:
+            run = lab.call("run", "-d", *flags, "busybox", "sleep", "60")
+            assert run.returncode == 0, run.stderr
+            done = lab.call("exec", "asks", "mkdir", "/tmp/y")
+            assert "cross-device link" in done.stderr, done
+        finally:
+            supervisor.close()
+        first, second = supervisor.states
+        done = lab.call("exec", "asks", "true")
+        assert done.returncode == 126 and f"listenerPath {path}: Connection refused" in done.stdout
+    finally:
+        lab.call("rm", "-f", "asks")
+    assert first["state"]["id"] == second["state"]["id"] == run.stdout.strip()
+    assert (first["state"]["status"], second["state"]["status"]) == ("creating", "running")
+    assert first["pid"] == first["state"]["pid"] == second["state"]["pid"] != second["pid"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -35,6 +36,7 @@ from mini_docker.storage.mapped import open_mapped
 from mini_docker.storage.overlay import plan_overlay
 from tests.conftest import cannot_run_here
 from tests.test_daemon import Daemon, UnixConnection, all_of
+from tests.test_listener import Supervisor, policy
 
 BASE = 100_000
 PASSWD = "root:x:0:0::/:\nalice:x:1000:1000::/:\nbob:x:1001:1001::/:\n"
@@ -244,6 +246,19 @@ def put(daemon: Daemon, name: str, uid: int, gid: int) -> None:
         archive.addfile(info)
     status, answer = daemon.ask("PUT", "/containers/web/archive?path=/", packed.getvalue())
     assert status == 200, answer
+
+
+@pytest.mark.root
+def test_a_listener_of_seccomp_s(daemon: Remapped, base: pathlib.Path) -> None:
+    """Who has joined the user namespace may not reach into a process that hides: it asks another."""
+    supervisor = Supervisor(base / "agent", errno.EXDEV)
+    profile = json.dumps(policy(base / "agent"))
+    try:
+        daemon.run("web", "sleep", "100", HostConfig={"SecurityOpt": [f"seccomp={profile}"]})
+        assert "cross-device link" in execute(daemon, "mkdir", "/sub")
+    finally:
+        supervisor.close()
+    assert len(supervisor.states) == 2
 
 
 def execute(daemon: Daemon, *words: str, **more: Any) -> str:

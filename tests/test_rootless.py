@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pathlib
@@ -15,6 +16,7 @@ import pytest
 from tests.bundles import KINDS, MINI_RUNC, Runtime, rootfs, runtime  # noqa: F401 (fixtures)
 from tests.conftest import cannot_run_here
 from tests.system import has_ended
+from tests.test_listener import Supervisor, policy
 
 pytestmark = pytest.mark.root
 oci = pytest.mark.oci
@@ -159,3 +161,25 @@ def test_limits_need_a_control_group(user: User) -> None:
     assert paused.returncode == 0
     done = user.call("pause", user.runtime.id)
     assert done.returncode == 1 and "has no control group of its own" in done.stderr
+
+
+@oci("config-linux.md", "seccomp: SCMP_ACT_NOTIFY for a user without privileges")
+@pytest.mark.parametrize("wanted", [{}, {"uid": 5, "gid": 5}])
+@pytest.mark.parametrize("no_new", [False, True])
+def test_a_listener(user: User, no_new: bool, wanted: dict[str, int]) -> None:
+    """Its descriptor lies in a process that hides, at the gate and in an exec, and of another uid."""
+    if wanted:
+        need_tools()
+    path = user.folder / "agent"
+    supervisor = Supervisor(path, errno.EXDEV)
+    path.chmod(0o777)
+    document = user.document("sleep", "60", many=bool(wanted), seccomp=policy(path),
+                             noNewPrivileges=no_new, user=wanted)  # fmt: skip
+    try:
+        assert user.run(document, "--detach").returncode == 0
+        done = user.call("exec", user.runtime.id, "mkdir", "/proc/y")
+        assert "cross-device link" in done.stderr
+    finally:
+        user.call("delete", "--force", user.runtime.id)
+        supervisor.close()
+    assert [found["state"]["id"] for found in supervisor.states] == [user.runtime.id] * 2

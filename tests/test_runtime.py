@@ -47,6 +47,29 @@ def names_of(spec: dict[str, Any], resources: Resources | None = None) -> list[s
     return [planned.step.name for planned in plan(spec, resources)]
 
 
+def test_a_step_is_known_by_the_chapter_that_teaches_it() -> None:
+    spec = spec_of()
+    spec["linux"]["namespaces"] += [{"type": "time", "path": "/t"}]
+    for entry in spec["linux"]["namespaces"]:
+        if entry["type"] in ("network", "mount"):
+            entry["path"] = f"/{entry['type']}"
+    spec["linux"]["sysctl"] = {"kernel.sem": "1", "net.core.somaxconn": "1"}
+    spec["linux"]["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "listenerPath": "/agent",
+        "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}],
+    }
+    planned = plan(spec, Resources(ENTER, 9, (3, 4, 2), None))
+    modules = {step.name: module.removeprefix("mini_docker.") for module, step in planned}
+    assert modules["join network namespace"] == "namespaces.net"
+    assert modules["join mount namespace"] == "namespaces.mnt"
+    assert modules["join time namespace"] == "namespaces.time"
+    assert modules["set net.core.somaxconn to 1"] == "namespaces.net"
+    assert modules["set kernel.sem to 1"] == "namespaces.ipc"
+    assert modules["filter system calls, some by a listener"] == "runtime.listener"
+    assert modules["look at the command"] == modules["change directory to /"] == "runtime.plan"
+
+
 INVARIANTS = [
     # the earlier step, the later one, and why
     ("die with the supervisor", "enter control group", "nobody would kill it"),

@@ -27,6 +27,7 @@ from mini_docker.runtime.plan import Resources, plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, NamedTuple, NoReturn
 
     class Streams(NamedTuple):
@@ -149,10 +150,12 @@ def start_process(
     # a shim lives in DATA_ROOT/containers/ID
     program = kept_program("../..", spec)
     resources = Resources(enter_cgroup, fds.get("rootfs"), stdio, console, seccomp=program)
+    told = teller(spec, order.get("enter"))
     if "enter" in order:
         one_more = order["process"]
         give_streams(one_more, spec, stdio)
-        return enter(order["enter"], spec, one_more, resources, more_flags=CLONE_PARENT)
+        flags = CLONE_PARENT
+        return enter(order["enter"], spec, one_more, resources, more_flags=flags, watch=told)
     give_streams(spec["process"], spec, stdio)
     if spec["linux"].get("uidMappings"):
         raise_limits(spec["process"])
@@ -163,10 +166,27 @@ def start_process(
     resources = resources._replace(mounts=sources)
     planned = plan(spec, resources)
     steps = [item.step for item in planned]
-    process = start(spec, steps, fds.get("cgroup"), more_flags=CLONE_PARENT)
+    process = start(spec, steps, fds.get("cgroup"), told, CLONE_PARENT)
     if order.get("explain"):
         write_steps(".", planned, process.times)
     return process
+
+
+def teller(spec: dict[str, Any], running: int | None) -> Callable[[int], bytes] | None:
+    """Return what tells a listener of seccomp's of the container, by its OCI state; None without one.
+
+    `running` is the container's first process if it runs already. Source: OCI runtime.md "State".
+    """
+    if not (spec["linux"].get("seccomp") or {}).get("listenerPath"):
+        return None
+    bundle = os.getcwd()  # of a shim; who joins a container is somewhere else then
+    state = {
+        "ociVersion": spec["ociVersion"],
+        "id": os.path.basename(bundle),
+        "status": "running" if running else "creating",
+        "bundle": bundle,
+    }
+    return lambda pid: json.dumps({**state, "pid": running or pid}).encode()
 
 
 def raise_limits(process: dict[str, Any]) -> None:

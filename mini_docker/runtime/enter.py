@@ -25,6 +25,7 @@ from mini_docker.runtime.plan import (
     plan_session,
     plan_streams,
     plan_working_directory,
+    taught_by,
 )
 from mini_docker.runtime.priority import plan_affinity, plan_priority
 from mini_docker.security.capabilities import plan_bounding_set, plan_capabilities
@@ -106,7 +107,9 @@ def plan_enter(spec: dict[str, Any], resources: Resources) -> list[Planned]:
         (plan_last, plan_last(resources)),
         (plan_seccomp, late),
     ]
-    return [Planned(planner.__module__, step) for planner, steps in sections for step in steps]
+    return [
+        Planned(taught_by(planner, step), step) for planner, steps in sections for step in steps
+    ]
 
 
 # %% notebooks/11c_exec.ipynb#enter

@@ -16,6 +16,7 @@ from mini_docker.linux.process import (
     CLONE_NEWCGROUP,
     CLONE_NEWTIME,
     CLONE_NEWUSER,
+    CLONE_PARENT,
     CLOSE_RANGE_CLOEXEC,
     close_range,
 )
@@ -24,7 +25,7 @@ from mini_docker.namespaces.kinds import new_namespaces, plan_births
 from mini_docker.namespaces.user import write_id_maps
 from mini_docker.runtime.birth import bear
 from mini_docker.runtime.jsontext import dumps, loads
-from mini_docker.runtime.listener import OFFERED, offer_listener, take_listener
+from mini_docker.runtime.listener import OFFERED, offer_listener, stay_outside, take_listener
 from mini_docker.runtime.program import DEFAULT_PATH, candidates
 from mini_docker.runtime.talk import PAUSED, Talk, listen, pause, say
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     import signal
     from collections.abc import Callable, Sequence
     from typing import Any, NamedTuple, NoReturn
+
+    from mini_docker.runtime.listener import Take
 
     class Process(NamedTuple):
         """A process in a container: its pid and pidfd, and how long each step took, in nanoseconds.
@@ -117,8 +120,10 @@ def launch(
     environment = parse_environment(spec["process"].get("env", ()))
     report_fd, child_report_fd = os.pipe2(os.O_CLOEXEC)
     child_word_fd, word_fd = os.pipe2(os.O_CLOEXEC)
+    seccomp = (spec.get("linux") or {}).get("seccomp") or {}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
+        take = taker(steps, seccomp, bool(flags & CLONE_PARENT and before))
         pid, pidfd = bear(flags, cgroup_fd, before)
         if pid == 0:
             os.close(word_fd)
@@ -127,14 +132,20 @@ def launch(
         child_report_fd = -1
         if flags & CLONE_NEWUSER:
             _or_kill(pid, write_id_maps, pid, spec)
-        seccomp = (spec.get("linux") or {}).get("seccomp") or {}
-        times = _or_kill(pid, _lead, pid, steps, word_fd, report_fd, seccomp, watch)
+        times = _or_kill(pid, _lead, pid, steps, word_fd, report_fd, take, watch)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for fd in (report_fd, child_report_fd, child_word_fd, word_fd):
             if fd >= 0:
                 os.close(fd)
     return Process(pid, pidfd, times)
+
+
+def taker(steps: Sequence[Step], seccomp: dict[str, Any], leaves: bool) -> Take:
+    """Return what takes a listener of seccomp's: this process, or, if it leaves for a container, another."""
+    if leaves and any(step.call is offer_listener for step in steps):
+        return stay_outside(seccomp)
+    return lambda report_fd, pid, state: take_listener(report_fd, pid, seccomp, state)
 
 
 def _or_kill(pid: int, call: Callable[..., Any], *arguments: Any) -> Any:
@@ -155,7 +166,7 @@ def _lead(
     steps: Sequence[Step],
     word_fd: int,
     report_fd: int,
-    seccomp: dict[str, Any],
+    take: Take,
     watch: Callable[[int], bytes] | None,
 ) -> tuple[int, ...]:
     """Give the child its words, up to its gate if there is one, else to the end of its report."""
@@ -166,7 +177,7 @@ def _lead(
             continue
         mark = os.read(report_fd, 1)
         if mark == OFFERED:
-            take_listener(report_fd, pid, seccomp, state)
+            take(report_fd, pid, state)
         elif mark != PAUSED:
             read_report(report_fd, mark)
         elif len(step.arguments) > 1:  # the gate

@@ -187,7 +187,7 @@ def _create(
         program = cached_program(f"{store.root}/{KEPT}", seccomp, dumps) if seccomp else None
         resources = Resources(
             enter, None, None, console, gate, True, request.preserve_fds, program,
-            mounts, request.pivot, request.keyring,
+            mounts, request.pivot, request.keyring, os.geteuid() != 0,
         )  # fmt: skip
         steps = [planned.step for planned in plan(spec, resources)]
 

@@ -5,16 +5,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 
-from mini_docker.linux.process import pidfd_getfd, pidfd_open, seccomp_set_filter
+from mini_docker.linux.process import clone3, pidfd_getfd, pidfd_open, seccomp_set_filter
 from mini_docker.runtime.jsontext import dumps, loads
 from mini_docker.runtime.talk import Talk, listen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    import _socket
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+    Take = Callable[[int, int, bytes], None]  # report_fd, pid, state: see take_listener
 
 #   init    OFFERED number              the filter holds; its listener is that descriptor of mine
 #   parent  WORD                        taken and passed on
@@ -40,6 +45,10 @@ def take_listener(report_fd: int, pid: int, seccomp: dict[str, Any], state: byte
     `seccomp` is the document's linux.seccomp. Raises OSError.
     """
     (number,) = struct.unpack("=i", os.read(report_fd, 4))
+    _pass_on(pid, number, seccomp, state)
+
+
+def _pass_on(pid: int, number: int, seccomp: dict[str, Any], state: bytes) -> None:
     pidfd = pidfd_open(pid)
     try:
         listener_fd = pidfd_getfd(pidfd, number)
@@ -78,3 +87,46 @@ def _send(path: str, message: bytes, fd: int) -> None:
         raise OSError(error.errno, f"linux.seccomp.listenerPath {path}: {error.strerror}") from None
     finally:
         end.close()
+
+
+# %% notebooks/11g_listener.ipynb#stay-outside
+def stay_outside(seccomp: dict[str, Any]) -> Take:
+    """Leave a process behind that does `take_listener` where the caller is now; return how to ask it.
+
+    Whoever has joined a container finds another file system at listenerPath, and in a user namespace has
+    no right any more to reach into a hidden process. It takes one, and ends with its caller. Raises OSError.
+    """
+    import _socket
+
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    helper, pidfd = clone3(0)
+    if helper == 0:
+        ours.close()
+        _take_once(theirs, seccomp)
+    os.close(pidfd)
+    theirs.close()
+
+    def take(report_fd: int, pid: int, state: bytes) -> None:
+        ours.send(struct.pack("=i", pid) + os.read(report_fd, 4) + state)
+        answer = ours.recv(1 << 16)
+        os.waitpid(helper, 0)
+        if len(answer) < 4:
+            raise OSError(errno.EINTR, "who was to take the listener was killed")
+        if text := answer[4:].decode():
+            raise OSError(*struct.unpack_from("=i", answer), text)
+
+    return take
+
+
+def _take_once(asked: _socket.socket, seccomp: dict[str, Any]) -> NoReturn:
+    """Be the process that stays outside: take one listener, and answer with errno and sentence."""
+    answer = struct.pack("=i", 0)
+    try:
+        if question := asked.recv(1 << 16):
+            pid, number = struct.unpack_from("=ii", question)
+            _pass_on(pid, number, seccomp, question[8:])
+    except OSError as error:
+        answer = struct.pack("=i", error.errno or errno.EIO) + str(error.strerror).encode()
+    finally:
+        asked.send(answer)
+        os._exit(0)

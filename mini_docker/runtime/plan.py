@@ -19,8 +19,8 @@ from mini_docker.linux.process import (
 from mini_docker.linux.step import Step
 from mini_docker.namespaces.cgroup import plan_cgroup_namespace
 from mini_docker.namespaces.devices import plan_devices
-from mini_docker.namespaces.ipc import plan_sysctls
-from mini_docker.namespaces.kinds import plan_joins
+from mini_docker.namespaces.ipc import owner_of, plan_sysctls
+from mini_docker.namespaces.kinds import FLAGS, PROC_NAMES, plan_joins
 from mini_docker.namespaces.mnt import plan_mounts, plan_pivot, plan_private, plan_root
 from mini_docker.namespaces.net import plan_net
 from mini_docker.namespaces.pid import plan_signals
@@ -55,7 +55,8 @@ if TYPE_CHECKING:
         after 2 stay open. `seccomp` is the program for linux.seccomp where somebody has it compiled.
         `mounts` are detached mounts that the parent made for entries of mounts, by their index. Without
         `pivot` the root is moved and entered by chroot(2), for a host whose own root is a ramfs; with
-        `keyring` the container gets a session keyring of its own.
+        `keyring` the container gets a session keyring of its own. `rootless` says that the parent has
+        no privileges: it may not reach into a process that hides.
         """
 
         enter_cgroup: Sequence[Step]
@@ -69,9 +70,10 @@ if TYPE_CHECKING:
         mounts: Mapping[int, int] = {}
         pivot: bool = True
         keyring: bool = True
+        rootless: bool = False
 
     class Planned(NamedTuple):
-        """A step and the module that planned it, from which `--explain` knows the chapter."""
+        """A step and the module that teaches it, from which `--explain` knows the chapter."""
 
         module: str
         step: Step
@@ -91,8 +93,9 @@ else:
             "mounts",
             "pivot",
             "keyring",
+            "rootless",
         ),
-        defaults=(None, False, 0, None, {}, True, True),
+        defaults=(None, False, 0, None, {}, True, True, False),
     )
     Planned = namedtuple("Planned", ("module", "step"))
 
@@ -143,16 +146,25 @@ def plan(spec: dict[str, Any], resources: Resources) -> list[Planned]:
         (plan_seccomp, late),
     ]
     return [
-        Planned(_chapter_module(planner, step), step)
-        for planner, steps in sections
-        for step in steps
+        Planned(taught_by(planner, step), step) for planner, steps in sections for step in steps
     ]
 
 
 # %% notebooks/11_runtime.ipynb#small-plans
-def _chapter_module(planner: Callable[..., object], step: Step) -> str:
-    """The control group's steps come ready made: their own function tells where from."""
-    return step.call.__module__ if planner is Resources else planner.__module__
+def taught_by(planner: Callable[..., object], step: Step) -> str:
+    """Return the module whose chapter teaches a step: its planner's, unless that serves several chapters.
+
+    Namespaces by path and sysctls belong to the kind of namespace; the control group's steps come ready
+    made, and a listener is offered where a filter was planned: their own function tells where from.
+    """
+    kind = None
+    if planner is plan_joins:
+        kind = next(kind for kind, flag in FLAGS.items() if flag == step.arguments[1])
+    elif planner is plan_sysctls:
+        kind = owner_of(step.arguments[0])
+    elif planner is Resources or step.call is offer_listener:
+        return step.call.__module__
+    return f"mini_docker.namespaces.{PROC_NAMES[kind]}" if kind else planner.__module__
 
 
 def place_seccomp(
@@ -160,13 +172,17 @@ def place_seccomp(
 ) -> tuple[Sequence[Step], Sequence[Step]]:
     """Return the steps of plan_seccomp for its two places: while still privileged, or last of all.
 
-    A filter that asks a listener is installed in conversation with the parent. Source: runc's order in
-    libcontainer/standard_init_linux.go.
+    A filter that asks a listener is installed in conversation with the parent, which reaches into this
+    process for it. A parent without privileges may do that only while the process hides from nobody:
+    what a container could reach there is then a python that it cannot write. Source: runc's order in
+    libcontainer/standard_init_linux.go; PTRACE_MODE_ATTACH of ptrace(2).
     """
     steps = plan_seccomp(spec, resources.seccomp)
     if steps and asks_listener(spec["linux"]["seccomp"]):
         name = f"{steps[0].name}, some by a listener"
-        steps = [Step(name, offer_listener, steps[0].arguments)]
+        shown = [Step("show to the runtime", prctl, (PR_SET_DUMPABLE, 1))]
+        offered = Step(name, offer_listener, steps[0].arguments)
+        steps = [*(shown if resources.rootless else ()), offered]
     return ((), steps) if spec["process"].get("noNewPrivileges") else (steps, ())
 
 

@@ -144,7 +144,9 @@ def visit(
     cgroup_fd: int | None = None
     try:
         steps, cgroup_fd = group_of(record["pid"])
-        resources = Resources(steps, None, None, console, None, detached, preserve_fds)
+        resources = Resources(
+            steps, None, None, console, None, detached, preserve_fds, rootless=os.geteuid() != 0
+        )
         now = state_bytes(store, record, status)
         return enter(record["pid"], spec, process, resources, cgroup_fd, watch=lambda pid: now)
     finally:
