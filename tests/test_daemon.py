@@ -22,6 +22,7 @@ from mini_docker.engine.store import Store
 from mini_docker.images.busybox import install_busybox
 from mini_docker.linux.process import CLONE_NEWNET, unshare
 from tests.conftest import cannot_run_here
+from tests.described import check_answer
 from tests.system import COMMAND
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leak_free")]
@@ -48,6 +49,7 @@ class Daemon:
     def __init__(self, root: pathlib.Path) -> None:
         self.root = self.data_root = root
         self.path = str(root / "d.sock")
+        self.answered: set[tuple[str, int]] = set()  # operations and statuses
         install_busybox(Store(str(root)).layout)
         self.prepare()
         self.start()
@@ -93,13 +95,19 @@ class Daemon:
             data = body if isinstance(body, (bytes, type(None))) else json.dumps(body)
             connection.request(method, path, data, headers)
             answer = connection.getresponse()
-            text = answer.read().decode(errors="replace")
+            raw = answer.read()
         finally:
             connection.close()
+        self.check(method, path, answer.status, answer.headers.get("Content-Type", ""), raw)
+        text = raw.decode(errors="replace")
         try:
             return answer.status, json.loads(text)
         except ValueError:
             return answer.status, text
+
+    def check(self, method: str, path: str, status: int, kind: str, data: bytes) -> None:
+        """Look at an answer before the test does: it must be as the daemon describes it."""
+        self.answered.add((check_answer(method, path, status, kind, data), status))
 
     def create(self, name: str, *words: str, **more: Any) -> str:
         host = {"NetworkMode": "none", **more.pop("HostConfig", {})}

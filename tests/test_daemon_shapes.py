@@ -131,6 +131,9 @@ class Other(Daemon):
     def __init__(self, path: str) -> None:
         self.path = path
 
+    def check(self, method: str, path: str, status: int, kind: str, data: bytes) -> None:
+        """Its answers are the measure."""
+
 
 def answers(daemon: Daemon) -> dict[str, str]:
     """Return the shapes of all answers, by request and place."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from mini_docker.api.answers import ANSWERS, ASKED_SHAPES, JSON, NOTHING, SHAPES, UNCHANGED
 from mini_docker.api.routes import NEWEST, OLDEST, Route, text
 from mini_docker.api.schemas import BODIES
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mini_docker.api.routes import Call
-
-ERROR = {"$ref": "#/components/schemas/ErrorResponse"}
 
 
 # %% notebooks/18c_objects.ipynb#openapi
@@ -36,29 +35,45 @@ BODY_OF = {
 SIMPLE = {str: "string", bool: "boolean", int: "integer", float: "number"}
 
 
-def schema_of(kind: Any) -> dict[str, Any]:
-    """Return the JSON Schema of a kind, as `schemas` writes them."""
+def schema_of(kind: Any, answered: bool = False) -> dict[str, Any]:
+    """Return the JSON Schema of a kind, as `schemas` (or `answers`) writes them."""
+    if isinstance(kind, str):
+        return {"$ref": f"#/components/schemas/{kind}"}
     if isinstance(kind, tuple):
-        return {"anyOf": [schema_of(one) for one in kind], "nullable": True}
+        return {"anyOf": [schema_of(one, answered) for one in kind], "nullable": True}
     if isinstance(kind, list):
-        return {"type": "array", "items": schema_of(kind[0]), "nullable": True}
+        return {"type": "array", "items": schema_of(kind[0], answered), "nullable": True}
     if not isinstance(kind, dict):
         return {"type": SIMPLE[kind], "nullable": True}
     found: dict[str, Any] = {"type": "object", "nullable": True}
     if "*" in kind:
-        return {**found, "additionalProperties": schema_of(kind["*"])}
-    needed = [name.rstrip("!") for name in kind if name.endswith("!")]
-    fields = {name.rstrip("!"): schema_of(one) for name, one in kind.items()}
+        return {**found, "additionalProperties": schema_of(kind["*"], answered)}
+    needed = [n.rstrip("!") for n in kind if n.endswith("!") or answered and not n.endswith("?")]
+    fields = {name.rstrip("!?"): schema_of(one, answered) for name, one in kind.items()}
     return {**found, "properties": fields, **({"required": needed} if needed else {})}
 
 
-def body_of(route: Route) -> dict[str, Any]:
+def body_of(where: str) -> dict[str, Any]:
     """Return what a description says of the body that a route takes, if it takes one."""
-    name = BODY_OF.get(f"{route.method} {route.path}")
+    name = BODY_OF.get(where)
     if name is None:
         return {}
-    schema = {"$ref": f"#/components/schemas/{name}"}
-    return {"requestBody": {"content": {"application/json": {"schema": schema}}}}
+    return {"requestBody": {"content": {JSON: {"schema": schema_of(name)}}}}
+
+
+def answers_of(where: str, tag: str) -> dict[str, Any]:
+    """Return what a description says of a route's answers; what is not here is always refused."""
+    refused = {"description": "refused", "content": {JSON: {"schema": schema_of("ErrorResponse")}}}
+    status, shape = ANSWERS.get(where, NOTHING)
+    if where not in ANSWERS and tag not in ("Container", "Network", "Volume"):
+        return {"default": refused}
+    about: dict[str, Any] = {"description": "done"}
+    if isinstance(shape, str) and "/" in shape:
+        about["content"] = {shape: {"schema": {"type": "string", "format": "binary"}}}
+    elif shape is not None:
+        about["content"] = {JSON: {"schema": schema_of(shape, True)}}
+    unchanged = {"304": {"description": "it is so already"}} if where in UNCHANGED else {}
+    return {str(status): about, **unchanged, "default": refused}
 
 
 def describe(routes: Sequence[Route]) -> dict[str, Any]:
@@ -71,21 +86,15 @@ def describe(routes: Sequence[Route]) -> dict[str, Any]:
             {"name": hole, "in": "path", "required": True, "schema": {"type": "string"}}
             for hole in holes
         ]
-        words = (route.handler.__doc__ or "").strip().splitlines()[0]
-        refused = {"description": "refused", "content": {"application/json": {"schema": ERROR}}}
+        where = f"{route.method} {path}"
         paths.setdefault(path, {})[route.method.lower()] = {
             "tags": [route.tag],
             "operationId": f"{route.handler.__name__}_{route.method}_{len(paths)}",
-            "summary": words,
+            "summary": (route.handler.__doc__ or "").strip().splitlines()[0],
             "parameters": parameters,
-            **body_of(route),
-            "responses": {"default": refused},
+            **body_of(where),
+            "responses": answers_of(where, route.tag),
         }
-    schema = {
-        "type": "object",
-        "properties": {"message": {"type": "string"}},
-        "required": ["message"],
-    }
     return {
         "openapi": "3.0.3",
         "info": {"title": "mini_docker: the Docker Engine API", "version": text(NEWEST)},
@@ -93,8 +102,9 @@ def describe(routes: Sequence[Route]) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": {
-                "ErrorResponse": schema,
-                **{name: schema_of(kinds) for name, kinds in BODIES.items()},
+                "ErrorResponse": schema_of({"message!": str}),
+                **{name: schema_of(kinds) for name, kinds in {**BODIES, **ASKED_SHAPES}.items()},
+                **{name: schema_of(kinds, True) for name, kinds in SHAPES.items()},
             }
         },
     }
