@@ -358,7 +358,7 @@ def by_a_process(store: str) -> None:
     networks.create({"Name": "front"})
     networks.attach(fd, RED, "red", "front")
     lock_read, lock_write = os.pipe()
-    pid = serve_alone(networks.directory, RED, fd, [])
+    pid = serve_alone(networks.files.directory, RED, fd, [])
     os.close(lock_write)
     assert os.read(lock_read, 1) == b"", "the child holds nothing of its parent's"
     with in_netns(fd, socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as client:

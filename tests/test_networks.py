@@ -25,6 +25,7 @@ from mini_docker.engine.errors import (
     NoSuchNetwork,
     NoSuchPlugin,
 )
+from mini_docker.engine.filters import parse_time, parse_until
 from mini_docker.engine.ipam import (
     Subnet,
     choose_pool,
@@ -36,15 +37,13 @@ from mini_docker.engine.ipam import (
     plan_pools,
     show,
 )
-from mini_docker.engine.networks import (
-    Networks,
+from mini_docker.engine.network_requests import (
     endpoint_configs,
     network_settings,
-    parse_time,
-    parse_until,
     refuse_connect,
     wanted_ports,
 )
+from mini_docker.engine.networks import Networks
 from mini_docker.engine.ports import Binding, clash, parse_wishes, port_map
 from mini_docker.lab import run_in_child
 from mini_docker.linux import nft
@@ -325,7 +324,7 @@ def words_of(networks: Networks) -> None:
             networks.remove(reference)
     web = networks.inspect("web")
     assert networks.inspect(web["Id"][:7]) == web == networks.inspect(web["Id"])
-    assert len(os.listdir(networks.directory)) == 5, "nothing is half made"
+    assert len(os.listdir(networks.files.directory)) == 5, "nothing is half made"
 
 
 @root
@@ -562,8 +561,10 @@ def mended(store: str) -> None:
         netlink.request(link_delete(f"md-{networks.find('web')['Id'][:12]}"))
         assert networks.recover(()) != []
     networks.attach(new_netns(), RED, "red", "web")
-    os.symlink("gone" * 16, f"{networks.directory}/{networks.find('web')['Id']}/leases/10.71.0.9")
-    os.makedirs(f"{networks.directory}/{'e' * 64}/leases")
+    os.symlink(
+        "gone" * 16, f"{networks.files.directory}/{networks.find('web')['Id']}/leases/10.71.0.9"
+    )
+    os.makedirs(f"{networks.files.directory}/{'e' * 64}/leases")
     assert sorted(networks.recover([RED])) == [
         "half-made network eeeeeeeeeeee",
         "lease of 10.71.0.9",
@@ -579,7 +580,7 @@ def test_what_somebody_broke_is_mended(store: str) -> None:
 def killed_before(n: int, store: str) -> bool:
     """Kill a process before its n-th step; clean up after it; say whether it died."""
     networks, netns_fd = Networks(store), new_netns()
-    networks.prepare()
+    networks.segments.prepare()
     child = os.fork()
     if child == 0:
         try:
@@ -599,7 +600,7 @@ def killed_before(n: int, store: str) -> bool:
     assert networks.attach(netns_fd, RED, "red", "web", None, PUBLISH)["IPAddress"] == "172.17.0.2"
     assert seen(open_netns(), netns_fd, "127.0.0.1", 8080) == "172.17.0.1"
     networks.reset()
-    assert networks.reset() == [] and os.listdir(networks.directory) == ["lock"]
+    assert networks.reset() == [] and os.listdir(networks.files.directory) == ["lock"]
     with Netlink() as netlink:
         assert [link.name for link in list_links(netlink) if link.kind] == []
     return os.WIFSIGNALED(status)

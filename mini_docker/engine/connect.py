@@ -10,18 +10,18 @@ import zlib
 
 from mini_docker.engine import hosts
 from mini_docker.engine.document import InvalidRequest
+from mini_docker.engine.endpoint_record import settings_of
 from mini_docker.engine.errors import NetworkFailure
 from mini_docker.engine.mountpoints import check_propagation, collect, oci_mount, point_json
-from mini_docker.engine.networks import (
-    PREDEFINED,
-    Networks,
+from mini_docker.engine.network_record import PREDEFINED
+from mini_docker.engine.network_requests import (
     endpoint_configs,
     network_mode,
     network_settings,
     refuse_connect,
-    settings_of,
     wanted_ports,
 )
+from mini_docker.engine.networks import Networks
 from mini_docker.engine.ports import port_map
 from mini_docker.engine.store import DEFAULT_ROOT, NoSuchContainer
 from mini_docker.engine.volumes import Volumes
@@ -183,7 +183,7 @@ class Wiring:
             return
         from mini_docker.engine.dns import serve_alone
 
-        serve_alone(self.networks.directory, record["Id"], netns_fd, servers)
+        serve_alone(self.networks.files.directory, record["Id"], netns_fd, servers)
 
     @staticmethod
     def exposed(record: dict[str, Any]) -> list[str]:
