@@ -44,16 +44,12 @@ def in_new_network(call: Callable[[], Any]) -> tuple[int, Any]:
     return results[0]
 
 
-class Mortal(Daemon):
+class WithRegistry(Daemon):
     """A daemon whose network stays when it dies, as a host's does, with a registry in it."""
 
     def __init__(self, root: pathlib.Path) -> None:
         self.netns, self.registry = in_new_network(TeachingRegistry)
         self.registry.start()
-        images = make_store(root / "made")
-        make_image(images, "far", {f"file{n}": os.urandom(100_000) for n in range(20)})
-        serve(self.registry, images, "far", "far")
-        shutil.rmtree(root / "made")
         super().__init__(root)
 
     def enter(self) -> None:
@@ -63,6 +59,16 @@ class Mortal(Daemon):
         super().close()
         self.registry.stop()
         os.close(self.netns)
+
+
+class Mortal(WithRegistry):
+    """One whose registry has an image."""
+
+    def prepare(self) -> None:
+        images = make_store(self.root / "made")
+        make_image(images, "far", {f"file{n}": os.urandom(100_000) for n in range(20)})
+        serve(self.registry, images, "far", "far")
+        shutil.rmtree(self.root / "made")
 
 
 @pytest.fixture

@@ -43,6 +43,11 @@ ENVIRONMENTS: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
         [PATH, "HOSTNAME=h", "A=2", "HOME=/x", "B=b=c"],
     ),
     (
+        {"Env": ["A", "LANG="]},  # a name alone takes the variable away
+        {"Env": ["A=1", "LANG=C"]},
+        [PATH, "HOSTNAME=h", "LANG=", "HOME=/home"],
+    ),
+    (
         {"Env": None},
         {"Env": None},
         [PATH, "HOSTNAME=h", "HOME=/home"],

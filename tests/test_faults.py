@@ -16,8 +16,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from mini_docker.engine.store import Store
+from mini_docker.images.layout import MEDIA_TYPE_LAYER, Digest
+from tests.registries import contents, image_of, make_layer, make_store, serve
 from tests.system import ROOT, has_ended
 from tests.test_daemon import Daemon, all_of
+from tests.test_daemon_kills import WithRegistry
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leak_free")]
 
@@ -146,13 +150,13 @@ def test_what_ends_while_no_daemon_looks_is_noted_as_it_was(daemon: Daemon) -> N
 
 
 @pytest.fixture
-def small_disk(tmp_path: pathlib.Path) -> Iterator[Daemon]:
+def small_disk(tmp_path: pathlib.Path) -> Iterator[WithRegistry]:
     """A daemon whose data root is a disk of 40 MB."""
     disk = tmp_path / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(disk)], check=True)
     try:
-        daemon = Daemon(disk)
+        daemon = WithRegistry(disk)
         try:
             yield daemon
         finally:
@@ -225,6 +229,28 @@ def test_a_full_disk_is_said_changes_nothing_and_is_survived(small_disk: Daemon)
     daemon.ask("POST", "/containers/talks/kill")
     until(lambda: not daemon.state("talks")["Running"])
     assert daemon.logs("talks").endswith(b"again\n")
+
+
+def test_a_pull_that_fills_the_disk_says_so_and_leaves_nothing(
+    small_disk: WithRegistry, tmp_path: pathlib.Path
+) -> None:
+    """Both ways: a layer that does not fit is refused at once, one that swells is stopped half way."""
+    daemon, made = small_disk, make_store(tmp_path / "images")
+    swells, diff_id = make_layer({"a": b"here", "zeros": bytes(60 << 20)})
+    large = os.urandom(41 << 20)
+    image_of(made, "swells", (swells, diff_id))
+    image_of(made, "large", (large, Digest.of(large)), kind=MEDIA_TYPE_LAYER)
+    images = Store(str(daemon.root)).layout
+    before = files_of(daemon), contents(images)
+    for name in ("swells", "large"):
+        serve(daemon.registry, made, name, f"lab/{name}")
+        path = f"/images/create?fromImage={daemon.registry.host}/lab/{name}&tag=1"
+        _, said = daemon.ask("POST", path)
+        for words in (daemon.registry.host, f"lab/{name}", "o space left on device", "remedy: "):
+            assert words in str(said), said
+        assert (files_of(daemon), contents(images)) == before, said
+    daemon.run("after", "true")
+    assert daemon.ask("POST", "/containers/after/wait")[1]["StatusCode"] == 0
 
 
 def test_a_container_that_fills_the_disk_has_its_exit_code_kept(small_disk: Daemon) -> None:

@@ -227,8 +227,9 @@ def events(call: Call) -> None:
             400,
             f"`since` time ({since // SECOND}) cannot be after `until` time ({until // SECOND})",
         )
-    piece = call.reply.stream_out("application/json")
-    for event in call.engine.events.follow(since, until, lambda: call.engine.stopping):
+    found = call.engine.events.follow(since, until, lambda: call.engine.stopping)
+    piece = call.reply.stream_out("application/json")  # who has this head misses nothing any more
+    for event in found:
         if event is None:
             if call.reply.gone():
                 return

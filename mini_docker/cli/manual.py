@@ -203,8 +203,13 @@ def completion(call: Call, parsed: Parsed) -> int:
 
 # %% notebooks/G_object_commands.ipynb#manual
 def manual(call: Call, parsed: Parsed) -> int:
-    """Print the manual of all commands as Markdown; docs/commands.md is this."""
-    print(manual_text(), end="")
+    """Print the manual of all commands as Markdown, or write its pages for man(1) into a directory."""
+    if parsed.words:
+        from mini_docker.cli.man import write_pages
+
+        write_pages(parsed.words[0])
+    else:
+        print(manual_text(), end="")
     return 0
 
 
@@ -256,12 +261,12 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "manual",
-        "",
-        "Print the manual of all commands as Markdown",
+        "[DIRECTORY]",
+        "Print the manual of all commands as Markdown, or write pages for man(1)",
         "",
         manual,
         0,
-        0,
-        ("manual > docs/commands.md",),
+        1,
+        ("manual > docs/commands.md", "manual /usr/local/share/man/man1"),
     ),
 )

@@ -59,10 +59,13 @@ def environment(request: dict[str, Any], image: dict[str, Any], home: str) -> li
     merged = {"PATH": DEFAULT_PATH.partition("=")[2]}
     hostname = [f"HOSTNAME={request['Hostname']}"]
     terminal = ["TERM=xterm"] if request.get("Tty") else []
-    given = [entry for entry in request.get("Env") or () if "=" in entry]
-    for entry in [*hostname, *terminal, *(image.get("Env") or ()), *given]:
-        name, _, value = entry.partition("=")
-        merged[name] = value
+    given = [*(image.get("Env") or ()), *(request.get("Env") or ())]
+    for entry in [*hostname, *terminal, *given]:
+        name, value, text = entry.partition("=")
+        if value:
+            merged[name] = text
+        else:
+            merged.pop(name, None)
     merged.setdefault("HOME", home or "/")
     return [f"{name}={value}" for name, value in merged.items()]
 

@@ -56,16 +56,21 @@ class Events:
     def follow(
         self, since: int | None, until: int | None, stopped: Callable[[], bool]
     ) -> Iterator[Event | None]:
-        """Yield kept events from `since` (nanoseconds) on, then what happens up to `until`, or for ever.
+        """Return kept events from `since` (nanoseconds) on, then what happens up to `until`, or for ever.
 
-        Yields None twice a second while nothing happens, so that the caller can see whether anybody
-        still listens; ends when `stopped()`.
+        There is a None twice a second while nothing happens, so that the caller can see whether anybody
+        still listens; ends when `stopped()`. What happens after this call is among them, whenever the
+        first is asked for.
         """
         with self.changed:
-            seen = self.count
             past = [
                 event for event in self.kept if since is not None and event["timeNano"] >= since
             ]
+            return self._follow(past, self.count, until, stopped)
+
+    def _follow(
+        self, past: list[Event], seen: int, until: int | None, stopped: Callable[[], bool]
+    ) -> Iterator[Event | None]:
         yield from (event for event in past if until is None or event["timeNano"] <= until)
         while not stopped() and (until is None or time.time_ns() < until):
             new, seen = self._wait(seen)

@@ -1,4 +1,4 @@
-"""Checks of chapters 14 to 14f."""
+"""Checks of chapters 14 to 14g."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def check_bind(answer: Callable[[str], tuple[str, str, bool]]) -> Verdict:
     if answer("/data:/srv:rw") != ("/data", "/srv", False):
         return failed("'rw' is the default, spelled out")
     for bad, why in (
-        ("/data", "one path is an anonymous volume, which we do not have"),
+        ("/data", "one path alone is an anonymous volume (chapter 16), and no bind"),
         ("/data:srv", "a relative path in the container"),
         ("/data:/", "the root cannot be a volume"),
         ("/data:/../..", "that is the root, in other words"),

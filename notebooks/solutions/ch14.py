@@ -1,4 +1,4 @@
-"""Solutions of chapters 14 to 14f, and the wrong answers that their checks must recognise."""
+"""Solutions of chapters 14 to 14g, and the wrong answers that their checks must recognise."""
 
 from __future__ import annotations
 
