@@ -306,6 +306,23 @@ def test_exec_streams_codes_and_missing_commands(daemon: Daemon) -> None:
     assert daemon.ask("POST", "/containers/host/exec", {"Cmd": []})[0] == 400
 
 
+def test_an_exec_writes_no_file_and_outlives_its_daemon(daemon: Daemon) -> None:
+    daemon.run("host", "sleep", "600")
+    (directory,) = (daemon.root / "containers").iterdir()
+    before = sorted(os.listdir(directory))
+    body = {"Cmd": ["sh", "-c", "tty; cat"], "AttachStdin": True, "AttachStdout": True, "Tty": True}
+    exec_id = daemon.ask("POST", "/containers/host/exec", body)[1]["Id"]
+    stream = daemon.upgrade(f"/exec/{exec_id}/start", b'{"Tty": true}')
+    assert stream.recv(100).startswith(b"/dev/pts/")
+    assert daemon.ask("POST", f"/exec/{exec_id}/resize?h=10&w=20")[0] == 200
+    assert sorted(os.listdir(directory)) == before
+    daemon.kill()
+    daemon.start()
+    stream.sendall(b"still here\n\4")  # Ctrl-D: the end of what is typed
+    assert b"still here\r\n" in all_of(stream)
+    assert daemon.ask("GET", f"/exec/{exec_id}/json")[0] == 404
+
+
 def test_a_command_that_is_not_there_leaves_it_created_with_127(daemon: Daemon) -> None:
     daemon.create("bad", "nosuch")
     status, answer = daemon.ask("POST", "/containers/bad/start")

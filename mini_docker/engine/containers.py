@@ -29,6 +29,7 @@ from mini_docker.engine.orders import (
     words_of,
 )
 from mini_docker.engine.remap import new_mappings, root_of
+from mini_docker.engine.starter import what_to_start
 from mini_docker.engine.states import (
     is_alive,
     next_delay,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from mini_docker.engine.connect import Wiring
     from mini_docker.engine.events import Events
     from mini_docker.engine.explain import Done
+    from mini_docker.engine.launch import Ready
     from mini_docker.engine.remap import Remap
     from mini_docker.engine.zygote import Zygote
     from mini_docker.images.layout import Image
@@ -340,7 +342,7 @@ class Containers:
         ready = None
         try:
             ready = launch.outside(self.network.connect)
-            order = self._write_order(container, launch.cgroup, ready.spec, explain)
+            order = self._write_order(container, launch.cgroup, ready, explain)
             fds = [("claim", claim.fd), ("rootfs", ready.rootfs_fd)]
             fds += [("cgroup", ready.cgroup_fd)] if ready.cgroup_fd is not None else []
             fds += [("netns", ready.netns_fd)] if ready.netns_fd is not None else []
@@ -362,11 +364,11 @@ class Containers:
         return lifeline, word["pid"], launch.done + inside
 
     def _write_order(
-        self, container: Container, cgroup: Cgroup, spec: dict[str, Any], explain: bool
+        self, container: Container, cgroup: Cgroup, ready: Ready, explain: bool
     ) -> dict[str, Any]:
         """Return what the shim is to do, and write it and the document into the container's directory."""
         directory = self.store.directory(container.id)
-        replace_file(f"{directory}/config.json", json.dumps(spec).encode())
+        replace_file(f"{directory}/config.json", json.dumps(ready.spec).encode())
         self.store.forget_run(container.id)
         order = {
             **order_of(container.record, directory),
@@ -375,13 +377,14 @@ class Containers:
             "explain": explain,
         }
         replace_file(f"{directory}/order.json", json.dumps(order).encode())
-        return order
+        inside = ready.cgroup_fd is not None
+        return order | what_to_start(self.store.root, ready.spec, cgroup, inside)
 
     # --- ending
 
     def look_after(self, container: Container, lifeline: socket.socket) -> None:
         """Be told of the container's end by its lifeline, and tell who wants to know of its start."""
-        self.watch.add(lifeline, lambda: self.ended(container))
+        self.watch.add(lifeline, lambda word: self.ended(container))
         for call in self.on_start:
             call(container)
 

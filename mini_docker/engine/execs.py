@@ -12,8 +12,9 @@ import threading
 from mini_docker.engine.containers import Container
 from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.launch import cgroup_of, look_up_user
-from mini_docker.engine.orders import StartFailed, ask_shim, first_word
+from mini_docker.engine.orders import StartFailed, first_word
 from mini_docker.engine.shim import CHUNK, STDOUT, frame
+from mini_docker.engine.starter import what_to_start
 from mini_docker.engine.store import Conflict
 from mini_docker.security.capabilities import available
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 
 # %% notebooks/14f_states.ipynb#execs
+KNOWN_SECONDS = 10  # for a start or an end to be noted, as dockerd waits for a start
+
+
 class NoSuchExec(Exception):
     """No exec of that id."""
 
@@ -41,7 +45,17 @@ class Exec:
         self.running = self.started = False
         self.exit_code: int | None = None
         self.pid = 0
+        self.lifeline: socket.socket | None = None
         self.changed = threading.Condition()
+
+    def ask(self, request: dict[str, Any]) -> None:
+        """Have its shim do something. Raises Conflict where it does not run."""
+        try:
+            if self.lifeline is None or not self.running:
+                raise BrokenPipeError
+            self.lifeline.send(json.dumps(request).encode())
+        except OSError:
+            raise Conflict(f"Exec {self.id} is not running") from None
 
     @property
     def terminal(self) -> bool:
@@ -115,11 +129,15 @@ class Execs:
         if exec_id not in self.by_id:
             raise NoSuchExec(f"No such exec instance: {exec_id}")
         one = self.by_id[exec_id]
-        directory = self.containers.store.directory(one.container.id)
-        if one.running and os.path.exists(f"{directory}/exec-{one.id}.exit"):
-            with one.changed:  # its stream has ended already: whoever asks now wants to know how
-                one.changed.wait_for(lambda: not one.running, 2)
+        with one.changed:  # its stream may have ended already: whoever asks now wants to know how
+            one.changed.wait_for(lambda: self._is_known(one), KNOWN_SECONDS)
         return one
+
+    def _is_known(self, one: Exec) -> bool:
+        """Return whether an exec is noted as it is: neither in the middle of its start, nor of its end."""
+        if not one.started or one.exit_code is not None:
+            return True
+        return one.lifeline is not None and self.containers.watch.is_silent(one.lifeline)
 
     def running_in(self, container: Container) -> list[str]:
         """Return the ids of the execs that run in a container, or wait for their start."""
@@ -153,13 +171,16 @@ class Execs:
             lifeline = self._start_shim(one, connection, wanted, size)
             one.pid = first_word(lifeline, "exec failed")["pid"]
         except (StartFailed, OSError, ValueError) as error:
-            self._remove_files(one)
-            one.exit_code = 126
+            with one.changed:
+                one.exit_code = 126
+                one.changed.notify_all()
             if isinstance(error, StartFailed):
                 raise
             raise StartFailed(str(error), False, 126) from None
-        one.running = True
-        self.containers.watch.add(lifeline, lambda: self._ended(one))
+        with one.changed:
+            one.running, one.lifeline = True, lifeline
+            one.changed.notify_all()
+        self.containers.watch.add(lifeline, lambda word: self._ended(one, word))
 
     def _start_shim(
         self, one: Exec, connection: socket.socket | None, wanted: dict[str, Any], size: list[int]
@@ -169,25 +190,21 @@ class Execs:
             spec = json.loads(file.read())
         with open(f"{directory}/order.json", "rb") as file:
             directories = json.loads(file.read())["directories"]
-        order = {
-            "spec": "config.json",
-            "process": self._process(one, spec["process"]),
-            "enter": one.container.state["Pid"],
-            "socket": f"exec-{one.id}.sock",
-            "exit": f"exec-{one.id}.exit",
-            "pid": f"exec-{one.id}.pid",
-            "terminal": one.terminal,
-            "stdin": bool(one.request.get("AttachStdin")),
-            "once": True,
-            "size": size,
-            "directories": directories,
-            "clients": [wanted] if connection else [],
-        }
         cgroup = cgroup_of(one.container.id, one.container.host)
         cgroup.directories = directories
         cgroup_fd = cgroup.open_unified()
         fds = [("client", connection.fileno())] if connection else []
         try:
+            order = {
+                **what_to_start(self.containers.store.root, spec, cgroup, cgroup_fd is not None),
+                "process": self._process(one, spec["process"]),
+                "enter": one.container.state["Pid"],
+                "terminal": one.terminal,
+                "stdin": bool(one.request.get("AttachStdin")),
+                "once": True,
+                "size": size,
+                "clients": [wanted] if connection else [],
+            }
             fds += [("cgroup", cgroup_fd)] if cgroup_fd is not None else []
             return self.containers.zygote.fork_shim(order, directory, fds)
         finally:
@@ -226,38 +243,17 @@ class Execs:
             process["capabilities"] = {"bounding": bounding, "effective": held, "permitted": held}
         return process
 
-    def _ended(self, one: Exec) -> None:
-        """Note the end of an exec."""
-        directory = self.containers.store.directory(one.container.id)
-        try:
-            with open(f"{directory}/exec-{one.id}.exit", "rb") as file:
-                code = json.loads(file.read())["ExitCode"]
-        except (OSError, ValueError, KeyError):
-            code = 137
+    def _ended(self, one: Exec, word: bytes) -> None:
+        """Note the end of an exec; without a last word its shim was killed, and it with it."""
+        code = json.loads(word)["ExitCode"] if word else 137
         with one.changed:
             one.running, one.exit_code = False, code
             one.changed.notify_all()
-        self._remove_files(one)  # not before: `find` takes the file for a sign that this is coming
         self.containers.tell(one.container, "exec_die", execID=one.id, exitCode=str(code))
-
-    def _remove_files(self, one: Exec) -> None:
-        directory = self.containers.store.directory(one.container.id)
-        for ending in ("exit", "exit.tmp", "pid", "sock"):
-            try:
-                os.unlink(f"{directory}/exec-{one.id}.{ending}")
-            except FileNotFoundError:
-                pass
 
     def resize(self, one: Exec, rows: int, columns: int) -> None:
         """Set the size of a running exec's terminal. Raises Conflict."""
-        if not one.running:
-            raise Conflict(f"Exec {one.id} is not running")
-        directory = self.containers.store.directory(one.container.id)
-        request = {"ask": "resize", "rows": rows, "columns": columns}
-        try:
-            ask_shim(directory, f"exec-{one.id}.sock", request).close()
-        except OSError:
-            raise Conflict(f"Exec {one.id} is not running") from None
+        one.ask({"ask": "resize", "rows": rows, "columns": columns})
 
     def attach_error(self, one: Exec, connection: socket.socket, error: Exception) -> None:
         """Tell a client in its stream, as Docker does, why there is none."""

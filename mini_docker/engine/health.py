@@ -11,7 +11,7 @@ import threading
 import time
 
 from mini_docker.engine.logs import SECOND, moment
-from mini_docker.engine.orders import StartFailed, ask_shim
+from mini_docker.engine.orders import StartFailed
 from mini_docker.engine.store import Conflict
 
 TYPE_CHECKING = False
@@ -122,11 +122,9 @@ class Health:
             except (Conflict, StartFailed, OSError) as error:
                 return _result(began, -1, str(error))
         if late:
-            directory = self.containers.store.directory(container.id)
             try:
-                ask = {"ask": "kill", "signal": signal.SIGKILL}
-                ask_shim(directory, f"exec-{one.id}.sock", ask).close()
-            except OSError:
+                one.ask({"ask": "kill", "signal": signal.SIGKILL})
+            except Conflict:
                 pass  # it has ended after all
             return _result(began, -1, f"Health check exceeded timeout ({timeout:g}s)")
         with one.changed:

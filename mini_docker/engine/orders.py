@@ -25,7 +25,6 @@ def order_of(record: dict[str, Any], directory: str) -> dict[str, Any]:
     """Return what a shim must know of a container whose files are in `directory`. Raises InvalidRequest."""
     config = record["Config"]
     return {
-        "spec": "config.json",
         "socket": "shim.sock",
         "exit": "exit.json",
         "pid": "pid",

@@ -386,6 +386,22 @@ class Shim:
         if connection not in self.watchers:
             connection.close()
 
+    def obey(self, lifeline: _socket.socket) -> None:
+        """Do what the daemon asks on a lifeline, which has no answers: an exec's `kill` and `resize`."""
+        self.loop.watch(lifeline.fileno(), select.POLLIN, lambda happened: self._told(lifeline))
+
+    def _told(self, lifeline: _socket.socket) -> None:
+        """Read what the daemon asks; its own end is nothing to the process."""
+        try:
+            data = lifeline.recv(CHUNK)
+            if not data:
+                self.loop.forget(lifeline.fileno())
+                return
+            request = json.loads(data)
+            getattr(self, f"ask_{request['ask']}")(None, request, [])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            pass
+
     def ask_attach(
         self, connection: socket.socket, request: dict[str, Any], fds: list[int]
     ) -> None:
@@ -430,12 +446,14 @@ class Shim:
         self.loop.forget(watcher.fileno())
         watcher.close()
 
-    def ask_kill(self, connection: socket.socket, request: dict[str, Any], fds: list[int]) -> None:
+    def ask_kill(
+        self, connection: socket.socket | None, request: dict[str, Any], fds: list[int]
+    ) -> None:
         """Send a signal to the process, which this shim has not reaped: it is nobody else's number."""
         pidfd_send_signal(self.process.pidfd, request["signal"])
 
     def ask_resize(
-        self, connection: socket.socket, request: dict[str, Any], fds: list[int]
+        self, connection: socket.socket | None, request: dict[str, Any], fds: list[int]
     ) -> None:
         """Set the size of the terminal."""
         if self.streams.terminal and self.streams.stdout is not None:
@@ -476,7 +494,8 @@ def shim(order: dict[str, Any], directory: str, names: list[str], fds: list[int]
         os.setsid()
         os.dup2(0, 2)  # the daemon's standard error is not ours to keep open
         os.chdir(directory)
-        _run(order, lifeline, given)
+        look_after = _run_exec if "enter" in order else _run
+        look_after(order, lifeline, given)
     except StartError as error:
         word = {"error": str(error), "step": error.step, "errno": error.errno}
         _say(lifeline, json.dumps({**word, "about_command": error.about_command}).encode())
@@ -489,29 +508,49 @@ def shim(order: dict[str, Any], directory: str, names: list[str], fds: list[int]
 
 
 def _run(order: dict[str, Any], lifeline: _socket.socket, given: list[tuple[str, int]]) -> None:
-    """Start the process on new streams, with the clients that wait for it, and look after it."""
-    fds = dict(given)
+    """Start the container's process, and look after it."""
     listener = listen_at(order["socket"])
     exit_fd = reserve_exit(order["exit"])
-    process, streams = start_on_streams(order, fds)
-    one = Shim(order, process, streams)
+    one = _begin(order, given)
     one.listen(listener)
+    replace_file(order["pid"], b"%d" % one.process.pid)
+    _say(lifeline, b'{"pid": %d}' % one.process.pid)
+    began = time.monotonic()
+    code = one.run()
+    write_exit(order["exit"], exit_fd, code, time.monotonic() - began)
+    os.close(dict(given)["claim"])
+    one.say_goodbye()
+    lifeline.close()
+    _remove(order["socket"])
+
+
+def _run_exec(
+    order: dict[str, Any], lifeline: _socket.socket, given: list[tuple[str, int]]
+) -> None:
+    """Start one more process, and look after it. It is forgotten with its daemon: it leaves no file.
+
+    Its clients see their end only after the daemon was told of it: they ask how it ended at once.
+    """
+    one = _begin(order, given)
+    one.obey(lifeline)
+    _say(lifeline, b'{"pid": %d}' % one.process.pid)
+    code = one.run()
+    _say(lifeline, b'{"ExitCode": %d}' % code)
+    one.loop.forget(lifeline.fileno())
+    one.say_goodbye()
+
+
+def _begin(order: dict[str, Any], given: list[tuple[str, int]]) -> Shim:
+    """Start the process on new streams, with the clients that wait for it. Raises as `start_on_streams`."""
+    fds = dict(given)
+    one = Shim(order, *start_on_streams(order, fds))
     clients = [fd for name, fd in given if name == "client"]
     for fd, wanted in zip(clients, order["clients"], strict=True):
         one.attach(socket.socket(fileno=fd), wanted)
     for name in ("rootfs", "cgroup", "netns", "userns", "shm"):
         if name in fds:
             os.close(fds[name])
-    replace_file(order["pid"], b"%d" % process.pid)
-    _say(lifeline, b'{"pid": %d}' % process.pid)
-    began = time.monotonic()
-    code = one.run()
-    write_exit(order["exit"], exit_fd, code, time.monotonic() - began)
-    if "claim" in fds:
-        os.close(fds["claim"])
-    one.say_goodbye()
-    lifeline.close()
-    _remove(order["socket"])
+    return one
 
 
 def listen_at(path: str) -> _socket.socket:

@@ -13,12 +13,13 @@ import socket
 import stat
 from collections import namedtuple
 
-from mini_docker.cgroups.tree import Cgroup, hierarchies
+from mini_docker.cgroups.tree import write_file
 from mini_docker.engine.explain import write_steps
 from mini_docker.engine.modes import SHM
 from mini_docker.engine.privileges import NO_LIMIT, kept_program
 from mini_docker.engine.remap import to_host
 from mini_docker.linux.process import CLONE_PARENT, PR_SET_PDEATHSIG, clone3, prctl
+from mini_docker.linux.step import Step
 from mini_docker.runtime.console import Console, receive_console
 from mini_docker.runtime.enter import enter
 from mini_docker.runtime.idmap import open_sources
@@ -29,6 +30,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NamedTuple, NoReturn
+
+    from mini_docker.cgroups.tree import Cgroup
 
     class Streams(NamedTuple):
         """The shim's ends of a process's streams; None for what it does not have.
@@ -127,6 +130,20 @@ def _be_starter(
         os._exit(0)
 
 
+def what_to_start(root: str, spec: dict[str, Any], cgroup: Cgroup, inside: bool) -> dict[str, Any]:
+    """Return the part of an order that a starter reads: what the daemon, who has it all at hand, finds out.
+
+    A process just forked pays for each page of Python's objects that it looks at, for it writes there.
+    `root` is the data root; `inside` says that the clone puts it into the v2 group. Raises OSError,
+    ValueError.
+    """
+    return {
+        "spec": marshal.dumps(spec),
+        "doors": [(step.name, *step.arguments) for step in cgroup.plan_enter(inside)],
+        "seccomp": kept_program(root, spec),
+    }
+
+
 def start_process(
     order: dict[str, Any],
     fds: dict[str, int],
@@ -137,18 +154,14 @@ def start_process(
 
     It becomes a child of this process's parent. Raises StartError, OSError, ValueError.
     """
-    with open(order["spec"], "rb") as file:
-        spec = json.loads(file.read())
-    cgroup = Cgroup(hierarchies(), spec["linux"]["cgroupsPath"])
-    cgroup.directories = order["directories"]
-    enter_cgroup = cgroup.plan_enter(born_inside="cgroup" in fds)
+    spec = marshal.loads(order["spec"])
+    enter_cgroup = [Step(name, write_file, (door, text)) for name, door, text in order["doors"]]
     for namespace in spec["linux"]["namespaces"]:
         if namespace["type"] == "network" and "netns" in fds:
             namespace["path"] = f"/proc/self/fd/{fds['netns']}"
         if namespace["type"] == "user" and "userns" in fds:
             namespace["path"] = f"/proc/self/fd/{fds['userns']}"
-    # a shim lives in DATA_ROOT/containers/ID
-    program = kept_program("../..", spec)
+    program = order["seccomp"]
     resources = Resources(enter_cgroup, fds.get("rootfs"), stdio, console, seccomp=program)
     told = teller(spec, order.get("enter"))
     if "enter" in order:

@@ -7,34 +7,42 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import threading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
 
 # %% notebooks/14d_shims.ipynb#watch
+LAST_WORD = b'{"ExitCode":'
+
+
 class Watch:
-    """Calls a function when a lifeline ends, each in a thread of its own."""
+    """Calls a function when a lifeline ends or has had its last word, each in a thread of its own."""
 
     def __init__(self) -> None:
         """Start the waiting thread."""
         self.poll = select.poll()
-        self.lines: dict[int, tuple[socket.socket, Callable[[], None]]] = {}
+        self.lines: dict[int, tuple[socket.socket, Callable[[bytes], None]]] = {}
         self.wake_fd, self.waker_fd = os.pipe2(os.O_CLOEXEC)
         self.poll.register(self.wake_fd, select.POLLIN)
         self.lock = threading.Lock()
         threading.Thread(target=self._run, name="watch", daemon=True).start()
 
-    def add(self, line: socket.socket, call: Callable[[], None]) -> None:
-        """Call `call` once `line`, which is the watch's from now on, has ended."""
+    def add(self, line: socket.socket, call: Callable[[bytes], None]) -> None:
+        """Call `call(last word)`, or `call(b"")`, once `line`, the watch's from now on, has ended."""
         line.setblocking(False)
         with self.lock:
             self.lines[line.fileno()] = line, call
             self.poll.register(line.fileno(), select.POLLIN)
         os.write(self.waker_fd, b"+")  # poll(2) looks at the descriptors it was given when it began
+
+    def is_silent(self, line: socket.socket) -> bool:
+        """Return whether a line that brings nothing but its last word has not brought it yet."""
+        with self.lock:
+            return line.fileno() >= 0 and _read(line, socket.MSG_PEEK) is None
 
     def _run(self) -> None:
         while True:
@@ -46,16 +54,22 @@ class Watch:
 
     def _look(self, fd: int) -> None:
         """Read a lifeline: news of the log is nothing to us, its end is."""
-        line, call = self.lines[fd]
-        try:
-            if line.recv(1 << 16):
-                return
-        except BlockingIOError:
-            return
-        except OSError:
-            pass
         with self.lock:
+            line, call = self.lines[fd]
+            word = _read(line)
+            if word is None or (word and not word.startswith(LAST_WORD)):
+                return
             self.poll.unregister(fd)
             del self.lines[fd]
             line.close()
-        threading.Thread(target=call, name="ended", daemon=True).start()
+        threading.Thread(target=call, args=(word,), name="ended", daemon=True).start()
+
+
+def _read(line: socket.socket, flags: int = 0) -> bytes | None:
+    """Return what a line brings: None for nothing yet, b"" for its end."""
+    try:
+        return line.recv(1 << 16, flags)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b""
