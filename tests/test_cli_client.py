@@ -23,11 +23,12 @@ from mini_docker.cli.client import Client, filters, query_string
 from mini_docker.cli.context import Endpoint, endpoint, normal_host
 from mini_docker.cli.daemon import start_daemon
 from mini_docker.cli.errors import CommandError, DaemonError
+from mini_docker.cli.gotext import TemplateError
 from mini_docker.cli.http import Connection, ProtocolError
 from mini_docker.cli.jsontext import dumps, loads
 from mini_docker.cli.messages import bar, plain_message
 from mini_docker.cli.streams import Detached, Frames, Keys
-from mini_docker.cli.template import Template, TemplateError
+from mini_docker.cli.template import Template
 from mini_docker.cli.text import quoted
 from mini_docker.engine import upkeep
 from tests.conftest import ROOT, cannot_run_here

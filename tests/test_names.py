@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from mini_docker.engine.dns import (
+from mini_docker.engine.dns import LIMIT_TCP, Server, serve_alone
+from mini_docker.engine.dns_messages import (
     AAAA,
-    LIMIT_TCP,
     NOERROR,
     NOTIMP,
     PTR,
@@ -24,17 +24,15 @@ from mini_docker.engine.dns import (
     SERVFAIL,
     TC,
     A,
-    Names,
-    Server,
     address_of_pointer,
     answer,
     header,
     pack_name,
     parse_query,
-    serve_alone,
     truncated,
     udp_limit,
 )
+from mini_docker.engine.dns_names import Names
 from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.hosts import (
     hosts_text,

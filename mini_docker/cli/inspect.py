@@ -81,7 +81,8 @@ def show_objects(parsed: Parsed, find: Callable[[str], Any]) -> int:
 
 def objects_text(found: list[Any], form: str) -> str:
     """Return objects as one JSON array, or each through a template."""
-    from mini_docker.cli.template import Template, TemplateError, go_json
+    from mini_docker.cli.gotext import TemplateError, go_json
+    from mini_docker.cli.template import Template
 
     if not form:
         return json.dumps(found, indent=4, ensure_ascii=False) + "\n"

@@ -26,7 +26,7 @@ def rendered(
     """
     form = usual if form in ("", "table") else form
     if form == "json":
-        from mini_docker.cli.template import escaped, go_json
+        from mini_docker.cli.gotext import escaped, go_json
 
         plain = ({k: row[k] for k in sorted(row) if not callable(row[k])} for row in rows)
         return "".join(f"{escaped(go_json(row))}\n" for row in plain)
@@ -63,7 +63,8 @@ def _field(row: Row, name: str, kind: str) -> Any:
 def _by_template(
     text: str, rows: Sequence[Row], heads: Mapping[str, Any], kind: str, table: bool
 ) -> str:
-    from mini_docker.cli.template import HEAD_FUNCTIONS, Template, TemplateError
+    from mini_docker.cli.gotext import HEAD_FUNCTIONS, TemplateError
+    from mini_docker.cli.template import Template
 
     try:
         template = Template(text, kind)

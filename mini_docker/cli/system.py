@@ -352,7 +352,8 @@ def events(call: Call, parsed: Parsed) -> int:
 
 def event_writer(form: str) -> Any:
     """Return what turns an event into a line: Docker's own, JSON, or a template. Raises CommandError."""
-    from mini_docker.cli.template import Template, TemplateError, go_json
+    from mini_docker.cli.gotext import TemplateError, go_json
+    from mini_docker.cli.template import Template
 
     if not form:
         return event_line

@@ -1,12 +1,11 @@
 # Exported from notebooks/15c_names.ipynb by mini_docker.lab.book: edit there, not here.
 
-# %% notebooks/15c_names.ipynb#dns-module
+# %% notebooks/15c_names.ipynb#dns-server-module
 """The embedded name server: containers find each other by name at 127.0.0.11, the rest is forwarded."""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import random
 import selectors
@@ -15,8 +14,18 @@ import socket
 import struct
 import threading
 import time
-from collections import namedtuple
 
+from mini_docker.engine.dns_messages import (
+    REFUSED,
+    SERVFAIL,
+    Question,
+    answer,
+    header,
+    parse_query,
+    truncated,
+    udp_limit,
+)
+from mini_docker.engine.dns_names import Names, resolve
 from mini_docker.linux import nft
 from mini_docker.linux.process import PR_SET_PDEATHSIG, close_range, prctl
 from mini_docker.namespaces.net import in_netns
@@ -24,240 +33,6 @@ from mini_docker.namespaces.net import in_netns
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any, NamedTuple
-
-    class Question(NamedTuple):
-        """What a query asks: its id and flags, the name in lower case, type, class, and where it ends."""
-
-        id: int
-        flags: int
-        name: str
-        type: int
-        klass: int
-        end: int
-
-else:
-    Question = namedtuple("Question", ("id", "flags", "name", "type", "klass", "end"))
-
-# RFC 1035, RFC 3596
-A, PTR, AAAA, OPT, ANY = 1, 12, 28, 41, 255
-IN = 1
-QR, OPCODE, AA, TC, RD, RA = 0x8000, 0x7800, 0x0400, 0x0200, 0x0100, 0x0080
-NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED = 0, 1, 2, 3, 4, 5
-header = struct.Struct(
-    "!HHHHHH"
-)  # id, flags, and how many questions, answers, authorities, additionals
-TTL = 600  # seconds, as Docker says
-LONGEST_NAME = 255
-SMALLEST_LIMIT = 512  # bytes of an answer by UDP, for who says nothing about it
-
-
-# %% notebooks/15c_names.ipynb#dns-messages
-def parse_query(data: bytes) -> Question:
-    """Return the question of a DNS query. Raises ValueError for everything else.
-
-    One question, no answers, labels of at most 63 bytes, a name of at most 255, and no compression: in a
-    question there is nothing before it that it could point to. Source: RFC 1035, section 4.
-    """
-    if len(data) < header.size:
-        raise ValueError("shorter than a header")
-    ident, flags, questions, answers, _, _ = header.unpack_from(data)
-    if flags & QR or questions != 1 or answers:
-        raise ValueError("not a query of one question")
-    labels, offset = [], header.size
-    while True:
-        if offset >= len(data):
-            raise ValueError("the name has no end")
-        length = data[offset]
-        offset += 1
-        if length == 0:
-            break
-        if (
-            length > 63
-            or offset + length > len(data)
-            or offset - header.size + length > LONGEST_NAME
-        ):
-            raise ValueError("a label is too long, or points elsewhere")
-        labels.append(data[offset : offset + length])
-        offset += length
-    if offset + 4 > len(data):
-        raise ValueError("no type and class")
-    kind, klass = struct.unpack_from("!HH", data, offset)
-    name = b".".join(labels).decode("latin-1").lower()
-    return Question(ident, flags, name, kind, klass, offset + 4)
-
-
-def answer(
-    data: bytes, question: Question, code: int, records: Sequence[tuple[int, bytes]] = ()
-) -> bytes:
-    """Return the response to a query: its own question, and records (type, data) for the name asked."""
-    flags = QR | question.flags & (OPCODE | RD) | RA | code
-    head = header.pack(question.id, flags, 1, len(records), 0, 0)
-    found = [head, data[header.size : question.end]]
-    for kind, value in records:  # 0xC00C: the name at offset 12, the question's
-        found.append(struct.pack("!HHHIH", 0xC00C, kind, IN, TTL, len(value)) + value)
-    return b"".join(found)
-
-
-def pack_name(name: str) -> bytes:
-    """Return a name as labels, RFC 1035 3.1."""
-    labels = [label.encode("latin-1")[:63] for label in name.split(".") if label]
-    return b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
-
-
-def address_of_pointer(name: str) -> str | None:
-    """Return the address that "2.0.18.172.in-addr.arpa" or an ip6.arpa name asks about; None for others."""
-    try:
-        if name.endswith(".in-addr.arpa"):
-            parts = name.removesuffix(".in-addr.arpa").split(".")
-            return (
-                socket.inet_ntoa(socket.inet_aton(".".join(parts[::-1])))
-                if len(parts) == 4
-                else None
-            )
-        if name.endswith(".ip6.arpa"):
-            digits = name.removesuffix(".ip6.arpa").split(".")[::-1]
-            packed = bytes.fromhex("".join(digits)) if len(digits) == 32 else b""
-            return socket.inet_ntop(socket.AF_INET6, packed)
-    except (OSError, ValueError):
-        pass
-    return None
-
-
-def truncated(response: bytes, limit: int) -> bytes:
-    """Return a response that fits into `limit` bytes: without answers and with TC, if it does not."""
-    if len(response) <= limit:
-        return response
-    ident, flags, *_ = header.unpack_from(response)
-    end = header.size
-    while end < len(response) and response[end]:
-        end += 1 + response[end]
-    return header.pack(ident, flags | TC, 1, 0, 0, 0) + response[header.size : end + 5]
-
-
-def udp_limit(data: bytes, question: Question) -> int:
-    """Return how many bytes the asker takes: an EDNS0 record says so, RFC 6891."""
-    if len(data) >= question.end + 11 and data[question.end : question.end + 3] == b"\0\0\x29":
-        (size,) = struct.unpack_from("!H", data, question.end + 3)
-        return max(SMALLEST_LIMIT, min(int(size), 4096))
-    return SMALLEST_LIMIT
-
-
-# %% notebooks/15c_names.ipynb#dns-names
-class Names:
-    """Who has which name, read from the endpoints that chapter 15 writes; it keeps no state of its own."""
-
-    def __init__(self, directory: str) -> None:
-        """Name the network directory of the data root."""
-        self.directory = directory
-        self.cache: dict[str, tuple[int, list[dict[str, Any]]]] = {}
-
-    def neighbours(self, container_id: str) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
-        """Return (the container's own endpoint, all endpoints) of each network that it is on."""
-        found = []
-        for network in sorted(_names(self.directory)):
-            if os.path.exists(f"{self.directory}/{network}/endpoints/{container_id}"):
-                endpoints = self._endpoints(network)
-                own = [one for one in endpoints if one["Container"] == container_id]
-                if own and own[0]["NetworkName"] != "bridge":
-                    found.append((own[0], endpoints))
-        return found
-
-    def _endpoints(self, network: str) -> list[dict[str, Any]]:
-        """Return the endpoints of a network; the directory's time says whether they changed.
-
-        A change within the same tick of the clock would not show: what is younger than 20 ms is not kept.
-        """
-        path = f"{self.directory}/{network}/endpoints"
-        try:
-            changed = os.stat(path).st_mtime_ns
-        except FileNotFoundError:
-            return []
-        kept = self.cache.get(network)
-        if kept and kept[0] == changed:
-            return kept[1]
-        found = [endpoint for name in sorted(_names(path)) if (endpoint := _read(f"{path}/{name}"))]
-        if time.time_ns() - changed > 20_000_000:
-            self.cache[network] = (changed, found)
-        return found
-
-    def addresses(self, container_id: str, name: str) -> tuple[list[str], list[str]] | None:
-        """Return the IPv4 and IPv6 addresses of a name, in the eyes of a container; None for a stranger."""
-        four: list[str] = []
-        six: list[str] = []
-        for own, endpoints in self.neighbours(container_id):
-            wanted = name.removesuffix(f".{str(own['NetworkName']).lower()}")
-            wanted = _links(own).get(wanted, wanted)
-            for endpoint in endpoints:
-                if wanted in _names_of(endpoint):
-                    four += [endpoint["IPAddress"]] if endpoint["IPAddress"] else []
-                    six += [endpoint["GlobalIPv6Address"]] if endpoint["GlobalIPv6Address"] else []
-        return (four, six) if four or six else None
-
-    def pointer(self, container_id: str, ip: str) -> str | None:
-        """Return the name of an address: "web.front", the container's and its network's."""
-        for own, endpoints in self.neighbours(container_id):
-            for endpoint in endpoints:
-                if ip in (endpoint["IPAddress"], endpoint["GlobalIPv6Address"]):
-                    return f"{endpoint['Name']}.{own['NetworkName']}"
-        return None
-
-    def has_way_out(self, container_id: str) -> bool:
-        """Say whether a container is on a network that is not internal: only then it may ask the world."""
-        return any(not own["Internal"] for own, _ in self.neighbours(container_id))
-
-
-def _names_of(endpoint: dict[str, Any]) -> set[str]:
-    names = [endpoint["Name"], *(endpoint["Aliases"] or ())]
-    return {str(name).lower() for name in names}
-
-
-def _links(endpoint: dict[str, Any]) -> dict[str, str]:
-    """Return {alias: name} of a container's links on a network: "db:database", "web"."""
-    pairs = (str(link).lower().strip("/").partition(":") for link in endpoint["Links"] or ())
-    return {alias.rpartition("/")[2] or name: name for name, _, alias in pairs}
-
-
-def _names(directory: str) -> list[str]:
-    try:
-        return os.listdir(directory)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _read(path: str) -> dict[str, Any] | None:
-    try:
-        with open(path, "rb") as file:
-            found: dict[str, Any] = json.loads(file.read())
-            return found
-    except (OSError, ValueError):
-        return None
-
-
-# %% notebooks/15c_names.ipynb#dns-resolve
-def resolve(names: Names, container_id: str, data: bytes, question: Question) -> bytes | None:
-    """Return the answer to a query about our own names; None for one that is to be forwarded.
-
-    A name of ours without an address of the asked kind is an empty answer and not a stranger: forwarded,
-    it would come back as NXDOMAIN, and the client would give up before it asked for the other kind.
-    """
-    if question.flags & OPCODE:
-        return answer(data, question, NOTIMP)
-    if question.klass not in (IN, ANY):
-        return None
-    if question.type == PTR:
-        ip = address_of_pointer(question.name)
-        name = names.pointer(container_id, ip) if ip else None
-        return answer(data, question, NOERROR, [(PTR, pack_name(name))]) if name else None
-    found = names.addresses(container_id, question.name)
-    if found is None:
-        return None
-    four, six = (random.sample(ips, len(ips)) for ips in found)
-    records = [(A, socket.inet_aton(ip)) for ip in four if question.type in (A, ANY)]
-    records += [
-        (AAAA, socket.inet_pton(socket.AF_INET6, ip)) for ip in six if question.type in (AAAA, ANY)
-    ]
-    return answer(data, question, NOERROR, records)
 
 
 # %% notebooks/15c_names.ipynb#dns-doors
