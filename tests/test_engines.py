@@ -241,6 +241,29 @@ def test_a_health_check(engine: Engine) -> None:
         engine("rm", "-f", "patient")
 
 
+def test_devices_limits_and_a_restart_policy(docker: Engine) -> None:
+    flags = (
+        "--device",
+        "/dev/zero:/dev/nil",
+        "--ulimit",
+        "nofile=77:88",
+        "--restart",
+        "on-failure:1",
+    )
+    flags += ("--shm-size", "5m", "--sysctl", "net.ipv4.ip_forward=1", "--name", "again")
+    script = (
+        "ulimit -n; head -c 3 /dev/nil | wc -c; cat /proc/sys/net/ipv4/ip_forward;"
+        "df -k /dev/shm | tail -n 1 | awk '{print $2}'; exit 9"
+    )
+    try:
+        docker.run("-d", *flags, "busybox", "sh", "-c", script)
+        status = ("inspect", "-f", "{{.State.Status}} {{.RestartCount}}", "again")
+        wait_until(lambda: docker.ok(*status) == "exited 1\n", "it did not end twice")
+        assert docker.ok("logs", "again").split() == ["77", "3", "1", "5120"] * 2
+    finally:
+        docker("rm", "-f", "again")
+
+
 def test_a_memory_limit_kills(engine: Engine) -> None:
     run = engine.run("--name", "greedy", "-m", "20m", "busybox", "tail", "/dev/zero")
     try:
@@ -304,12 +327,13 @@ def test_containerd_runs_it(containerd: list[str], rootfs: str) -> None:
     assert (done.returncode, done.stdout) == (7, "1\n"), done.stderr
 
 
-def test_containerd_pauses_execs_and_kills(containerd: list[str], rootfs: str) -> None:
+def test_containerd_pauses_execs_measures_and_kills(containerd: list[str], rootfs: str) -> None:
     def ctr(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*containerd, *words], capture_output=True, text=True, timeout=30)
+        return subprocess.run([*containerd, *words], capture_output=True, text=True, timeout=120)
 
     flags = ["-d", "--runtime", "io.containerd.runc.v2", "--runc-binary", MINI_RUNC, "--rootfs"]
-    run = ctr("run", *flags, rootfs, "box", "sh", "-c", LOOP)
+    limit = ("--memory-limit", str(50 << 20))
+    run = ctr("run", *limit, *flags, rootfs, "box", "sh", "-c", LOOP)
     assert run.returncode == 0, run.stderr
     try:
         done = ctr("task", "exec", "--exec-id", "one", "box", "cat", "/proc/1/comm")
@@ -318,7 +342,10 @@ def test_containerd_pauses_execs_and_kills(containerd: list[str], rootfs: str) -
         assert "PAUSED" in ctr("task", "ls").stdout
         assert ctr("task", "resume", "box").returncode == 0
         metrics = json.loads(ctr("task", "metrics", "--format", "json", "box").stdout)
-        assert metrics
+        assert "52428800" in json.dumps(metrics)  # the limit, by v1's name of it or by v2's
+        done = ctr("task", "checkpoint", "box")
+        assert done.returncode == 1 and "checkpoint is not here" in done.stderr, done.stderr
+        assert "RUNNING" in ctr("task", "ls").stdout
     finally:
         ctr("task", "kill", "-s", "SIGKILL", "box")
         wait_until(lambda: "RUNNING" not in ctr("task", "ls").stdout, "it does not die")

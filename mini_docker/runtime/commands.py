@@ -394,6 +394,7 @@ COMMANDS: dict[str, tuple[Command, str, str]] = {
     "ps": (command_ps, "format,f=", "Print the processes of a container"),
     "list": (command_list, "format,f= quiet,q", "Print all containers"),
 }
+ABSENT = ("checkpoint", "restore")
 GLOBAL = "root= log= log-format= debug systemd-cgroup rootless= criu= version,v help,h"
 
 
@@ -434,6 +435,8 @@ def dispatch(flags: Words) -> int:
         print(usage(), end="")
         return 0
     name, *rest = flags.rest
+    if name in ABSENT:
+        raise RuntimeFailure(f"{name} is not here: this runtime does not save processes, CRIU does")
     if name not in COMMANDS:
         raise RuntimeFailure(f"no command {name!r}; mini_runc --help lists them")
     command, description, _ = COMMANDS[name]
