@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from mini_docker.cgroups import tree
+from mini_docker.cgroups import files, limits, tree
+from mini_docker.cgroups.files import pass_down, read_file
 from mini_docker.cgroups.resources import Wrong, controller_of, files_for, unheard
 from mini_docker.cgroups.tree import (
     UNIFIED,
@@ -21,8 +22,6 @@ from mini_docker.cgroups.tree import (
     Hierarchies,
     hierarchies,
     parse_hierarchies,
-    pass_down,
-    read_file,
 )
 from mini_docker.linux.step import apply
 from tests.conftest import cannot_run_here
@@ -300,7 +299,8 @@ def test_v2_parents_pass_controllers_down_first(
 ) -> None:
     """A limit's file appears in a group once each parent, from the top, has enabled its controller."""
     written: list[tuple[str, str]] = []
-    monkeypatch.setattr(tree, "write_file", lambda path, text: written.append((path, text)))
+    for module in (files, limits):
+        monkeypatch.setattr(module, "write_file", lambda *words: written.append(words))
     trees = fake_v2(tmp_path, "x", controllers="pids cpu cpuset")
     Cgroup(trees, "/x/y").create({"pids": {"limit": 3}})
     assert written == [
@@ -327,7 +327,7 @@ def test_a_parent_with_processes_is_told_the_remedy(
         raise OSError(16, "Device or resource busy")
 
     fake_v2(tmp_path)
-    monkeypatch.setattr(tree, "write_file", busy)
+    monkeypatch.setattr(files, "write_file", busy)
     with pytest.raises(
         OSError, match="holds processes itself.*remedy: move them into a group below"
     ):
@@ -342,7 +342,7 @@ def test_what_is_only_counted_is_no_reason_to_refuse(
     def busy(path: str, text: str) -> None:
         raise OSError(16, "Device or resource busy")
 
-    monkeypatch.setattr(tree, "write_file", busy)
+    monkeypatch.setattr(files, "write_file", busy)
     group = Cgroup(fake_v2(tmp_path, controllers="pids cpu"), "/x")
     group.create({})
     with pytest.raises(
@@ -407,7 +407,7 @@ def test_two_files_that_bound_each_other_find_their_order(
     (tmp_path / "x").mkdir()
     (tmp_path / "x/memory.memsw.limit_in_bytes").touch()
     group = Cgroup(Hierarchies("v1", {"memory": str(tmp_path)}), "/x")
-    monkeypatch.setattr(tree, "write_file", write)
+    monkeypatch.setattr(limits, "write_file", write)
     group.update({"memory": {"limit": 128, "swap": 256}})
     assert written == ["memory.memsw.limit_in_bytes", "memory.limit_in_bytes"]
 

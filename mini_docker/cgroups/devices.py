@@ -10,7 +10,7 @@ import os
 import struct
 from collections import namedtuple
 
-from mini_docker.cgroups.tree import write_file
+from mini_docker.cgroups.files import write_file
 from mini_docker.linux.bpf import (
     BPF_PROG_TYPE_CGROUP_DEVICE,
     attach_program,

@@ -9,7 +9,7 @@ import ctypes
 import os
 from collections import namedtuple
 
-from mini_docker.cgroups.tree import write_file
+from mini_docker.cgroups.files import write_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ import socket
 import struct
 from collections import namedtuple
 
+from mini_docker.cgroups.limits import with_what_holds
 from mini_docker.cgroups.resources import files_for
 from mini_docker.cgroups.tree import Cgroup, Hierarchies
 
@@ -364,7 +365,7 @@ class Scope(Cgroup):
 
     def update(self, resources: dict[str, Any]) -> None:
         """Tell systemd too, or its next reload would bring back the old limits."""
-        resources = self._with_what_holds(resources)
+        resources = with_what_holds(self, resources)
         if properties := properties_for(resources):
             with Bus(self.bus) as bus:
                 arguments = (self.unit.name, 1, properties)

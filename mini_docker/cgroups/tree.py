@@ -5,38 +5,21 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections import namedtuple
 
-from mini_docker.cgroups.resources import File, controller_of, files_for
+from mini_docker.cgroups.files import make_directory, read_file, write_file
+from mini_docker.cgroups.freezer import is_frozen, set_frozen
+from mini_docker.cgroups.limits import Limits, with_what_holds
+from mini_docker.cgroups.resources import controller_of
 from mini_docker.linux.step import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
     from typing import Any
 
     from mini_docker.cgroups.stats import Stats
-
-
-# %% notebooks/08_control_groups.ipynb#control-files
-def read_file(path: str) -> str:
-    """Return the text of a control file. Raises OSError."""
-    with open(path) as file:
-        return file.read()
-
-
-def write_file(path: str, text: str) -> None:
-    """Write `text` to a control file in one write(2); the kernel's answer is the OSError."""
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    except OSError as error:
-        raise OSError(error.errno, f"write {text!r} to {path}: {error.strerror}") from None
-    finally:
-        os.close(fd)
 
 
 # %% notebooks/08_control_groups.ipynb#find-trees
@@ -129,58 +112,7 @@ def hierarchies() -> Hierarchies:
     return found
 
 
-# %% notebooks/08_control_groups.ipynb#make-directory
-def make_directory(trees: Hierarchies, root: str, path: str) -> bool:
-    """Make the group `path` in the tree at `root`, mkdir(2); return whether it was not there.
-
-    v1's cpuset is born empty, and nobody can enter a group without processors: it is filled from above.
-    """
-    directory = root + path
-    made = not os.path.isdir(directory)
-    os.makedirs(directory, exist_ok=True)
-    if root == trees.mounts.get("cpuset") and root != trees.unified:
-        above = root
-        for part in path.strip("/").split("/"):
-            _fill_cpuset(above, f"{above}/{part}")
-            above = f"{above}/{part}"
-    return made
-
-
-def _fill_cpuset(above: str, directory: str) -> None:
-    for name in ("cpuset.cpus", "cpuset.mems"):
-        if not read_file(f"{directory}/{name}").strip():
-            write_file(f"{directory}/{name}", read_file(f"{above}/{name}").strip())
-
-
-def pass_down(root: str, path: str, controllers: Iterable[str]) -> None:
-    """Have the v2 groups above `path` give their children `controllers`, from the top down.
-
-    Raises OSError(EBUSY) for one that holds processes itself and is asked for memory or io: only the
-    root of the machine may do both. Source: cgroups(7), "no internal processes", "threaded controllers".
-    """
-    above = root
-    for part in path.strip("/").split("/"):
-        missing = set(controllers) - set(read_file(f"{above}/cgroup.subtree_control").split())
-        if missing:
-            words = " ".join(f"+{name}" for name in sorted(missing))
-            try:
-                write_file(f"{above}/cgroup.subtree_control", words)
-            except OSError as error:
-                if error.errno != errno.EBUSY:
-                    raise
-                raise OSError(
-                    errno.EBUSY,
-                    f"control group {above} holds processes itself, so it cannot give its children "
-                    f"{', '.join(sorted(missing))}; remedy: move them into a group below it",
-                ) from None
-        above = f"{above}/{part}"
-
-
 # %% notebooks/08_control_groups.ipynb#cgroup
-# what v2 counts for every group of ours, limited or not; it costs a start nothing
-COUNTED = ("cpu", "io", "memory", "pids")
-
-
 class Cgroup:
     """One group, a directory of the same name in each tree it needs.
 
@@ -215,16 +147,15 @@ class Cgroup:
         `everywhere` all, and `stats` knows all numbers there too. What cannot be made is an OSError, a
         wrong value a ValueError; either names the key, and leaves nothing.
         """
-        files = files_for(self.trees, resources)
-        rules = self._device_rules(resources)
-        self._use_only(set(self.trees.mounts) if everywhere else self._needed(files))
+        limits = Limits(self.trees, resources)
+        self._use_only(set(self.trees.mounts) if everywhere else limits.controllers)
         made = [
             directory
             for root, directory in self.directories.items()
             if make_directory(self.trees, root, self.path)
         ]
         try:
-            self._obey(files, rules)
+            limits.write(self)
         except BaseException:
             for directory in made:
                 _remove_group(directory)
@@ -235,25 +166,10 @@ class Cgroup:
 
         Raises as `create` does; memory.checkBeforeUpdate refuses a limit that is used up already.
         """
-        resources = self._with_what_holds(resources)
-        files = files_for(self.trees, resources)
-        rules = self._device_rules(resources)
-        for controller in self._needed(files):
+        limits = Limits(self.trees, with_what_holds(self, resources))
+        for controller in limits.controllers:
             self.join_tree(controller)
-        self._obey(files, rules)
-
-    def _needed(self, files: Sequence[File]) -> set[str]:
-        """Return the controllers of `files`. Raises FileNotFoundError for one this machine lacks."""
-        for file in files:
-            controller = controller_of(file.name)
-            if self.trees.tree_of(controller) is None and not file.optional:
-                raise FileNotFoundError(
-                    2,
-                    f"linux.resources.{file.key}: this kernel offers no cgroup controller "
-                    f"'{controller}' ({file.name})",
-                )
-        wanted = {controller_of(file.name) for file in files}
-        return {name for name in wanted if self.trees.tree_of(name) is not None}
+        limits.write(self)
 
     def _use_only(self, controllers: set[str]) -> None:
         """Keep the trees of `controllers`, and one tree to find, freeze and kill the members by."""
@@ -278,82 +194,6 @@ class Cgroup:
                 write_file(f"{root}{self.path}/cgroup.procs", str(pid))
             except ProcessLookupError:
                 continue
-
-    def _obey(self, files: Sequence[File], rules: Sequence[Any] | None) -> None:
-        """Write all files; what is refused is tried once more after the rest.
-
-        Two files may bound each other (memory and memory with swap, quota and burst), and which of them
-        must be first depends on what they hold now.
-        """
-        self._pass_down({controller_of(file.name) for file in files})
-        refused = []
-        for file in files:
-            try:
-                self._write(file)
-            except OSError as error:
-                if error.errno not in (errno.EINVAL, errno.EBUSY):
-                    raise
-                refused.append(file)
-        for file in refused:
-            self._write(file)
-        if rules is not None:
-            from mini_docker.cgroups.devices import obey
-
-            obey(self, rules)
-
-    def _pass_down(self, asked: set[str]) -> None:
-        """Have what is asked in the v2 group, or an OSError; and what is counted, where it can be had."""
-        unified = self.trees.unified
-        if unified is None or unified not in self.directories:
-            return
-        own = {name for name, root in self.trees.mounts.items() if root == unified}
-        pass_down(unified, self.path, asked & own)
-        try:
-            pass_down(unified, self.path, own.intersection(COUNTED))
-        except OSError:
-            pass  # a number less, inside another container, is no reason not to start
-
-    def _write(self, file: File) -> None:
-        name, text = file.name, file.text
-        if file.other and not self.has(name):
-            name, text = file.other
-        if file.optional and not self.has(name):
-            return  # as Docker warns: a kernel without it, and the container runs without
-        try:
-            write_file(self.file(name), text)
-        except OSError as error:
-            words = error.strerror
-            if error.errno == errno.ENOENT:
-                words = f"this kernel has no {' or '.join(dict.fromkeys((file.name, name)))}"
-            raise OSError(error.errno, f"linux.resources.{file.key}: {words}") from None
-
-    @staticmethod
-    def _device_rules(resources: dict[str, Any]) -> Sequence[Any] | None:
-        """Return the checked device rules; None where the document has none, and all stays allowed."""
-        if resources.get("devices") is None:
-            return None
-        from mini_docker.cgroups.devices import parse_rules
-
-        return parse_rules(resources["devices"])
-
-    def _with_what_holds(self, resources: dict[str, Any]) -> dict[str, Any]:
-        """Add to an update what the kernel wants to hear in one breath with it, as it stands now."""
-        memory, cpu = dict(resources.get("memory") or {}), dict(resources.get("cpu") or {})
-        if memory.get("checkBeforeUpdate") and 0 < (memory.get("limit") or 0) < self._usage():
-            raise OSError(
-                errno.EBUSY,
-                f"linux.resources.memory.limit: {memory['limit']} is less than what is used now",
-            )
-        if memory.get("swap") and not memory.get("limit") and self.has("memory.max"):
-            memory["limit"] = int(self.read("memory.max").replace("max", "-1"))
-        if cpu.get("period") and not cpu.get("quota") and self.has("cpu.max"):
-            cpu["quota"] = int(self.read("cpu.max").split()[0].replace("max", "-1"))
-        return {**resources, "memory": memory, "cpu": cpu}
-
-    def _usage(self) -> int:
-        """Return the bytes of memory in use; 0 where nobody counts."""
-        names = ("memory.current", "memory.usage_in_bytes")
-        return next((int(self.read(name)) for name in names if self.has(name)), 0)
 
     def file(self, name: str) -> str:
         """Return the path of the group's control file `name`, in the tree of its controller."""
@@ -436,42 +276,16 @@ class Cgroup:
         return sorted(pids - {0})
 
     def freeze(self) -> None:
-        """Stop all members where they are, and return when all stand still.
-
-        Raises TimeoutError after ten seconds (they run again then), FileNotFoundError without a freezer.
-        """
-        self._freezer(True)
+        """Stop all members where they are, and return when all stand still. Raises as `set_frozen`."""
+        set_frozen(self, True)
 
     def thaw(self) -> None:
-        """Let all members go on. Raises as `freeze` does."""
-        self._freezer(False)
+        """Let all members go on. Raises as `set_frozen`."""
+        set_frozen(self, False)
 
     def is_frozen(self) -> bool:
         """Say whether all members stand still."""
-        if self._freezes_by_v2():
-            return "frozen 1" in self.read("cgroup.events")
-        return self.read("freezer.state") == "FROZEN"
-
-    def _freezes_by_v2(self) -> bool:
-        return self.has("cgroup.freeze")
-
-    def _freezer(self, frozen: bool) -> None:
-        """Say it and wait. v1 must be told again and again: a fork may slip through while it freezes."""
-        if self._freezes_by_v2():
-            name, text = "cgroup.freeze", str(int(frozen))
-        elif self.has("freezer.state"):
-            name, text = "freezer.state", "FROZEN" if frozen else "THAWED"
-        else:
-            raise FileNotFoundError(2, f"control group {self.path} has no freezer in its trees")
-        deadline = time.monotonic() + 10
-        write_file(self.file(name), text)
-        while self.is_frozen() != frozen:
-            if time.monotonic() > deadline:
-                write_file(self.file(name), "0" if name == "cgroup.freeze" else "THAWED")
-                raise TimeoutError(errno.ETIMEDOUT, f"control group {self.path} does not freeze")
-            time.sleep(0.001)
-            if name == "freezer.state":
-                write_file(self.file(name), text)
+        return is_frozen(self)
 
     def stats(self) -> Stats:
         """Return what the group uses and has used, in plain numbers."""
