@@ -242,15 +242,8 @@ def test_a_health_check(engine: Engine) -> None:
 
 
 def test_devices_limits_and_a_restart_policy(docker: Engine) -> None:
-    flags = (
-        "--device",
-        "/dev/zero:/dev/nil",
-        "--ulimit",
-        "nofile=77:88",
-        "--restart",
-        "on-failure:1",
-    )
-    flags += ("--shm-size", "5m", "--sysctl", "net.ipv4.ip_forward=1", "--name", "again")
+    words = "--name again --device /dev/zero:/dev/nil --ulimit nofile=77:88 --restart on-failure:1"
+    flags = f"{words} --shm-size 5m --sysctl net.ipv4.ip_forward=1".split()
     script = (
         "ulimit -n; head -c 3 /dev/nil | wc -c; cat /proc/sys/net/ipv4/ip_forward;"
         "df -k /dev/shm | tail -n 1 | awk '{print $2}'; exit 9"

@@ -13,7 +13,7 @@ import socket
 import stat
 from collections import namedtuple
 
-from mini_docker.cgroups.tree import write_file
+from mini_docker.cgroups.files import write_file
 from mini_docker.engine.explain import write_steps
 from mini_docker.engine.modes import SHM
 from mini_docker.engine.privileges import NO_LIMIT, kept_program
