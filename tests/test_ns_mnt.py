@@ -28,9 +28,11 @@ from mini_docker.linux.mount import (
     MS_REC,
     MS_SHARED,
     MS_SLAVE,
+    OPEN_TREE_CLONE,
     fsmount,
     fsopen,
     mount,
+    open_tree,
 )
 from mini_docker.linux.process import (
     CLONE_NEWCGROUP,
@@ -739,3 +741,22 @@ def test_runc_makes_the_same_table_of_the_same_document(bundle: Path) -> None:
             del mounts[place]
     assert list(found) == list(theirs)
     assert found == theirs
+
+
+@root_only
+def test_a_root_that_was_on_a_shared_mount_reports_nothing_back(tmp_path: Path) -> None:
+    for name in ("tree/dev", "root"):
+        (tmp_path / name).mkdir(parents=True)
+
+    def attach() -> tuple[bool, bool]:
+        unshare(CLONE_NEWNS)
+        for propagation in (
+            MS_PRIVATE,
+            MS_SHARED,
+        ):  # shared, and not with the host: as under systemd
+            mount(None, "/", None, MS_REC | propagation)
+        mnt.attach_root(open_tree(f"{tmp_path}/tree", OPEN_TREE_CLONE), f"{tmp_path}/root")
+        mount("tmpfs", f"{tmp_path}/root/dev", "tmpfs")
+        return os.path.ismount(tmp_path / "root/dev"), os.path.ismount(tmp_path / "tree/dev")
+
+    assert inside(attach) == (True, False)
