@@ -201,6 +201,7 @@ def test_both_families_in_any_order_and_the_default_route_prefers_them(daemon: N
     assert status >= 400 and "Address already in use" in answer["message"]
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(
     ("more", "words"),
     [
@@ -215,6 +216,7 @@ def test_networks_that_are_not_here(daemon: Networked, more: dict[str, Any], wor
     assert status >= 400 and words in answer["message"]
 
 
+@pytest.mark.anywhere
 def test_published_ports_of_the_hosts_network_are_a_warning(daemon: Networked) -> None:
     host = {"NetworkMode": "host", "PortBindings": {"80/tcp": [{"HostPort": "80"}]}}
     status, made = daemon.ask(

@@ -96,6 +96,7 @@ def test_sizes_where_they_are_asked_for(daemon: Daemon) -> None:  # noqa: F811
     assert "SizeRw" not in daemon.ask("GET", "/containers/json?all=1")[1][0]
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(
     ("host", "words"),
     [
@@ -122,6 +123,7 @@ def test_refusals_are_no_404_and_leave_nothing(
     assert daemon.ask("GET", "/containers/json?all=1")[1] == []
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(
     ("driver", "options", "words"),
     [
@@ -139,11 +141,13 @@ def test_log_options_in_dockers_words(driver: str, options: dict[str, str], word
         log_options(record, "/nowhere")
 
 
+@pytest.mark.anywhere
 def test_log_limits() -> None:
     assert read_limits({}) == (0, 1)
     assert read_limits({"max-size": "10k", "max-file": "3"}) == (10240, 3)
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("key", ["Interval", "Timeout", "StartPeriod"])
 def test_a_health_check_has_time(key: str) -> None:
     check_health({key: 0})
@@ -152,6 +156,7 @@ def test_a_health_check_has_time(key: str) -> None:
         check_health({key: 999_999})
 
 
+@pytest.mark.anywhere
 def test_ports_without_a_gap_are_a_range_for_links() -> None:
     tcp = [(port, "tcp") for port in (53, 80, 81, 90, 91, 92)]
     assert list(port_ranges(tcp)) == [((90, "tcp"), (92, "tcp"))]
