@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import pathlib
+import select
 import socket
 import struct
 import subprocess
@@ -54,20 +55,22 @@ class Supervisor:
             threading.Thread(target=self.answer, args=(fds[0],)).start()
 
     def answer(self, listener_fd: int) -> None:
-        """Answer until the last process under the filter has ended: ENOENT."""
-        while True:
+        """Answer until the last process under the filter has ended; before Linux 6.11 only poll says so."""
+        events = select.poll()
+        events.register(listener_fd, select.POLLIN)
+        while events.poll()[0][1] & select.POLLIN:
             question = bytearray(80)
             try:
                 fcntl.ioctl(listener_fd, RECEIVE, question)
             except OSError:
-                os.close(listener_fd)
-                return
+                break
             number, _, _, call = struct.unpack_from("=QIIi", question)
             self.asked.append(call)
             try:
                 fcntl.ioctl(listener_fd, SEND, struct.pack(ANSWER, number, 0, -self.error, 0))
             except FileNotFoundError:
                 continue  # whoever asked is gone
+        os.close(listener_fd)
 
     def close(self) -> None:
         self.server.shutdown(socket.SHUT_RDWR)

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from mini_docker.runtime.console import resize
 from tests.system import Lab, lab  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.root
@@ -320,7 +321,7 @@ def test_a_terminal_has_the_size_of_ours_and_follows_it(lab: Lab) -> None:
             lab.arguments()[0],
             lab.arguments("run", "--rm", "-it", "--network", "none", "busybox", "sh", "-c", script),
         )
-    subprocess.run(["stty", "rows", "33", "cols", "101"], stdin=master, check=True)
+    resize(master, 33, 101)  # at once; stty(1) would set one after the other
     output = b""
     resized = False
     while True:
@@ -329,7 +330,7 @@ def test_a_terminal_has_the_size_of_ours_and_follows_it(lab: Lab) -> None:
         except OSError:
             break
         if b"ready" in output and not resized:
-            subprocess.run(["stty", "rows", "44", "cols", "122"], stdin=master, check=True)
+            resize(master, 44, 122)
             resized = True
     os.close(master)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 4

@@ -153,8 +153,13 @@ def names(tree: Path) -> None:
 
 def levels(tree: Path) -> None:
     """1,000 levels: more than Python's recursion and the 1,024 open files of a process allow."""
-    script = f"i=0; cd '{tree}'; while [ $i -lt 1000 ]; do mkdir d && cd -P d; i=$((i+1)); done"
-    subprocess.run(["sh", "-c", script], check=True)
+    above_fd = os.open(tree, os.O_DIRECTORY)
+    for _ in range(1000):
+        os.mkdir("d", dir_fd=above_fd)
+        below_fd = os.open("d", os.O_DIRECTORY, dir_fd=above_fd)
+        os.close(above_fd)
+        above_fd = below_fd
+    os.close(above_fd)
 
 
 @pytest.mark.root

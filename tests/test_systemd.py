@@ -148,7 +148,8 @@ def test_a_slice_of_its_own_is_made_and_named(scoped: Runtime) -> None:
 
 
 def test_who_stops_the_scope_stops_the_container(scoped: Runtime) -> None:
-    pid = scoped.start("sleep", "600", cgroupsPath=path_of(scoped))
+    script = "trap exit TERM; while :; do sleep 1; done"  # or systemd waits 90 s before it kills
+    pid = scoped.start("sh", "-c", script, cgroupsPath=path_of(scoped))
     subprocess.run(["systemctl", "stop", f"test-{scoped.id}.scope"], check=True)
     eventually(lambda: has_ended(pid), "it lives")
     scoped.wait_for("stopped")
