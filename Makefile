@@ -70,7 +70,7 @@ vm-run: vm ## run a command in it: make vm-run CMD='uname -r'
 vm-shell: vm ## look around in it; PORT 8888 of this machine leads there with MINI_DOCKER_VM_PORT=8888
 	@labs/vm shell
 
-vm-test: vm ## run the tests and every notebook in it, under control groups v2
+vm-test: vm ## run what asks the kernel, and every notebook, in it, under control groups v2
 	@labs/vm-test.sh $(PART)
 
 box: vm ## the same image as a Vagrant box, for libvirt: build/mini_docker.box
