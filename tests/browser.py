@@ -24,7 +24,7 @@ from typing import Any
 
 from tests.conftest import ROOT, cannot_run_here
 
-SECONDS = 60.0  # until something must have happened; a busy machine is slow, a quiet one takes two
+SECONDS = 240.0  # until something must have happened; a busy machine is slow, a quiet one takes two
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key of a reference, chosen by the standard
 # No sandbox: as root Chromium refuses to make one, and the pages are ours. No /dev/shm: it may have 64 MB.
 FLAGS = (

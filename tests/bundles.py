@@ -79,7 +79,7 @@ class Runtime:
         (self.bundle / "config.json").write_text(json.dumps(document))
 
     def call(
-        self, *words: str, timeout: float = 120, **options: Any
+        self, *words: str, timeout: float = 240, **options: Any
     ) -> subprocess.CompletedProcess[str]:
         """Call the runtime, and return status and output."""
         full = [self.program, "--root", str(self.state_root), *words]
@@ -130,7 +130,7 @@ class Runtime:
         return str(json.loads(done.stdout)["status"]) if done.returncode == 0 else "none"
 
     def wait_for(self, status: str) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while self.status() != status:
             assert time.monotonic() < deadline, self.status()
             time.sleep(0.02)

@@ -6,22 +6,48 @@ A test never passes by skipping: where it cannot run it says `cannot run here, b
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "notebooks")]
 
-from mini_docker.lab import find_leaks, snapshot  # noqa: E402
+from mini_docker.lab import compare, find_leaks, snapshot  # noqa: E402
+from mini_docker.lab.leaks import Snapshot  # noqa: E402
+from tests.daemons import (  # noqa: E402
+    Daemon,
+    both,
+    daemon,
+    dockerd,
+    own_daemon,
+    shared_daemon,
+    shared_dockerd,
+)
+from tests.system import cannot_run_here  # noqa: E402
+
+__all__ = ["cannot_run_here"]
+__all__ += [
+    "both",
+    "daemon",
+    "dockerd",
+    "own_daemon",
+    "shared_daemon",
+    "shared_dockerd",
+]  # fixtures
+LONG_LIVED = ("shared_daemon", "shared_remapped", "guarded")  # daemons
+PATIENCE = 60.0  # seconds; the kernel removes namespaces and control groups when it has time
 
 
-def cannot_run_here(reason: str) -> NoReturn:
-    """Skip the running test, aloud."""
-    pytest.skip(f"cannot run here, because {reason}")
+def pytest_configure() -> None:
+    """Take Ctrl-C and Ctrl-\\ as usual, and let all children do: a shell's "&" has both ignored for ever."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -36,19 +62,50 @@ def _lab_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINI_DOCKER_LAB_DIR", str(tmp_path / "lab"))
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An experiment is not stopped because the machine is busy."""
+    monkeypatch.setenv("MINI_DOCKER_LAB_PATIENCE", "20")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _nothing_left_behind() -> Iterator[None]:
     """Compare the machine before and after the whole suite; what is left behind fails the session."""
     before = snapshot()
     yield
-    if leaked := find_leaks(before):
+    if leaked := find_leaks(before, PATIENCE):
         pytest.fail("the tests left behind:\n  " + "\n  ".join(leaked), pytrace=False)
 
 
 @pytest.fixture
-def leak_free() -> Iterator[None]:
-    """Compare the machine before and after one test."""
+def leak_free(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Compare the machine before and after one test; a shared daemon may have been replaced by its like."""
+    names = [name for name in LONG_LIVED if name in request.fixturenames]
+    daemons: list[Daemon] = [request.getfixturevalue(name) for name in names]
+    for one in daemons:
+        one.make_groups()
     before = snapshot()
     yield
-    if leaked := find_leaks(before):
-        pytest.fail("this test left behind:\n  " + "\n  ".join(leaked), pytrace=False)
+    end = time.monotonic() + PATIENCE
+    while leaked := leaks_beside(daemons, before):
+        if time.monotonic() > end:
+            pytest.fail("this test left behind:\n  " + "\n  ".join(leaked), pytrace=False)
+        time.sleep(0.05)
+
+
+def leaks_beside(daemons: list[Daemon], before: Snapshot) -> list[str]:
+    """Return what is new since `before` and is no process of daemons that other tests go on with."""
+    kept = tuple(f"process {pid} (" for one in daemons for pid in one.processes())
+    return [line for line in compare(before, snapshot()) if not line.startswith(kept)]
+
+
+@pytest.fixture(autouse=True)
+def _threads_end() -> Iterator[None]:
+    """Whoever starts a thread waits for its end: one that is left makes every later fork a gamble."""
+    before = set(threading.enumerate())
+    yield
+    end = time.monotonic() + PATIENCE
+    while left := set(threading.enumerate()) - before:
+        if time.monotonic() > end:
+            pytest.fail(f"this test left threads running: {left}", pytrace=False)
+        time.sleep(0.01)

@@ -8,9 +8,9 @@ import signal
 import struct
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ctypes import c_int, c_ulong, c_void_p
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -19,6 +19,19 @@ from mini_docker.linux.syscall import system_call
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 COMMAND = str(ROOT / "labs" / "bin" / "mini_docker")
+
+
+def cannot_run_here(reason: str) -> NoReturn:
+    """Skip the running test, aloud."""
+    pytest.skip(f"cannot run here, because {reason}")
+
+
+def until(condition: Callable[[], object], seconds: float = 120) -> None:
+    """Wait until a condition is true; fail when it does not come true on the slowest of machines."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.02)
 
 
 class Lab:
@@ -56,7 +69,7 @@ class Lab:
         """Run `mini_docker run --rm WORDS...`."""
         return self.call("run", "--rm", *words, **options)
 
-    def leftovers(self, patience: float = 5.0) -> list[str]:
+    def leftovers(self, patience: float = 60.0) -> list[str]:
         """Return what stays in the data root or the control groups; nothing, if all is well."""
         deadline = time.monotonic() + patience
         while (found := self._found()) and time.monotonic() < deadline:
@@ -121,3 +134,24 @@ def has_ended(pid: int) -> bool:
     except FileNotFoundError:
         return True
     return stat.rpartition(") ")[2][0] == "Z"
+
+
+def catches(pid: int, number: int) -> bool:
+    """Say whether a process has a handler for a signal by now."""
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("SigCgt:"):
+            return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return False
+
+
+def children(pid: int, name: str) -> list[int]:
+    """Return the children of a process that call themselves `name`."""
+    found = []
+    for path in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            for child in path.read_text().split():
+                if pathlib.Path(f"/proc/{child}/comm").read_text().strip() == name:
+                    found.append(int(child))
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # a thread, or a child, that has just ended
+    return found

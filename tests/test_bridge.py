@@ -95,16 +95,20 @@ def internet() -> int:
     return internet_fd
 
 
-def visitor(client_fd: int, server_fd: int, ip: str) -> str:
-    """Connect to `ip`:80 from one namespace to another; return whom the server sees, "" for nobody."""
+def visitor(client_fd: int, server_fd: int, ip: str, wait: float = 120.0) -> str:
+    """Connect to `ip`:80 from one namespace to another; return whom the server sees, "" for nobody.
+
+    Nothing answers a packet that a rule drops: who expects nobody does not `wait` for long.
+    """
     with in_netns(server_fd, socket.create_server, (ip, 80)) as server:
-        server.settimeout(2)
+        server.settimeout(120)
         with in_netns(client_fd, socket.socket) as client:
-            client.settimeout(1)
+            client.settimeout(wait)
             try:
                 client.connect((ip, 80))
             except OSError:
                 return ""
+            client.settimeout(120)
             connection, (seen, _) = server.accept()
             with connection:
                 connection.sendall(b"hello")
@@ -495,7 +499,7 @@ def whole_topology(state: str) -> None:
     if shutil.which("ip"):
         route = ["ip", "route", "add", "172.29.0.0/16", "via", "203.0.113.1"]
         in_netns(internet_fd, subprocess.run, route)
-        assert visitor(internet_fd, red_fd, red.ip) == ""  # nobody comes in uninvited
+        assert visitor(internet_fd, red_fd, red.ip, wait=0.4) == ""  # nobody comes in uninvited
     assert visitor(red_fd, internet_fd, "203.0.113.9") == "203.0.113.1"
 
 
@@ -697,7 +701,7 @@ def two_networks(state: str) -> None:
     for n, network in enumerate((one, two)):
         network.ensure(f"{state}/{n}")
         network.attach(fds[n], f"{n}" * 64, f"{state}/{n}")
-    assert visitor(fds[0], fds[1], "10.72.0.2") == ""
+    assert visitor(fds[0], fds[1], "10.72.0.2", wait=0.4) == ""
     one.reset(f"{state}/0")
     assert nft.has_table("mini_docker_2") and not nft.has_table("mini_docker_1")
 

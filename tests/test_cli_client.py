@@ -73,7 +73,7 @@ class Fake:
             **more,
         }
         done = subprocess.run([OURS, *words], capture_output=True, text=True, env=environment)
-        self.thread.join(5)
+        self.thread.join(120)
         return done
 
 
@@ -87,7 +87,7 @@ def fake(tmp_path: Path) -> Iterator[Callable[..., Fake]]:
 
     yield make
     for one in made:
-        one.thread.join(5)
+        one.thread.join(120)
         assert not one.thread.is_alive()
 
 
@@ -623,7 +623,7 @@ def test_a_command_starts_the_daemon_that_it_misses(
 def test_of_commands_that_miss_the_daemon_at_once_one_starts_it(tmp_path: Path) -> None:
     words = [OURS, "--data-root", str(tmp_path), "ps", "-q"]
     started = [subprocess.Popen(words, stdout=-1, stderr=-1, text=True) for _ in range(4)]
-    ends = [process.communicate(timeout=60) for process in started]
+    ends = [process.communicate(timeout=240) for process in started]
     assert [process.returncode for process in started] == [0] * 4
     assert "".join(err for _, err in ends).count("started one") == 1
     assert end_daemon(tmp_path) != 0 == end_daemon(tmp_path)
@@ -657,7 +657,7 @@ def test_an_idle_daemon_ends_itself_and_a_busy_one_does_not(tmp_path: Path) -> N
     with pytest.raises(subprocess.TimeoutExpired):
         daemon.wait(2.5)
     client.idle.clear()
-    assert daemon.wait(30) == 0
+    assert daemon.wait(240) == 0
     assert b"ended; containers run on" in daemon.stderr.read()
     daemon.stderr.close()
     wrong = subprocess.run([OURS, "daemon", "--idle", "soon"], capture_output=True, text=True)

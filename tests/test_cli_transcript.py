@@ -9,7 +9,9 @@ import re
 import select
 import shutil
 import subprocess
+import sys
 import tarfile
+import termios
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -49,6 +51,19 @@ def busybox_layer() -> bytes:
     return out.getvalue()
 
 
+# $AFTER WORD SIGNAL COMMAND...: send COMMAND a signal once it has said WORD
+AFTER = """
+import signal, subprocess, sys
+word, number = sys.argv[1].encode(), signal.Signals["SIG" + sys.argv[2]]
+with subprocess.Popen(sys.argv[3:], stdout=subprocess.PIPE) as process:
+    for line in process.stdout:
+        sys.stdout.buffer.write(line)
+        if word in line:
+            process.send_signal(number)
+sys.exit(process.returncode % 256)
+"""
+
+
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Start a dockerd of our own; yield the environment in which both clients find it."""
@@ -59,6 +74,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
     if not found or int(found[1]) < OLDEST:
         cannot_run_here(f"docker's client is older than {OLDEST}: {said.strip()}")
     where = tmp_path_factory.mktemp("dockerd")
+    (where / "after.py").write_text(AFTER)
     host = f"unix://{where}/docker.sock"
     options = {
         "data-root": where / "data",
@@ -73,11 +89,12 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
         "DOCKER_HOST": host,
         "DOCKER_CONFIG": str(where),
         "HOME": str(where),
+        "AFTER": f"{sys.executable} {where}/after.py",
     }
     with open(where / "log", "wb") as log:
         process = subprocess.Popen([*apart, *flags], stdout=log, stderr=log)
     try:
-        for _ in range(300):
+        for _ in range(3000):
             if (
                 subprocess.run(["docker", "info"], env=environment, capture_output=True).returncode
                 == 0
@@ -147,6 +164,11 @@ KEYS: list[tuple[list[str], list[tuple[bytes, bytes]]]] = [
 ]
 
 
+def is_raw(terminal: int) -> bool:
+    """Say whether the client has taken over the keys; until then ^Q is the terminal's own."""
+    return not termios.tcgetattr(terminal)[3] & termios.ICANON
+
+
 def on_a_terminal(
     words: list[str], keys: list[tuple[bytes, bytes]], environment: dict[str, str]
 ) -> tuple[int, bytes]:
@@ -154,10 +176,9 @@ def on_a_terminal(
     pid, terminal = pty.fork()
     if pid == 0:
         os.execvpe(words[0], words, environment)
-    screen, keys, deadline = b"", list(keys), time.monotonic() + 30
+    screen, keys, deadline = b"", list(keys), time.monotonic() + 240
     while time.monotonic() < deadline:
-        if keys and keys[0][0] in screen:
-            time.sleep(0.5)  # attach shows nothing that could be waited for
+        if keys and keys[0][0] in screen and is_raw(terminal):
             os.write(terminal, keys.pop(0)[1])
         if not select.select([terminal], [], [], 0.1)[0]:
             continue

@@ -2,191 +2,25 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import pathlib
-import signal
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from mini_docker.api.daemon import main
 from mini_docker.engine.document import INITS
-from mini_docker.engine.store import Store
-from mini_docker.images.busybox import install_busybox
 from mini_docker.linux.process import CLONE_NEWNET, unshare
 from tests.conftest import cannot_run_here
-from tests.described import check_answer
-from tests.system import COMMAND
+from tests.daemons import WAIT, Daemon, UnixConnection, all_of, go
+from tests.system import COMMAND, has_ended, until
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leak_free")]
-
-
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a socket that is a file."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("d", timeout=120)
-        self.path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self.path)
-
-
-class Daemon:
-    """A daemon on a data root; `kill` and `start` again as often as you like."""
-
-    options: tuple[str, ...] = ()
-
-    def __init__(self, root: pathlib.Path) -> None:
-        self.root = self.data_root = root
-        self.path = str(root / "d.sock")
-        self.answered: set[tuple[str, int]] = set()  # operations and statuses
-        install_busybox(Store(str(root)).layout)
-        self.prepare()
-        self.start()
-
-    def prepare(self) -> None:
-        """Change what is to be changed before the first start."""
-
-    def command(self) -> list[str]:
-        """Return the beginning of the daemon's command line."""
-        return [COMMAND, "daemon"]
-
-    def start(self) -> None:
-        words = [*self.command(), "--data-root", str(self.data_root), "-H", f"unix://{self.path}"]
-        words += self.options
-        self.log = open(self.root / "daemon.log", "ab")
-        self.process = subprocess.Popen(words, stderr=self.log, preexec_fn=self.enter)
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                assert self.ask("GET", "/_ping")[0] == 200
-                return
-            except OSError:
-                assert self.process.poll() is None and time.monotonic() < deadline, self.words()
-                time.sleep(0.02)
-
-    def enter(self) -> None:
-        """Go into a network of its own; called in the daemon before it is one."""
-        unshare(CLONE_NEWNET)
-
-    def words(self) -> str:
-        return (self.root / "daemon.log").read_text()
-
-    def kill(self, number: int = signal.SIGKILL) -> int:
-        self.process.send_signal(number)
-        self.log.close()
-        return self.process.wait(120)
-
-    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """Return the status and the JSON (or text) of an answer."""
-        connection = UnixConnection(self.path)
-        try:
-            headers = {"Content-Type": "application/json"} if body is not None else {}
-            data = body if isinstance(body, (bytes, type(None))) else json.dumps(body)
-            connection.request(method, path, data, headers)
-            answer = connection.getresponse()
-            raw = answer.read()
-        finally:
-            connection.close()
-        self.check(method, path, answer.status, answer.headers.get("Content-Type", ""), raw)
-        text = raw.decode(errors="replace")
-        try:
-            return answer.status, json.loads(text)
-        except ValueError:
-            return answer.status, text
-
-    def check(self, method: str, path: str, status: int, kind: str, data: bytes) -> None:
-        """Look at an answer before the test does: it must be as the daemon describes it."""
-        self.answered.add((check_answer(method, path, status, kind, data), status))
-
-    def create(self, name: str, *words: str, **more: Any) -> str:
-        host = {"NetworkMode": "none", **more.pop("HostConfig", {})}
-        body = {"Image": "busybox", "Cmd": list(words), "HostConfig": host, **more}
-        status, answer = self.ask("POST", f"/containers/create?name={name}", body)
-        assert status == 201, answer
-        return str(answer["Id"])
-
-    def run(self, name: str, *words: str, **more: Any) -> str:
-        container_id = self.create(name, *words, **more)
-        assert self.ask("POST", f"/containers/{name}/start") == (204, "")
-        return container_id
-
-    def state(self, name: str) -> dict[str, Any]:
-        status, answer = self.ask("GET", f"/containers/{name}/json")
-        assert status == 200, answer
-        state: dict[str, Any] = answer["State"]
-        return state
-
-    def logs(self, name: str, query: str = "stdout=1&stderr=1") -> bytes:
-        connection = UnixConnection(self.path)
-        connection.request("GET", f"/containers/{name}/logs?{query}")
-        data = connection.getresponse().read()
-        connection.close()
-        return data
-
-    def raw(self, data: bytes, seconds: float = 5) -> bytes:
-        """Send bytes as they are; return what comes back until the end, or a pause."""
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(seconds)
-            client.connect(self.path)
-            got = b""
-            try:
-                client.sendall(data)
-                while piece := client.recv(65536):
-                    got += piece
-            except OSError:
-                pass
-            return got
-
-    def upgrade(self, path: str, body: bytes = b"") -> socket.socket:
-        """Return a connection that has become a stream."""
-        client = socket.socket(socket.AF_UNIX)
-        client.settimeout(120)
-        client.connect(self.path)
-        head = f"POST {path} HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
-        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        client.sendall(head.encode() + body)
-        answer = b""
-        while not answer.endswith(b"\r\n\r\n"):
-            answer += client.recv(1)
-        assert answer.startswith(b"HTTP/1.1 101 UPGRADED"), answer
-        return client
-
-    def close(self) -> None:
-        """Remove all containers, end, and prove that nothing is left."""
-        if self.process.poll() is not None:
-            self.start()
-        for found in self.ask("GET", "/containers/json?all=1")[1]:
-            assert self.ask("DELETE", f"/containers/{found['Id']}?force=1")[0] == 204
-        assert self.kill(signal.SIGTERM) == 0
-        assert os.listdir(self.root / "containers") == os.listdir(self.root / "running") == []
-        subprocess.run(
-            [COMMAND, "--data-root", str(self.root), "reset"], check=True, capture_output=True
-        )
-
-
-def all_of(connection: socket.socket) -> bytes:
-    with connection:
-        return b"".join(iter(lambda: connection.recv(65536), b""))
-
-
-@pytest.fixture
-def daemon(tmp_path: pathlib.Path) -> Iterator[Daemon]:
-    daemon = Daemon(tmp_path)
-    try:
-        yield daemon
-    finally:
-        daemon.close()
 
 
 def test_a_life(daemon: Daemon) -> None:
@@ -207,22 +41,19 @@ def test_a_life(daemon: Daemon) -> None:
 
 
 def test_containers_and_exit_codes_outlive_the_daemon(daemon: Daemon) -> None:
-    daemon.run(
-        "long",
-        "sh",
-        "-c",
-        "i=0; while [ $i -lt 20 ]; do echo $i; i=$((i+1)); sleep 0.1; done; read x; exit 7",
-        OpenStdin=True,
-    )
-    daemon.run("short", "sh", "-c", "sleep 0.3; exit 5")
-    daemon.run("gone", "sh", "-c", "sleep 0.3", HostConfig={"AutoRemove": True})
-    pid = daemon.state("long")["Pid"]
+    count = "i=0; while [ $i -lt 20 ]; do echo $i; i=$((i+1)); done; read x; exit 7"
+    daemon.run("long", "sh", "-c", WAIT + count, OpenStdin=True)
+    daemon.run("short", "sh", "-c", WAIT + "exit 5")
+    daemon.run("gone", "sh", "-c", WAIT, HostConfig={"AutoRemove": True})
+    pid, *short = (daemon.state(name)["Pid"] for name in ("long", "short", "gone"))
     daemon.kill()
-    time.sleep(0.6)
+    go(pid, *short)
+    until(lambda: all(has_ended(one) for one in short))
     daemon.start()
     assert daemon.state("long")["Pid"] == pid and daemon.state("long")["Running"]
-    assert (daemon.state("short")["Status"], daemon.state("short")["ExitCode"]) == ("exited", 5)
-    assert daemon.ask("GET", "/containers/gone/json")[0] == 404
+    until(lambda: daemon.state("short")["Status"] == "exited")
+    assert daemon.state("short")["ExitCode"] == 5
+    until(lambda: daemon.ask("GET", "/containers/gone/json")[0] == 404)
     stream = daemon.upgrade("/containers/long/attach?stream=1&stdin=1")
     stream.sendall(b"\n")
     stream.close()
@@ -254,13 +85,8 @@ def test_policies_start_again_and_stop_ends_it(daemon: Daemon) -> None:
         HostConfig={"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 2}},
     )
     daemon.run("fine", "true", HostConfig={"RestartPolicy": {"Name": "on-failure"}})
-    deadline = time.monotonic() + 120
-    while daemon.ask("GET", "/containers/again/json")[1]["RestartCount"] < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    while daemon.state("thrice")["Status"] != "exited":
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: daemon.ask("GET", "/containers/again/json")[1]["RestartCount"] >= 2)
+    until(lambda: daemon.state("thrice")["Status"] == "exited")
     assert daemon.ask("GET", "/containers/thrice/json")[1]["RestartCount"] == 2
     assert daemon.ask("GET", "/containers/fine/json")[1]["RestartCount"] == 0
     assert daemon.ask("POST", "/containers/again/stop?t=1")[0] in (204, 304)
@@ -374,7 +200,7 @@ JSON_HEAD = b"Host: d\r\nContent-Type: application/json\r\n"
 def test_bad_requests_get_their_answer_and_the_daemon_lives(
     daemon: Daemon, data: bytes, first: bytes
 ) -> None:
-    got = daemon.raw(data, 1)
+    got = daemon.raw(data)
     assert got.split(b" ")[1] == first, got[:200]
     assert daemon.ask("GET", "/_ping") == (200, "OK")
 
@@ -420,7 +246,7 @@ def test_much_that_was_typed_before_the_start_arrives(daemon: Daemon) -> None:
     streams = []
     for _ in range(4):
         client = socket.socket(socket.AF_UNIX)
-        client.settimeout(20)
+        client.settimeout(120)
         client.connect(daemon.path)
         head = b"POST /containers/cat/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: d\r\n"
         head += b"Connection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n"
@@ -482,24 +308,25 @@ def test_the_description_is_what_is_served(daemon: Daemon) -> None:
 
 
 def test_health_checks(daemon: Daemon) -> None:
-    check = {"Interval": 200_000_000, "Retries": 2, "Timeout": 10_000_000_000}
-    probe = ["CMD-SHELL", "test -e /tmp/ok || { echo not yet; exit 1; }"]
-    words = ("sh", "-c", "sleep 3; touch /tmp/ok; sleep 60")
-    daemon.run("patient", *words, Healthcheck={**check, "Test": probe})
-    slow = {**check, "Test": ["CMD", "sleep", "60"], "Timeout": 300_000_000, "Retries": 1}
-    daemon.run("slow", "sleep", "60", Healthcheck=slow)
-    seen: list[str] = []
-    deadline = time.monotonic() + 120
-    while "healthy" not in seen and time.monotonic() < deadline:
-        seen.append(daemon.state("patient")["Health"]["Status"])
-        time.sleep(0.1)
-    assert [s for i, s in enumerate(seen) if s not in seen[:i]] == [
-        "starting",
-        "unhealthy",
-        "healthy",
-    ]
-    health = daemon.state("slow")["Health"]
-    assert health["Status"] == "unhealthy" and "exceeded timeout" in health["Log"][0]["Output"]
+    check = {"Interval": 100_000_000, "Retries": 2, "Timeout": 120_000_000_000}
+    script = WAIT + "test -e /tmp/ok || { echo not yet; exit 1; }"
+    words = ("sleep", "1000")
+    daemon.run("patient", *words, Healthcheck={**check, "Test": ["CMD-SHELL", script]})
+    hang = {"Test": ["CMD", *words], "Timeout": 300_000_000, "Retries": 1}
+    daemon.run("slow", *words, Healthcheck={**check, **hang})
+
+    def health(name: str) -> str:
+        return str(daemon.state(name)["Health"]["Status"])
+
+    assert health("patient") == "starting"
+    pid = daemon.state("patient")["Pid"]
+    go(pid)
+    until(lambda: health("patient") == "unhealthy")
+    pathlib.Path(f"/proc/{pid}/root/tmp/ok").touch()
+    until(lambda: health("patient") == "healthy")
+    until(lambda: health("slow") != "starting")
+    assert health("slow") == "unhealthy"
+    assert "exceeded timeout" in daemon.state("slow")["Health"]["Log"][0]["Output"]
     assert len(daemon.ask("GET", '/containers/json?filters={"health":["healthy"]}')[1]) == 1
 
 
@@ -549,7 +376,7 @@ def test_eight_clients_at_once_lose_nothing(daemon: Daemon) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(240)
     assert outcomes == [(204, True, "")] * 48
 
 

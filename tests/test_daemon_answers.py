@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import pathlib
 import time
-from collections.abc import Iterator
 
 import pytest
 
+from tests.daemons import Daemon
 from tests.described import description
-from tests.test_daemon import Daemon
 from tests.test_daemon_shapes import REQUESTS
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leak_free")]
@@ -49,17 +47,11 @@ MORE = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def daemon(tmp_path: pathlib.Path) -> Iterator[Daemon]:
-    daemon = Daemon(tmp_path)
-    yield daemon
-    daemon.close()
-
-
 def test_every_operation_answers_as_described(daemon: Daemon) -> None:
     """All that can be answered is asked once; what is not described, or missing, is an error."""
     asked = [*REQUESTS, *MORE, ("GET", f"/events?since=1&until={time.time()}", None)]
     exec_id = ""
+    daemon.answered.clear()
     for method, path, body in asked:
         status, answer = daemon.ask(method, path.replace("EXEC", exec_id), body)
         if path.endswith("/exec"):

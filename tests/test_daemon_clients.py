@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import os
-import pathlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 
 from tests.conftest import cannot_run_here
-from tests.test_daemon import Daemon
+from tests.daemons import Daemon
 
 pytestmark = [pytest.mark.root, pytest.mark.peers, pytest.mark.usefixtures("leak_free")]
 DOCKERS = sorted(
     {path for path in ("/usr/bin/docker", shutil.which("docker")) if path and os.path.exists(path)}
 )
-
-
-@pytest.fixture
-def daemon(tmp_path: pathlib.Path) -> Iterator[Daemon]:
-    daemon = Daemon(tmp_path)
-    try:
-        yield daemon
-    finally:
-        daemon.close()
 
 
 def script(daemon: Daemon, text: str, *names: str) -> str:

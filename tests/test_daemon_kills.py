@@ -9,18 +9,19 @@ import os
 import pathlib
 import random
 import shutil
+import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.client import HTTPException
 from typing import Any, NamedTuple
 
 import pytest
 
 from mini_docker.lab.registry import TeachingRegistry
-from mini_docker.linux.process import CLONE_NEWNET, setns, unshare
+from mini_docker.namespaces.net import in_netns
+from tests.daemons import Daemon, all_of
 from tests.registries import make_image, make_store, serve
-from tests.test_daemon import Daemon, all_of
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leak_free")]
 KILLS = max(5, int(os.environ.get("MINI_DOCKER_SOAK", "0")) // 10)
@@ -28,43 +29,22 @@ SEED = int(os.environ.get("MINI_DOCKER_SEED", "1"))
 GONE = "gone"
 
 
-def in_new_network(call: Callable[[], Any]) -> tuple[int, Any]:
-    """Call a function in a network namespace of its own; return that, and the result."""
-
-    def run() -> None:
-        unshare(CLONE_NEWNET)
-        netns = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        os.system("ip link set lo up")
-        results.append((netns, call()))
-
-    results: list[tuple[int, Any]] = []
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    return results[0]
-
-
 class WithRegistry(Daemon):
-    """A daemon whose network stays when it dies, as a host's does, with a registry in it."""
+    """A daemon with a registry in its network."""
 
-    def __init__(self, root: pathlib.Path) -> None:
-        self.netns, self.registry = in_new_network(TeachingRegistry)
-        self.registry.start()
-        super().__init__(root)
-
-    def enter(self) -> None:
-        setns(self.netns, CLONE_NEWNET)
+    def prepare(self) -> None:
+        self.registry = in_netns(self.netns_fd, TeachingRegistry).start()
 
     def close(self) -> None:
         super().close()
         self.registry.stop()
-        os.close(self.netns)
 
 
 class Mortal(WithRegistry):
     """One whose registry has an image."""
 
     def prepare(self) -> None:
+        super().prepare()
         images = make_store(self.root / "made")
         make_image(images, "far", {f"file{n}": os.urandom(100_000) for n in range(20)})
         serve(self.registry, images, "far", "far")
@@ -72,7 +52,7 @@ class Mortal(WithRegistry):
 
 
 @pytest.fixture
-def daemon(tmp_path: pathlib.Path) -> Iterator[Mortal]:
+def mortal(tmp_path: pathlib.Path) -> Iterator[Mortal]:
     daemon = Mortal(tmp_path)
     try:
         yield daemon
@@ -199,7 +179,7 @@ def forget_all(daemon: Mortal) -> None:
             assert daemon.ask("DELETE", f"/images/{name}")[0] == 200
 
 
-def litter(daemon: Mortal) -> list[str]:
+def litter(daemon: Daemon) -> list[str]:
     """Return what is left in the data root, the control groups and the network once all is removed."""
     found = [
         f"{directory}/{name}"
@@ -213,48 +193,32 @@ def litter(daemon: Mortal) -> list[str]:
     for directory, below, _ in os.walk("/sys/fs/cgroup"):
         if os.path.basename(directory) == "mini_docker":
             found += [f"{directory}/{name}" for name in below]
-    _, links = in_network(daemon.netns, lambda: os.listdir("/sys/class/net"))
+    links = in_netns(daemon.netns_fd, lambda: [name for _, name in socket.if_nameindex()])
     return found + [link for link in links if link.startswith("md") and "-" not in link]
 
 
-def in_network(netns: int, call: Callable[[], Any]) -> tuple[int, Any]:
-    """Call a function in a network namespace, with a /sys of it."""
-
-    def run() -> None:
-        unshare(0x00020000)  # CLONE_NEWNS: of this thread, which ends
-        setns(netns, CLONE_NEWNET)
-        os.system("mount --make-rprivate /; mount -t sysfs sysfs /sys")
-        results.append(call())
-
-    results: list[Any] = []
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    return netns, results[0]
-
-
-def test_kills_at_random_moments_lose_nothing_and_leak_nothing(daemon: Mortal) -> None:
+def test_kills_at_random_moments_lose_nothing_and_leak_nothing(mortal: Mortal) -> None:
     chance = random.Random(SEED)
     began = time.monotonic()
-    whole = Teller(daemon)
+    whole = Teller(mortal)
     whole.run()
     length = time.monotonic() - began
     assert whole.wrong == []
-    forget_all(daemon)
-    assert litter(daemon) == []
+    forget_all(mortal)
+    assert litter(mortal) == []
     for turn in range(KILLS):
-        teller = Teller(daemon)
+        teller = Teller(mortal)
         teller.start()
         time.sleep(chance.uniform(0, length))
-        daemon.kill()
+        mortal.kill()
         teller.join(60)
-        daemon.start()
-        there = seen(daemon)
+        mortal.start()
+        there = seen(mortal)
         for thing, allowed in teller.known.items():
             assert there.get(thing, GONE) in allowed, (turn, thing, there, allowed, teller.wrong)
             if there.get(thing) == "running":
-                assert lives(daemon, thing[1]), (turn, thing)
+                assert lives(mortal, thing[1]), (turn, thing)
         assert teller.wrong == [], turn
         assert there["image", "busybox:latest"] == "here"
-        forget_all(daemon)
-        assert litter(daemon) == [], turn
+        forget_all(mortal)
+        assert litter(mortal) == [], turn

@@ -2,49 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import pathlib
 import socket
-import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from mini_docker.linux.netlink import link_set
-from mini_docker.linux.process import CLONE_NEWNET, setns
-from mini_docker.namespaces.net import in_netns, netlink_in, new_netns
-from tests.test_daemon import Daemon
+from mini_docker.namespaces.net import in_netns
+from tests.daemons import Daemon
+from tests.system import until
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leak_free")]
 
 
-class Networked(Daemon):
-    """A daemon that finds its network again when it is started again."""
-
-    def __init__(self, root: pathlib.Path, netns_fd: int) -> None:
-        self.netns_fd = netns_fd
-        super().__init__(root)
-
-    def enter(self) -> None:
-        setns(self.netns_fd, CLONE_NEWNET)
-
-
-@pytest.fixture
-def daemon(tmp_path: pathlib.Path) -> Iterator[Networked]:
-    """A daemon in a network of its own, which dies with the test."""
-    netns_fd = new_netns()
-    with netlink_in(netns_fd) as inside:
-        inside.request(link_set("lo", up=True))
-    made = Networked(tmp_path, netns_fd)
-    try:
-        yield made
-    finally:
-        made.close()
-        os.close(netns_fd)
-
-
-def said(daemon: Networked, name: str, *words: str, **more: Any) -> str:
+def said(daemon: Daemon, name: str, *words: str, **more: Any) -> str:
     """Run a container to its end; return what it said."""
     daemon.run(name, *words, **more)
     daemon.ask("POST", f"/containers/{name}/wait")
@@ -53,32 +23,22 @@ def said(daemon: Networked, name: str, *words: str, **more: Any) -> str:
     return text
 
 
-def call(daemon: Networked, port: int) -> bytes:
+def call(daemon: Daemon, port: int) -> bytes:
     """Connect to a port of the daemon's host; return what is sent."""
     try:
         with in_netns(daemon.netns_fd, socket.socket) as client:
-            client.settimeout(2)
+            client.settimeout(60)
             client.connect(("127.0.0.1", port))
             return client.recv(100)
     except OSError:
         return b""
 
 
-def within(seconds: float, wanted: bytes, daemon: Networked, port: int) -> bool:
-    """Say whether a port answers as wanted before the time is over."""
-    end = time.monotonic() + seconds
-    while call(daemon, port) != wanted:
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.05)
-    return True
-
-
 SERVE = ("nc", "-ll", "-p", "80", "-e", "echo", "hello")
 FRONT = {"HostConfig": {"NetworkMode": "front"}}
 
 
-def test_names_and_ports_outlive_the_daemon(daemon: Networked) -> None:
+def test_names_and_ports_outlive_the_daemon(daemon: Daemon) -> None:
     pool = {"IPAM": {"Config": [{"Subnet": "10.71.0.0/24"}]}}
     status, made = daemon.ask("POST", "/networks/create", {"Name": "front", **pool})
     assert status == 201 and len(made["Id"]) == 64 and made["Warning"] == ""
@@ -90,7 +50,7 @@ def test_names_and_ports_outlive_the_daemon(daemon: Networked) -> None:
         NetworkingConfig={"EndpointsConfig": {"front": {"Aliases": ["store"]}}},
         **host,
     )
-    assert within(5, b"hello\n", daemon, 8080)
+    until(lambda: call(daemon, 8080) == b"hello\n")
     settings = daemon.ask("GET", "/containers/db/json")[1]["NetworkSettings"]
     assert settings["Networks"]["front"]["IPAddress"] == "10.71.0.2"
     assert settings["Ports"] == {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}]}
@@ -116,7 +76,7 @@ def test_names_and_ports_outlive_the_daemon(daemon: Networked) -> None:
     assert daemon.ask("POST", "/containers/thief/start")[0] == 204
 
 
-def test_connect_and_disconnect_while_it_runs(daemon: Networked) -> None:
+def test_connect_and_disconnect_while_it_runs(daemon: Daemon) -> None:
     for name, subnet in (("front", "10.71.0.0/24"), ("back", "10.72.0.0/24")):
         daemon.ask(
             "POST", "/networks/create", {"Name": name, "IPAM": {"Config": [{"Subnet": subnet}]}}
@@ -149,7 +109,7 @@ def test_connect_and_disconnect_while_it_runs(daemon: Networked) -> None:
         assert daemon.ask("POST", "/networks/create", wrong)[0] == 400
 
 
-def test_volumes_over_the_api(daemon: Networked) -> None:
+def test_volumes_over_the_api(daemon: Daemon) -> None:
     status, made = daemon.ask("POST", "/volumes/create", {"Name": "store", "Labels": {"a": "b"}})
     assert status == 201 and made["Name"] == "store"
     binds = {"HostConfig": {"Binds": ["store:/data"]}}
@@ -174,7 +134,7 @@ def test_volumes_over_the_api(daemon: Networked) -> None:
     assert daemon.ask("DELETE", "/volumes/store?force=1") == (204, "")
 
 
-def test_both_families_in_any_order_and_the_default_route_prefers_them(daemon: Networked) -> None:
+def test_both_families_in_any_order_and_the_default_route_prefers_them(daemon: Daemon) -> None:
     pools = [
         {"Subnet": "fd00:72::/64"},
         {"Subnet": "10.72.0.0/24", "AuxiliaryAddresses": {"printer": "10.72.0.7"}},
@@ -211,13 +171,13 @@ def test_both_families_in_any_order_and_the_default_route_prefers_them(daemon: N
         ({"Driver": "macvlan"}, 'plugin "macvlan" not found'),
     ],
 )
-def test_networks_that_are_not_here(daemon: Networked, more: dict[str, Any], words: str) -> None:
+def test_networks_that_are_not_here(daemon: Daemon, more: dict[str, Any], words: str) -> None:
     status, answer = daemon.ask("POST", "/networks/create", {"Name": "x", **more})
     assert status >= 400 and words in answer["message"]
 
 
 @pytest.mark.anywhere
-def test_published_ports_of_the_hosts_network_are_a_warning(daemon: Networked) -> None:
+def test_published_ports_of_the_hosts_network_are_a_warning(daemon: Daemon) -> None:
     host = {"NetworkMode": "host", "PortBindings": {"80/tcp": [{"HostPort": "80"}]}}
     status, made = daemon.ask(
         "POST", "/containers/create", {"Image": "busybox", "HostConfig": host}
@@ -226,7 +186,7 @@ def test_published_ports_of_the_hosts_network_are_a_warning(daemon: Networked) -
     assert made["Warnings"] == ["Published ports are discarded when using host network mode"]
 
 
-def test_names_of_ones_own_and_of_the_host(daemon: Networked) -> None:
+def test_names_of_ones_own_and_of_the_host(daemon: Daemon) -> None:
     body = {
         "Hostname": "web",
         "Domainname": "example.org",

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import fcntl
 import os
-import pathlib
 import resource
 import shutil
-import signal
 import socket
 import ssl
 import subprocess
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from mini_docker.engine.engine import _readable
-from mini_docker.engine.store import Store
-from mini_docker.images.busybox import install_busybox
+from mini_docker.namespaces.net import in_netns
 from tests.conftest import cannot_run_here
-from tests.system import COMMAND
+from tests.daemons import Daemon
 
 pytestmark = [
     pytest.mark.root,
@@ -28,6 +24,7 @@ pytestmark = [
     pytest.mark.usefixtures("leak_free"),
 ]
 
+PORT = 2376
 KEYS = """
 set -e
 req() { openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "$@" 2>/dev/null; }
@@ -50,79 +47,63 @@ sign imposter 'extendedKeyUsage=serverAuth' ca
 """
 
 
-@pytest.fixture
-def port(tmp_path: pathlib.Path) -> Iterator[int]:
-    """A daemon on a port of 127.0.0.1, with keys beside it."""
+class Guarded(Daemon):
+    """A daemon that listens on a port of its network too, with keys beside it."""
+
+    def prepare(self) -> None:
+        subprocess.run(["bash", "-c", KEYS], cwd=self.root, check=True)
+        self.options = ("-H", f"tcp://127.0.0.1:{PORT}", "--tlsverify")
+        for name, file in (("cacert", "ca"), ("cert", "server-cert"), ("key", "server-key")):
+            self.options += (f"--tls{name}", str(self.root / f"{file}.pem"))
+
+    def connect(self) -> socket.socket:
+        return in_netns(self.netns_fd, socket.create_connection, ("127.0.0.1", PORT), 240)
+
+    def ping(self, who: str | None, authority: str = "ca") -> bytes:
+        """Ask as a client that has somebody's certificate, and believes in an authority."""
+        context = ssl.create_default_context(cafile=str(self.root / f"{authority}.pem"))
+        if who:
+            context.load_cert_chain(self.root / f"{who}-cert.pem", self.root / f"{who}-key.pem")
+        with (
+            self.connect() as plain,
+            context.wrap_socket(plain, server_hostname="127.0.0.1") as stream,
+        ):
+            stream.sendall(b"GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n")
+            return b"".join(iter(lambda: stream.recv(4096), b""))
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     if shutil.which("openssl") is None:
         cannot_run_here("there is no openssl (remedy: apt-get install openssl)")
-    subprocess.run(["bash", "-c", KEYS], cwd=tmp_path, check=True)
-    install_busybox(Store(str(tmp_path)).layout)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    words = [
-        COMMAND,
-        "daemon",
-        "--data-root",
-        str(tmp_path),
-        "-H",
-        f"tcp://127.0.0.1:{port}",
-        "--tlsverify",
-    ]
-    for name, file in (("ca", "ca.pem"), ("cert", "server-cert.pem"), ("key", "server-key.pem")):
-        words += [f"--tls{name}{'cert' * (name == 'ca')}", str(tmp_path / file)]
-    process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-            break
-        except OSError:
-            time.sleep(0.05)
+    daemon = Guarded(tmp_path_factory.mktemp("guarded"))
     try:
-        yield port
+        yield daemon
     finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(120) == 0
-        subprocess.run(
-            [COMMAND, "--data-root", str(tmp_path), "reset"], check=True, capture_output=True
-        )
+        daemon.close()
 
 
-def ping(port: int, directory: pathlib.Path, who: str | None) -> bytes:
-    context = ssl.create_default_context(cafile=str(directory / "ca.pem"))
-    if who:
-        context.load_cert_chain(directory / f"{who}-cert.pem", directory / f"{who}-key.pem")
-    with (
-        socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
-        context.wrap_socket(plain, server_hostname="127.0.0.1") as stream,
-    ):
-        stream.sendall(b"GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n")
-        return b"".join(iter(lambda: stream.recv(4096), b""))
-
-
-def test_only_its_own_clients_are_let_in(port: int, tmp_path: pathlib.Path) -> None:
-    assert ping(port, tmp_path, "client").endswith(b"OK")
+def test_only_its_own_clients_are_let_in(guarded: Guarded) -> None:
+    assert guarded.ping("client").endswith(b"OK")
     for who in (None, "stranger", "late", "imposter"):  # no, foreign, expired, a server's
         with pytest.raises((ssl.SSLError, ConnectionError)):
-            ping(port, tmp_path, who)
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
+            guarded.ping(who)
+    with guarded.connect() as plain:
         plain.sendall(b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n")
         try:
             assert b"OK" not in plain.recv(4096)
         except ConnectionError:
             pass
-    assert ping(port, tmp_path, "client").endswith(b"OK")
+    assert guarded.ping("client").endswith(b"OK")
 
 
-def test_a_client_knows_a_daemon_of_another_authority(port: int, tmp_path: pathlib.Path) -> None:
-    (tmp_path / "ca.pem").write_bytes((tmp_path / "other.pem").read_bytes())
+def test_a_client_knows_a_daemon_of_another_authority(guarded: Guarded) -> None:
     with pytest.raises(ssl.SSLCertVerificationError):
-        ping(port, tmp_path, "client")
+        guarded.ping("client", authority="other")
 
 
 @pytest.mark.peers
-def test_a_conversation_through_tls(port: int, tmp_path: pathlib.Path) -> None:
+def test_a_conversation_through_tls(guarded: Guarded) -> None:
     docker = shutil.which("docker")
     if docker is None:
         cannot_run_here("there is no docker (remedy: labs/provision.sh --peers)")
@@ -135,12 +116,12 @@ def test_a_conversation_through_tls(port: int, tmp_path: pathlib.Path) -> None:
         "--tlskey",
         "client-key.pem",
     ]
-    base = [docker, "-H", f"tcp://127.0.0.1:{port}", *tls]
-    host = {**os.environ, "DOCKER_CONFIG": str(tmp_path / "config")}
+    base = [docker, "-H", f"tcp://127.0.0.1:{PORT}", *tls]
+    host = {**os.environ, "DOCKER_CONFIG": str(guarded.root / "config")}
     run = ["run", "-i", "--rm", "--network", "none", "busybox"]
     done = subprocess.run(
-        [*base, *run, "sh", "-c", "cat; exit 4"], input="x" * 300_000, cwd=tmp_path, env=host,
-        capture_output=True, text=True, timeout=60,
+        [*base, *run, "sh", "-c", "cat; exit 4"], input="x" * 300_000, cwd=guarded.root, env=host,
+        capture_output=True, text=True, timeout=240, preexec_fn=guarded.enter,
     )  # fmt: skip
     assert (done.stdout, done.returncode) == ("x" * 300_000, 4), done.stderr
 

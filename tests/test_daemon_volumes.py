@@ -13,7 +13,7 @@ from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.hosts import port_ranges
 from mini_docker.engine.launch import check_health
 from mini_docker.engine.orders import log_options, read_limits
-from tests.test_daemon import Daemon, UnixConnection, daemon  # noqa: F401 (a fixture)
+from tests.daemons import Daemon, UnixConnection
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leak_free")]
 

@@ -11,14 +11,14 @@ import pytest
 
 from mini_docker.namespaces.net import in_netns
 from tests.conftest import ROOT, cannot_run_here
+from tests.daemons import Daemon
 from tests.registries import real
-from tests.test_daemon_networks import Networked, daemon  # noqa: F401 (a fixture)
 
 pytestmark = [pytest.mark.root, pytest.mark.peers, pytest.mark.usefixtures("leak_free")]
 FOLDER = ROOT / "tests" / "dockerode"
 
 
-def test_dockerode_says_all_it_can(daemon: Networked) -> None:
+def test_dockerode_says_all_it_can(daemon: Daemon) -> None:
     node = shutil.which("node")
     if node is None or not (FOLDER / "node_modules" / "dockerode").is_dir():
         cannot_run_here("there is no dockerode (remedy: labs/provision.sh --peers)")

@@ -33,7 +33,7 @@ class Engine:
         self.words, self.run_words, self.folder = words, run, folder
         self.environment = {**os.environ, **environment}
 
-    def __call__(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *words: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*self.words, *words], env=self.environment, timeout=timeout, cwd=self.folder,
             stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -78,7 +78,7 @@ def image(rootfs: str, directory: pathlib.Path) -> str:
     return str(tar)
 
 
-def wait_until(condition: object, what: str, seconds: float = 30) -> None:
+def wait_until(condition: object, what: str, seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline, what
@@ -125,7 +125,7 @@ def docker(rootfs: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[En
         stdout=log, stderr=log, start_new_session=True,
     )  # fmt: skip
     try:
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 300
         while engine("version").returncode != 0:
             if daemon.poll() is not None or time.monotonic() > deadline:
                 last = (directory / "log").read_text().strip().splitlines()[-1:]
@@ -137,7 +137,7 @@ def docker(rootfs: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[En
             engine("rm", "--force", container)
     finally:
         daemon.send_signal(signal.SIGTERM)
-        daemon.wait(30)
+        daemon.wait(240)
         log.close()
         remove_groups("docker")
 
@@ -299,7 +299,7 @@ def containerd(tmp_path_factory: pytest.TempPathFactory, rootfs: str) -> Iterato
     )
     words = ["ctr", "--address", f"{directory}/sock"]
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 300
         while subprocess.run([*words, "version"], capture_output=True).returncode != 0:
             if daemon.poll() is not None or time.monotonic() > deadline:
                 cannot_run_here("containerd does not come up")
@@ -307,7 +307,7 @@ def containerd(tmp_path_factory: pytest.TempPathFactory, rootfs: str) -> Iterato
         yield words
     finally:
         daemon.terminate()
-        daemon.wait(20)
+        daemon.wait(240)
         log.close()
         remove_groups("default")
 
@@ -316,13 +316,13 @@ def test_containerd_runs_it(containerd: list[str], rootfs: str) -> None:
     """This is how Kubernetes reaches a runtime: containerd, its shim, the runtime's binary."""
     flags = ["--rm", "--runtime", "io.containerd.runc.v2", "--runc-binary", MINI_RUNC]
     words = [*containerd, "run", *flags, "--rootfs", rootfs, "web", "sh", "-c", "echo $$; exit 7"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=240)
     assert (done.returncode, done.stdout) == (7, "1\n"), done.stderr
 
 
 def test_containerd_pauses_execs_measures_and_kills(containerd: list[str], rootfs: str) -> None:
     def ctr(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*containerd, *words], capture_output=True, text=True, timeout=120)
+        return subprocess.run([*containerd, *words], capture_output=True, text=True, timeout=240)
 
     flags = ["-d", "--runtime", "io.containerd.runc.v2", "--runc-binary", MINI_RUNC, "--rootfs"]
     limit = ("--memory-limit", str(50 << 20))

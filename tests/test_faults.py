@@ -12,48 +12,18 @@ import pathlib
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from mini_docker.engine.store import Store
 from mini_docker.images.layout import MEDIA_TYPE_LAYER, Digest
+from tests.daemons import WAIT, Daemon, all_of, go
 from tests.registries import contents, image_of, make_layer, make_store, serve
-from tests.system import ROOT, has_ended
-from tests.test_daemon import Daemon, all_of
+from tests.system import ROOT, children, has_ended, until
 from tests.test_daemon_kills import WithRegistry
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leak_free")]
-
-
-@pytest.fixture
-def daemon(tmp_path: pathlib.Path) -> Iterator[Daemon]:
-    daemon = Daemon(tmp_path)
-    try:
-        yield daemon
-    finally:
-        daemon.close()
-
-
-def children(pid: int, name: str) -> list[int]:
-    """Return the children of a process that call themselves `name`."""
-    found = []
-    for path in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            for child in path.read_text().split():
-                if pathlib.Path(f"/proc/{child}/comm").read_text().strip() == name:
-                    found.append(int(child))
-        except FileNotFoundError:
-            continue  # a thread, or a child, that has just ended
-    return found
-
-
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait for a condition; fail when it does not come true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.02)
 
 
 def shim_of(pid: int) -> int:
@@ -68,12 +38,13 @@ def shim_of(pid: int) -> int:
 def test_a_zygote_that_dies_is_replaced_and_containers_go_on(daemon: Daemon) -> None:
     daemon.run("before", "sh", "-c", "read x; exit 7", OpenStdin=True)
     for turn in range(2):
+        until(lambda: len(children(daemon.process.pid, "md-zygote")) == 1)  # and no zombie
         (zygote,) = children(daemon.process.pid, "md-zygote")
         os.kill(zygote, signal.SIGKILL)
         daemon.run(f"after{turn}", "echo", "alive", HostConfig={"NetworkMode": "bridge"})
         assert daemon.ask("POST", f"/containers/after{turn}/wait")[1]["StatusCode"] == 0
         assert daemon.logs(f"after{turn}")[8:] == b"alive\n"
-    assert len(children(daemon.process.pid, "md-zygote")) == 1
+    until(lambda: len(children(daemon.process.pid, "md-zygote")) == 1)
     assert daemon.state("before")["Running"]
     stream = daemon.upgrade("/containers/before/attach?stream=1&stdin=1")
     stream.sendall(b"\n")
@@ -126,19 +97,19 @@ def test_a_killed_exec_ends_its_clients_stream_and_the_container_lives(daemon: D
 
 def test_what_ends_while_no_daemon_looks_is_noted_as_it_was(daemon: Daemon) -> None:
     """Exit codes, the kernel's kill for memory, and what each policy makes of it."""
-    wait = "while [ ! -e /go ]; do sleep 0.1; done; "
     often = {"RestartPolicy": {"Name": "on-failure"}}
-    daemon.run("fine", "sh", "-c", wait + "exit 0", HostConfig=often)
-    daemon.run("fails", "sh", "-c", wait + "rm /go; exit 3", HostConfig=often)
-    daemon.run("greedy", "sh", "-c", wait + "exec tail /dev/zero", HostConfig={"Memory": 20 << 20})
+    daemon.run("fine", "sh", "-c", WAIT + "exit 0", HostConfig=often)
+    daemon.run("fails", "sh", "-c", WAIT + "rm /go; exit 3", HostConfig=often)
+    daemon.run("greedy", "sh", "-c", WAIT + "exec tail /dev/zero", HostConfig={"Memory": 20 << 20})
     names = ("fine", "fails", "greedy")
     pids = [daemon.state(name)["Pid"] for name in names]
     started = daemon.state("greedy")["StartedAt"]
     daemon.kill()
-    for pid in pids:
-        pathlib.Path(f"/proc/{pid}/root/go").touch()
+    go(*pids)
     until(lambda: all(has_ended(pid) for pid in pids))
     daemon.start()
+    until(lambda: [daemon.state(name)["Pid"] in pids for name in names] == [False] * 3)
+    until(lambda: daemon.state("fails")["Running"])
     fine, fails, greedy = (daemon.state(name) for name in names)
     assert (fine["Status"], fine["ExitCode"]) == ("exited", 0)
     assert fails["Status"] == "running" and fails["Pid"] not in pids
@@ -318,6 +289,7 @@ def test_a_clock_that_jumps_changes_no_duration(tmp_path: pathlib.Path, seconds:
         assert daemon.logs("talks", f"stdout=1&since={middle}")[8:] == later
         assert daemon.logs("talks", f"stdout=1&until={middle}")[8:] == earlier
         daemon.ask("POST", "/containers/short/kill?signal=KILL")
+        daemon.ask("POST", "/containers/short/wait")
         assert 0 <= daemon.exit_of(short)["Lived"] < 1000
         until(lambda: daemon.state("talks")["Health"]["Status"] == "healthy")
         probes = len(daemon.state("talks")["Health"]["Log"])

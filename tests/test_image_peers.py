@@ -212,7 +212,7 @@ def docker(tmp_path: Path) -> Iterator[tuple[object, ...]]:
         )
     command = ("docker", "-H", f"unix://{socket}")
     try:
-        for _ in range(150):
+        for _ in range(1500):
             if subprocess.run([*command, "version"], capture_output=True).returncode == 0:
                 break
             if daemon.poll() is not None:
@@ -221,7 +221,7 @@ def docker(tmp_path: Path) -> Iterator[tuple[object, ...]]:
         yield command
     finally:
         daemon.send_signal(signal.SIGTERM)
-        daemon.wait(20)
+        daemon.wait(240)
         subprocess.run(
             ["umount", tmp_path / "data-root"], capture_output=True
         )  # dockerd leaves that

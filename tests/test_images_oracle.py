@@ -20,11 +20,10 @@ from mini_docker.images.layout import (
     this_platform,
 )
 from mini_docker.images.manage import find
+from tests.daemons import CLIENT, Daemon, Dockerd
 from tests.registries import make_layer, make_store
-from tests.test_daemon import Daemon
-from tests.test_daemon_oracle import CLIENT, dockerd, play
+from tests.test_daemon_oracle import play
 
-__all__ = ["dockerd"]
 pytestmark = [pytest.mark.root, pytest.mark.peers]
 
 # an image's names come in any order from dockerd: hence sort
@@ -148,24 +147,15 @@ def answers(host: str, words: dict[str, str]) -> list[str]:
 
 
 def test_both_say_the_same_of_images(
-    dockerd: str, archive: tuple[Path, dict[str, str]], tmp_path: Path
+    own_daemon: Daemon, dockerd: Dockerd, archive: tuple[Path, dict[str, str]]
 ) -> None:
     path, words = archive
-    (tmp_path / "ours").mkdir()
-    daemon = Daemon(tmp_path / "ours")
-    try:
-        ours = f"unix://{daemon.path}"
-        for host in (ours, dockerd):
-            images = subprocess.run(
-                [CLIENT, "-H", host, "images", "-q"], capture_output=True, text=True
-            )
-            if images.stdout:
-                subprocess.run([CLIENT, "-H", host, "rmi", *images.stdout.split()], check=True,
-                               capture_output=True)  # fmt: skip
-            subprocess.run(
-                [CLIENT, "-H", host, "load", "-qi", path], check=True, capture_output=True
-            )
-        found, wanted = answers(ours, words), answers(dockerd, words)
-    finally:
-        daemon.close()
+    own_daemon.forget()
+    said = []
+    for daemon in (own_daemon, dockerd):
+        host = f"unix://{daemon.path}"
+        load = [CLIENT, "-H", host, "load", "-qi", str(path)]
+        subprocess.run(load, check=True, capture_output=True)
+        said.append(answers(host, words))
+    found, wanted = said
     assert found == wanted, "\n".join(difflib.unified_diff(wanted, found, "dockerd", "ours", n=2))

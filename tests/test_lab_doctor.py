@@ -200,7 +200,9 @@ def test_require(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
         require(99)
 
 
-def test_attempt() -> None:
+def test_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINI_DOCKER_LAB_PATIENCE", "0.1")
+
     def fail() -> None:
         raise OSError(1, "no")
 

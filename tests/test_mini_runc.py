@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.bundles import MINI_RUNC, Runtime, rootfs, runtime  # noqa: F401 (fixtures)
-from tests.system import has_ended
+from tests.system import catches, has_ended, until
 
 pytestmark = pytest.mark.root
 oci = pytest.mark.oci
@@ -103,8 +103,8 @@ def test_kill_needs_a_process(runtime: Runtime) -> None:
 @oci("runtime.md", "Kill: the signal arrives")
 @pytest.mark.parametrize("name", ["10", "SIGUSR1", "usr1"])
 def test_signals_have_many_names(runtime: Runtime, name: str) -> None:
-    runtime.start("sh", "-c", 'trap "exit 0" USR1; while :; do sleep 0.05; done')
-    time.sleep(0.1)
+    pid = runtime.start("sh", "-c", 'trap "exit 0" USR1; while :; do sleep 0.05; done')
+    until(lambda: catches(pid, signal.SIGUSR1))
     assert runtime.call("kill", runtime.id, name).returncode == 0
     runtime.wait_for("stopped")
 
@@ -118,9 +118,8 @@ def test_an_unknown_signal(runtime: Runtime) -> None:
 def test_kill_all_reaches_every_process(runtime: Runtime) -> None:
     kinds = [{"type": kind} for kind in ("mount", "uts", "ipc", "network", "cgroup")]
     runtime.start("sh", "-c", "sleep 61 & sleep 62", namespaces=kinds)
-    time.sleep(0.1)
-    pids = json.loads(runtime.call("ps", "--format", "json", runtime.id).stdout)
-    assert len(pids) == 2
+    ps = ("ps", "--format", "json", runtime.id)
+    until(lambda: len(json.loads(runtime.call(*ps).stdout)) == 2)
     assert runtime.call("kill", "--all", runtime.id, "KILL").returncode == 0
     runtime.wait_for("stopped")
 
@@ -201,7 +200,7 @@ def test_a_signal_before_run_can_pass_it_on_is_passed_on_later(runtime: Runtime)
     process = subprocess.Popen([*words, runtime.id], stdin=subprocess.PIPE)
     document["process"]["env"].append(f"RUNTIME={process.pid}")
     runtime.write(document)
-    process.communicate(b"go\n", timeout=20)
+    process.communicate(b"go\n", timeout=120)
     assert process.returncode == 5
 
 
@@ -495,7 +494,7 @@ def test_events_come_until_the_container_ends(runtime: Runtime) -> None:
         assert events.stdout is not None
         assert json.loads(events.stdout.readline())["data"]["pids"]["current"] == 1
         runtime.call("kill", runtime.id, "KILL")
-        assert events.wait(10) == 0
+        assert events.wait(120) == 0
 
 
 def test_an_update_that_is_wrong_has_a_path(runtime: Runtime) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,7 +20,7 @@ from mini_docker.engine.wishes import (
     discard,
     parse_numbers,
 )
-from tests.test_daemon import Daemon
+from tests.daemons import Daemon
 
 ID = "f" * 64
 
@@ -186,15 +185,6 @@ def test_each_version_warns_of_what_it_has_no_word_for(
     assert wordless(v1, monkeypatch) == missing
 
 
-@pytest.fixture
-def daemon(tmp_path: pathlib.Path, leak_free: None) -> Iterator[Daemon]:
-    daemon = Daemon(tmp_path)
-    try:
-        yield daemon
-    finally:
-        daemon.close()
-
-
 def said(daemon: Daemon, name: str, script: str, **host: Any) -> str:
     """Return what a container says, to its end."""
     daemon.run(name, "sh", "-c", script, HostConfig=host)
@@ -211,6 +201,7 @@ def refusal(daemon: Daemon, name: str, **host: Any) -> str:
 
 
 @pytest.mark.root
+@pytest.mark.usefixtures("leak_free")
 def test_containers_share_what_they_are_told_to(daemon: Daemon) -> None:
     daemon.run(
         "db", "sh", "-c", "echo hello > /dev/shm/f; sleep 100", HostConfig={"IpcMode": "shareable"}
@@ -234,6 +225,7 @@ def test_containers_share_what_they_are_told_to(daemon: Daemon) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.usefixtures("leak_free")
 def test_the_hosts_own(daemon: Daemon) -> None:
     own = {kind: os.readlink(f"/proc/self/ns/{kind}") for kind in ("pid", "ipc", "uts", "cgroup")}
     script = "for n in pid ipc uts cgroup; do readlink /proc/self/ns/$n; done"
@@ -247,6 +239,7 @@ def test_the_hosts_own(daemon: Daemon) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.usefixtures("leak_free")
 def test_a_parent_group_of_ones_own_goes_with_the_last(daemon: Daemon) -> None:
     host = {"CgroupParent": "/md_parent", "CgroupnsMode": "host"}
     daemon.run("aa", "sleep", "100", HostConfig=host)
@@ -260,6 +253,7 @@ def test_a_parent_group_of_ones_own_goes_with_the_last(daemon: Daemon) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.usefixtures("leak_free")
 def test_the_answer_of_create_has_the_warnings(daemon: Daemon) -> None:
     """Whatever this kernel lacks: the answer says so, and the container starts without it."""
     host = {"NetworkMode": "none", "MemorySwappiness": 0, "OomKillDisable": True, "Memory": 8 << 20,

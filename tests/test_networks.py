@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import json
 import os
@@ -64,6 +65,7 @@ from tests.conftest import cannot_run_here
 root = pytest.mark.root
 RED, BLUE, GREEN = "a" * 64, "b" * 64, "c" * 64
 WORLD, HOST = "203.0.113.9", "203.0.113.1"
+BRIEF = 0.4  # seconds
 PUBLISH = {"80/tcp": [{"HostPort": "8080"}]}
 
 
@@ -101,18 +103,20 @@ def world() -> int:
     return world_fd
 
 
-def seen(client_fd: int, server_fd: int, ip: str, port: int = 80) -> str:
-    """Connect to `ip`:`port`; return whom a server on port 80 in the other namespace sees."""
+def seen(client_fd: int, server_fd: int, ip: str, port: int = 80, wait: float = 120.0) -> str:
+    """Connect to `ip`:`port`; return whom a server on port 80 in the other namespace sees, "" for nobody.
+
+    Nothing answers a packet that a rule drops: who expects nobody does not `wait` for long.
+    """
     at = ("::" if ":" in ip else "0.0.0.0", 80)
     family = socket.AF_INET6 if ":" in ip else socket.AF_INET
     with in_netns(server_fd, socket.socket, family) as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         server.bind(at)
         server.listen()
-        server.settimeout(1)
+        server.settimeout(120)
         with in_netns(client_fd, socket.socket, family) as client:
-            # IPv6 hears of a new neighbour a little later, and asks again after a second
-            client.settimeout(2.5 if ":" in ip else 0.4)
+            client.settimeout(wait)
             try:
                 client.connect((ip, port))
                 return str(server.accept()[1][0])
@@ -390,15 +394,17 @@ def everybody(store: str) -> None:
         (red_fd, HOST, 8080, "10.71.0.1"),
         (green_fd, HOST, 8080, ""),
     ):
-        assert seen(client, red_fd, ip, port) == expected, (client, ip, port)
+        wait = 120 if expected else BRIEF
+        assert seen(client, red_fd, ip, port, wait) == expected, (client, ip, port)
     assert seen(red_fd, world_fd, WORLD) == HOST
-    assert seen(green_fd, world_fd, WORLD) == ""
-    assert seen(red_fd, green_fd, green["IPAddress"]) == ""
+    assert seen(green_fd, world_fd, WORLD, wait=BRIEF) == ""
+    assert seen(red_fd, green_fd, green["IPAddress"], wait=BRIEF) == ""
     networks.attach(red_fd, RED, "red", "back")
     assert seen(red_fd, green_fd, green["IPAddress"]) == "10.72.0.3"
     assert seen(red_fd, world_fd, WORLD) == HOST
     networks.detach(RED, "web", red_fd)
-    assert seen(red_fd, world_fd, WORLD) == "" and seen(world_fd, red_fd, HOST, 8080) == ""
+    assert seen(red_fd, world_fd, WORLD, wait=BRIEF) == ""
+    assert seen(world_fd, red_fd, HOST, 8080, wait=BRIEF) == ""
     with socket.create_server(("0.0.0.0", 8080)):  # the port is free again
         pass
     with pytest.raises(NetworkFailure, match="is not connected to network web"):
@@ -424,10 +430,8 @@ def sixes(store: str) -> None:
     assert seen(here_fd, red_fd, "fd00:9::1", 8080) == "fd00:9::1"
     assert seen(blue_fd, red_fd, "fd00:9::1", 8080) == "fd00:9::1"
     assert networks.bindings(RED) == [("0.0.0.0", 8080, "tcp", 80), ("::", 8080, "tcp", 80)]
-    began = time.monotonic()
-    with socket.socket(socket.AF_INET6) as client:
-        assert client.connect_ex(("::1", 8080)) != 0  # refused at once: clients go on to 127.0.0.1
-    assert time.monotonic() - began < 0.3
+    with socket.socket(socket.AF_INET6) as client:  # refused at once: clients go on to 127.0.0.1
+        assert client.connect_ex(("::1", 8080)) == errno.ECONNREFUSED
 
 
 @root
@@ -445,7 +449,7 @@ def strangers(store: str) -> None:
     fds = [new_netns(), new_netns()]
     for fd, name in zip(fds, (RED, BLUE), strict=True):
         networks.attach(fd, name, name[:3], "apart")
-    assert seen(fds[0], fds[1], "10.71.0.3") == ""
+    assert seen(fds[0], fds[1], "10.71.0.3", wait=BRIEF) == ""
     assert seen(open_netns(), fds[1], "10.71.0.3") == "10.71.0.1"
     with netlink_in(fds[0]) as inside:
         assert find_link(inside, "eth0").mtu == 1400

@@ -38,7 +38,7 @@ from mini_docker.security.capabilities import DEFAULT, available
 from mini_docker.security.labels import open_attribute, plan_labels
 from mini_docker.security.policy import cut_profile, default_policy
 from tests.conftest import cannot_run_here
-from tests.test_daemon import Daemon, daemon  # noqa: F401 (a fixture)
+from tests.daemons import Daemon
 
 CAPABILITIES: list[tuple[dict[str, Any], set[str]]] = [
     ({}, set(DEFAULT)),

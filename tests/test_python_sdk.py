@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import pathlib
 import socket
-import subprocess
 import tarfile
 import threading
 import time
@@ -21,21 +19,13 @@ import pytest
 from mini_docker.lab.registry import RealRegistry
 from mini_docker.linux.process import CLONE_NEWNET, setns
 from tests.conftest import cannot_run_here
+from tests.daemons import Daemon
 from tests.registries import real
-from tests.test_daemon_networks import Networked
+from tests.system import until
 
 docker = pytest.importorskip("docker", reason="cannot run here, because there is no docker SDK")
 errors: Any = docker.errors
 pytestmark = [pytest.mark.root, pytest.mark.peers]
-
-
-def network_apart() -> int:
-    """Return a network made by another process; this one may have threads, the SDK's and others."""
-    script = "ip link set lo up && echo ready && read -r _"
-    words = ["unshare", "--net", "sh", "-c", script]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as apart:
-        assert apart.stdout and apart.stdout.readline() == b"ready\n"
-        return os.open(f"/proc/{apart.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
 
 @contextmanager
@@ -49,21 +39,10 @@ def registry_in(netns_fd: int, folder: pathlib.Path) -> Iterator[RealRegistry]:
             registry.stop()
 
 
-@pytest.fixture(scope="module")
-def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Networked]:
-    netns_fd = network_apart()
-    made = Networked(tmp_path_factory.mktemp("sdk"), netns_fd)
-    try:
-        yield made
-    finally:
-        made.close()
-        os.close(netns_fd)
-
-
 @pytest.fixture
-def client(daemon: Networked) -> Iterator[Any]:
+def client(daemon: Daemon) -> Iterator[Any]:
     """A client; what the test leaves is removed."""
-    client = docker.DockerClient(base_url=f"unix://{daemon.path}", timeout=60)
+    client = docker.DockerClient(base_url=f"unix://{daemon.path}", timeout=240)
     yield client
     for container in client.containers.list(all=True):
         container.remove(force=True, v=True)
@@ -76,7 +55,7 @@ def run(client: Any, *words: str, **more: Any) -> Any:
     """Run a container in the background, without network unless one is asked for."""
     if "network" not in more:
         more["network_mode"] = "none"
-    return client.containers.run("busybox", list(words) or ["sleep", "60"], detach=True, **more)
+    return client.containers.run("busybox", list(words) or ["sleep", "1000"], detach=True, **more)
 
 
 def tar_of(name: str, data: bytes) -> bytes:
@@ -145,11 +124,11 @@ def test_every_condition_of_wait(client: Any) -> None:
     ]
     for thread in waits:
         thread.start()
-    waits[0].join(20)
-    waits[1].join(20)
+    waits[0].join(240)
+    waits[1].join(240)
     assert codes == [4, 4] and waits[2].is_alive()
     box.remove()
-    waits[2].join(20)
+    waits[2].join(240)
     assert codes == [4, 4, 4]
     again = run(client, "sleep", "1", restart_policy={"Name": "always"})
     assert again.wait()["StatusCode"] == 0, "between two lives it does not run"
@@ -174,7 +153,7 @@ def test_attach_and_its_socket(client: Any) -> None:
     stream = box.attach_socket(params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
     box.start()
     stream._sock.sendall(b"typed\n")
-    stream._sock.settimeout(20)
+    stream._sock.settimeout(240)
     assert stream._sock.recv(100) == b"\1\0\0\0\0\0\0\6typed\n"
     stream._sock.shutdown(socket.SHUT_WR)
     stream.close()
@@ -205,7 +184,7 @@ def test_exec_in_all_ways(client: Any) -> None:
     stream = client.api.exec_start(made, socket=True)
     stream._sock.sendall(b"x")
     stream._sock.shutdown(socket.SHUT_WR)
-    stream._sock.settimeout(20)
+    stream._sock.settimeout(240)
     assert stream._sock.recv(100) == b"\1\0\0\0\0\0\0\1x"
     stream.close()
     assert client.api.exec_inspect(made)["OpenStdin"] is True
@@ -276,7 +255,7 @@ def test_images_and_what_they_are_made_of(client: Any) -> None:
     assert client.images.prune()["SpaceReclaimed"] >= 0
 
 
-def test_a_registry(client: Any, daemon: Networked, tmp_path: pathlib.Path) -> None:
+def test_a_registry(client: Any, daemon: Daemon, tmp_path: pathlib.Path) -> None:
     with registry_in(daemon.netns_fd, tmp_path / "registry") as registry:
         name, who = f"{registry.host}/lab/hello", {"username": "u", "password": "p"}
         client.images.get("busybox").tag(name, "1")
@@ -375,11 +354,9 @@ def test_events_of_all_kinds(client: Any) -> None:
     client.containers.get("told").remove()
     client.networks.get("told").remove()
     client.volumes.get("told").remove()
-    deadline = time.monotonic() + 20
-    while ("volume", "destroy") not in seen and time.monotonic() < deadline:
-        time.sleep(0.05)
+    until(lambda: ("volume", "destroy") in seen)
     stream.close()
-    thread.join(20)
+    thread.join(240)
     wanted = [
         ("volume", "create"), ("network", "create"), ("container", "create"), ("volume", "mount"),
         ("network", "connect"), ("container", "start"), ("container", "die"), ("network", "disconnect"),
@@ -410,7 +387,7 @@ def test_what_is_not_here_says_so(client: Any) -> None:
         client.images.build(fileobj=io.BytesIO(b"FROM busybox"))
 
 
-def test_an_old_client(daemon: Networked) -> None:
+def test_an_old_client(daemon: Daemon) -> None:
     old = docker.APIClient(base_url=f"unix://{daemon.path}", version="1.24")
     assert old.version()["ApiVersion"] == "1.41" and old.containers() == []
     old.close()

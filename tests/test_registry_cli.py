@@ -48,7 +48,7 @@ def call(tmp_path: Path) -> Iterator[Call]:
     def run(*words: str, input: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [COMMAND, "--data-root", str(tmp_path / "root"), *words],
-            input=input, capture_output=True, text=True, timeout=60, env=environment)  # fmt: skip
+            input=input, capture_output=True, text=True, timeout=240, env=environment)  # fmt: skip
 
     run("ps")  # its line about the daemon that it starts is said once
     yield run
@@ -168,7 +168,7 @@ def test_run_fetches_what_is_not_there(open_registry: Place, tmp_path: Path, cal
     subprocess.run([*command, "ps"], capture_output=True, env=other)
     words = ["run", "--rm", "--network", "none", name, "echo", "hi"]
     done = subprocess.run(
-        [*command, *words], capture_output=True, text=True, timeout=60, env=other)  # fmt: skip
+        [*command, *words], capture_output=True, text=True, timeout=240, env=other)  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "hi\n"), done.stderr
     assert done.stderr.startswith(
         f"Unable to find image '{name}' locally\n1: Pulling from run/busybox\n"

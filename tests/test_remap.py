@@ -14,6 +14,7 @@ import socket
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -29,13 +30,13 @@ from mini_docker.engine.remap import (
 )
 from mini_docker.lab import run_in_child
 from mini_docker.linux.mount import MS_BIND, MS_PRIVATE, MS_REC, mount
-from mini_docker.linux.process import CLONE_NEWNET, CLONE_NEWNS, unshare
+from mini_docker.linux.process import CLONE_NEWNS, unshare
 from mini_docker.runtime.idmap import open_user_namespace
 from mini_docker.security.capabilities import available
 from mini_docker.storage.mapped import open_mapped
 from mini_docker.storage.overlay import plan_overlay
 from tests.conftest import cannot_run_here
-from tests.test_daemon import Daemon, UnixConnection, all_of
+from tests.daemons import Daemon, UnixConnection, all_of
 from tests.test_listener import Supervisor, policy
 
 BASE = 100_000
@@ -133,7 +134,8 @@ class Remapped(Daemon):
             (self.base / name).write_text(f"{owner}:{BASE}:65536\n")
 
     def enter(self) -> None:
-        unshare(CLONE_NEWNET | CLONE_NEWNS)
+        super().enter()
+        unshare(CLONE_NEWNS)
         mount(None, "/", None, MS_REC | MS_PRIVATE)
         for name in ("subuid", "subgid"):
             mount(str(self.base / name), f"/etc/{name}", None, MS_BIND)
@@ -150,9 +152,9 @@ class Remapped(Daemon):
         return text.decode()
 
 
-@pytest.fixture
-def base() -> Iterator[pathlib.Path]:
-    """A directory that everybody may pass, unlike pytest's."""
+@contextmanager
+def open_directory() -> Iterator[pathlib.Path]:
+    """Make a directory that everybody may pass, unlike pytest's; remove it afterwards."""
     path = pathlib.Path(tempfile.mkdtemp(prefix="mini_docker_remap_", dir="/var/tmp"))
     path.chmod(0o711)
     yield path
@@ -160,12 +162,25 @@ def base() -> Iterator[pathlib.Path]:
 
 
 @pytest.fixture
-def daemon(base: pathlib.Path, leak_free: None) -> Iterator[Remapped]:
-    daemon = Remapped(base)
-    try:
-        yield daemon
-    finally:
-        daemon.close()
+def base() -> Iterator[pathlib.Path]:
+    with open_directory() as path:
+        yield path
+
+
+@pytest.fixture(scope="module")
+def shared_remapped() -> Iterator[Remapped]:
+    with open_directory() as base:
+        daemon = Remapped(base)
+        try:
+            yield daemon
+        finally:
+            daemon.close()
+
+
+@pytest.fixture
+def daemon(shared_remapped: Remapped, leak_free: None) -> Iterator[Remapped]:
+    yield shared_remapped
+    shared_remapped.clear()
 
 
 @pytest.mark.root

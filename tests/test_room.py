@@ -20,7 +20,7 @@ def call(state: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run labs/registry with a state directory of the test's own."""
     environment = {**os.environ, "MINI_DOCKER_ROOM": str(state)}
     return subprocess.run(
-        [COMMAND, *words], capture_output=True, text=True, timeout=60, env=environment
+        [COMMAND, *words], capture_output=True, text=True, timeout=240, env=environment
     )
 
 
@@ -30,7 +30,7 @@ def pull(data_root: Path, name: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "DOCKER_CONFIG": str(data_root / "docker")}
     try:
         return subprocess.run(
-            [*command, "pull", name], capture_output=True, text=True, timeout=60, env=environment
+            [*command, "pull", name], capture_output=True, text=True, timeout=240, env=environment
         )
     finally:
         subprocess.run([*command, "reset"], capture_output=True, env=environment)

@@ -52,7 +52,7 @@ class User:
         full = ["unshare", "--mount", "sh", "-ec", script, "-", MINI_RUNC]
         options = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL} | options
         return subprocess.run(
-            [*full, "--root", f"{self.folder}/state", *words], timeout=30, **options
+            [*full, "--root", f"{self.folder}/state", *words], timeout=240, **options
         )
 
     def document(self, *command: str, many: bool = False, **changes: Any) -> dict[str, Any]:

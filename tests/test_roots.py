@@ -12,7 +12,7 @@ import pytest
 
 from mini_docker.api.daemon import main
 from mini_docker.engine.roots import CHOICES, MARK, choose_roots
-from tests.test_daemon import Daemon, UnixConnection
+from tests.daemons import Daemon, UnixConnection
 from tests.test_storage_drivers import btrfs
 
 pytestmark = pytest.mark.root

@@ -585,7 +585,7 @@ def test_runc_installs_a_program_of_the_same_verdicts(
 
 def installed(pid: int) -> bytes:
     """Return the program of a process, once it has executed its command."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while "busybox" not in os.readlink(f"/proc/{pid}/exe"):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -630,10 +630,10 @@ class Docker:
         )
 
     def call(self, *words: str, input: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run([*self.words, *words], input=input, capture_output=True, timeout=60)
+        return subprocess.run([*self.words, *words], input=input, capture_output=True, timeout=240)
 
     def wait(self) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 300
         while self.call("version").returncode:
             if self.daemon.poll() is not None or time.monotonic() > deadline:
                 last = (self.directory / "log").read_text().splitlines()[-1:]
@@ -656,7 +656,7 @@ class Docker:
 
     def program(self, *words: str) -> bytes:
         """Return the filter that the kernel holds for the first process of a real `docker run`."""
-        busybox = ("busybox", "/bin/busybox", "sleep", "60")
+        busybox = ("busybox", "/bin/busybox", "sleep", "1000")
         done = self.call("run", "--detach", "--rm", "--network=none", *words, *busybox)
         assert done.returncode == 0, done.stderr
         name = done.stdout.decode().strip()
@@ -668,7 +668,7 @@ class Docker:
 
     def stop(self) -> None:
         self.daemon.terminate()
-        self.daemon.wait(60)
+        self.daemon.wait(240)
         for root, names, _ in os.walk("/sys/fs/cgroup"):
             if "docker" in names:
                 os.rmdir(f"{root}/docker")

@@ -41,7 +41,7 @@ def bash(script: str, *sources: Path, cwd: Path = ROOT) -> subprocess.CompletedP
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=60,
+        timeout=300,
     )
 
 

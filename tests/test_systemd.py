@@ -55,7 +55,7 @@ def read_group(path: str, name: str) -> str:
     return pathlib.Path(f"/sys/fs/cgroup{path}/{name}").read_text().strip()
 
 
-def eventually(true: Callable[[], object], what: str, seconds: float = 60) -> None:
+def eventually(true: Callable[[], object], what: str, seconds: float = 240) -> None:
     """Wait for something to become true."""
     deadline = time.monotonic() + seconds
     while not true():

@@ -16,7 +16,7 @@ from mini_docker.engine.store import Store
 from mini_docker.images import manage
 from mini_docker.images.busybox import install_busybox
 from mini_docker.images.layout import Digest
-from tests.test_daemon import Daemon
+from tests.daemons import Daemon
 from tests.test_remap import Remapped, base
 from tests.test_storage_drivers import btrfs
 

@@ -11,7 +11,7 @@ import pytest
 
 from mini_docker.api.websocket import BINARY, CLOSE, PING, PONG, TEXT, message, unmasked
 from tests.conftest import cannot_run_here
-from tests.test_daemon import Daemon, daemon  # noqa: F401 (a fixture)
+from tests.daemons import Daemon
 
 pytestmark = [
     pytest.mark.root,
@@ -37,7 +37,7 @@ def masked(kind: int, data: bytes, first: int = 0x80) -> bytes:
 
 def opened(daemon: Daemon, early: bytes = b"") -> socket.socket:
     client = socket.socket(socket.AF_UNIX)
-    client.settimeout(10)
+    client.settimeout(120)
     client.connect(daemon.path)
     client.sendall(HANDSHAKE + early)
     head = b""
@@ -61,7 +61,7 @@ def test_a_real_client(daemon: Daemon) -> None:
     plain = socket.socket(socket.AF_UNIX)
     plain.connect(daemon.path)
     url = "ws://d/v1.41/containers/cat/attach/ws?stream=1&stdin=1&stdout=1&stderr=1&logs=1"
-    client = websocket.create_connection(url, socket=plain, timeout=20)
+    client = websocket.create_connection(url, socket=plain, timeout=120)
     assert daemon.ask("POST", "/containers/cat/start")[0] == 204
     client.send("typed\n")
     assert client.recv_data() == (BINARY, b"typed\n")
@@ -81,7 +81,7 @@ def test_a_real_client(daemon: Daemon) -> None:
 def test_a_terminal_and_an_old_version(daemon: Daemon) -> None:
     cat(daemon, Tty=True)
     client = socket.socket(socket.AF_UNIX)
-    client.settimeout(10)
+    client.settimeout(120)
     client.connect(daemon.path)
     client.sendall(HANDSHAKE.replace(b"v1.41", b"v1.24") + masked(TEXT, b"x\r"))
     got = b""
@@ -135,5 +135,5 @@ def test_what_the_standard_forbids_ends_the_conversation(daemon: Daemon, frame: 
 def test_what_is_no_websocket_gets_an_answer(daemon: Daemon, broken: bytes) -> None:
     cat(daemon)
     replaced = {b": 13": b": 12", b"Sec-WebSocket-Key": b"X-Key"}.get(broken, b"")
-    answer = daemon.raw(HANDSHAKE.replace(broken, replaced), 1)
+    answer = daemon.raw(HANDSHAKE.replace(broken, replaced))
     assert answer.startswith(b"HTTP/1.1 400 "), answer

@@ -61,13 +61,13 @@ def line_for(line: str, client: str, prefix: str) -> str:
     """Return a line as one client is to run it."""
     line = re.sub(r"\bP-", f"{prefix}-", line).replace("'P a'", f"'{prefix} a'")
     line = line.replace(".P8.", _subnet(prefix))
-    return re.sub(r"(^|\| |&& )docker ", lambda m: f"{m[1]}{client} ", line)
+    return re.sub(r"(^|\| |&& |\$AFTER \w+ \w+ )docker ", lambda m: f"{m[1]}{client} ", line)
 
 
 def say(line: str, client: str, prefix: str, environment: dict[str, str]) -> Said:
     """Run a line, and return its answer in normal form."""
     done = subprocess.run(
         ["bash", "-c", line_for(line, client, prefix)],
-        capture_output=True, text=True, env=environment, timeout=60, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, env=environment, timeout=240, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     return Said(done.returncode, normal(done.stdout, prefix), normal(done.stderr, prefix))
