@@ -188,10 +188,15 @@ def make_certificate(folder: Path, ca: Path, ca_key: Path, name: str) -> Authori
 
 def real(folder: Path, **options: Any) -> RealRegistry:
     """Return a started docker-registry, or say aloud that there is none."""
-    try:
-        return RealRegistry(folder, **options).start()
-    except FileNotFoundError as error:
-        cannot_run_here(str(error))
+    for chances in (2, 1, 0):
+        try:
+            return RealRegistry(folder, **options).start()
+        except FileNotFoundError as error:
+            cannot_run_here(str(error))
+        except OSError as error:  # somebody else was faster at the port that was free
+            if "address already in use" not in str(error) or not chances:
+                raise
+    raise AssertionError
 
 
 @pytest.fixture(scope="module")

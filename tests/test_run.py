@@ -250,7 +250,7 @@ def test_the_third_interrupt_ends_the_client(lab: Lab) -> None:
     words = ("run", "--rm", "--name", "deaf", "busybox", "sh", "-c", "echo ready; exec sleep 100")
     process = lab.popen(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     wait_for(process, b"ready")
-    for _ in range(100):  # two that come at once count as one: signal(7)
+    for _ in range(2400):  # two that come at once count as one: signal(7)
         process.send_signal(signal.SIGINT)
         time.sleep(0.1)
         if process.poll() is not None:

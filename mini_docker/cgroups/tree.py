@@ -306,7 +306,7 @@ class Cgroup:
             write_file(self.file("cgroup.kill"), "1")
         except OSError:
             pass
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 20
         while members := self.members():
             for pid in members:
                 try:
@@ -328,7 +328,7 @@ class Cgroup:
 # %% notebooks/08_control_groups.ipynb#remove-group
 def _remove_group(directory: str) -> None:
     """Remove a group's directory, children first; wait a moment for members that are still exiting."""
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + 20
     while True:
         try:
             os.rmdir(directory)

@@ -208,7 +208,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 # %% notebooks/E_registry_tools.ipynb#real-registry
-START_SECONDS = 15.0
+START_SECONDS = 120.0
 
 
 class RealRegistry:
@@ -362,7 +362,7 @@ class LabRegistry:
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> tuple[int, http.client.HTTPMessage, bytes]:
         """Send one request by hand and return status, headers and body."""
-        connection = http.client.HTTPConnection(self.host, timeout=10)
+        connection = http.client.HTTPConnection(self.host, timeout=120)
         try:
             connection.request(method, path, body or None, dict(headers or {}))
             answer = connection.getresponse()
