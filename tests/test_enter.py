@@ -18,11 +18,11 @@ import pytest
 
 from mini_docker.lab import run_in_child
 from mini_docker.linux.process import CLONE_NEWUTS, unshare
+from mini_docker.runtime.create import make_gate
 from mini_docker.runtime.enter import enter, other_namespaces, plan_enter
 from mini_docker.runtime.hooks import run_hooks
 from mini_docker.runtime.init import StartError, release, start
 from mini_docker.runtime.jsontext import dumps, loads
-from mini_docker.runtime.lifecycle import make_gate
 from mini_docker.runtime.plan import Resources, plan
 from mini_docker.runtime.talk import Talk, listen, say
 from tests.system import has_ended

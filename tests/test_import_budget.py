@@ -40,5 +40,5 @@ def test_the_runtime_s_commands_stay_within_theirs() -> None:
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import mini_docker.runtime.commands"
     words = ["/usr/bin/python3", "-ISE", "-c", f"{code}; print(*sys.modules)"]
     names = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
-    assert len(names) <= 98, f"{len(names)} modules: {names}"
+    assert len(names) <= 99, f"{len(names)} modules: {names}"
     assert not {name.partition(".")[0] for name in names} & (TOO_DEAR | PYTHON_HALVES)

@@ -8,10 +8,9 @@ from __future__ import annotations
 import os
 import sys
 
+from mini_docker.runtime.create import Request, create, write_pid_file
 from mini_docker.runtime.jsontext import dumps, loads
 from mini_docker.runtime.lifecycle import (
-    Request,
-    create,
     delete,
     group_needed,
     kill,
@@ -19,7 +18,6 @@ from mini_docker.runtime.lifecycle import (
     resume,
     start_container,
     state,
-    write_pid_file,
 )
 from mini_docker.runtime.state import STOPPED, RuntimeFailure, Store
 from mini_docker.runtime.words import Words
@@ -211,7 +209,7 @@ def _user_name(uid: int) -> str:
 def command_exec(store: Store, words: Words) -> int:
     """Start a second process in a container; wait for it unless it is detached."""
     from mini_docker.runtime.attach import Terminal, wait
-    from mini_docker.runtime.lifecycle import open_console_socket
+    from mini_docker.runtime.create import open_console_socket
     from mini_docker.runtime.visit import visit
 
     container_id = words.container(most=None)
