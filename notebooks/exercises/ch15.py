@@ -95,7 +95,10 @@ def _shop(root: str, answer: Callable[..., tuple[str, str]]) -> Verdict:
     networks.create({"Name": "guests"})
     web_fd, database_fd, guest_fd = new_netns(), new_netns(), new_netns()
     networks.attach(guest_fd, "9" * 64, "guest", "guests")
-    web, database = answer(networks, web_fd, database_fd)
+    found = answer(networks, web_fd, database_fd)
+    if not isinstance(found, tuple) or len(found) != 2:
+        return failed(f"return both addresses, (web's, database's), not {found!r}")
+    web, database = found
     if not web or not database:
         return failed("a container has no address: attach returns it as IPAddress")
     if not seen(web_fd, database_fd, database):
@@ -130,7 +133,7 @@ def check_publish(answer: Callable[[str], tuple[str, str, int, str]]) -> Verdict
     }
     for text, wanted in cases.items():
         got = answer(text)
-        if tuple(got) != wanted:
+        if not isinstance(got, (tuple, list)) or tuple(got) != wanted:
             return failed(f"'{text}' means {wanted}; you return {got}")
     for text in ("", "x", "80:", "8080:80/icmp", "1:2:3:4", "8080:70000", "8080:0"):
         try:
