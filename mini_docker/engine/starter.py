@@ -18,13 +18,32 @@ from mini_docker.engine.explain import write_steps
 from mini_docker.engine.modes import SHM
 from mini_docker.engine.privileges import NO_LIMIT, kept_program
 from mini_docker.engine.remap import to_host
-from mini_docker.linux.process import CLONE_PARENT, PR_SET_PDEATHSIG, clone3, prctl
+from mini_docker.linux.process import (
+    CLONE_NEWPID,
+    CLONE_PARENT,
+    PR_SET_DUMPABLE,
+    PR_SET_PDEATHSIG,
+    clone3,
+    pidfd_open,
+    prctl,
+    setns,
+)
 from mini_docker.linux.step import Step
 from mini_docker.runtime.console import Console, receive_console
-from mini_docker.runtime.enter import enter
+from mini_docker.runtime.enter import other_namespaces, plan_before, plan_enter
 from mini_docker.runtime.idmap import open_sources
-from mini_docker.runtime.init import Process, StartError, start
+from mini_docker.runtime.init import (
+    Process,
+    StartError,
+    init,
+    parse_environment,
+    release,
+    report_failure,
+    start,
+)
+from mini_docker.runtime.listener import take_listener
 from mini_docker.runtime.plan import Resources, plan
+from mini_docker.runtime.talk import Talk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +78,7 @@ def start_on_streams(order: dict[str, Any], fds: dict[str, int]) -> tuple[Proces
     ours, theirs = socket.socketpair()
     with ours, theirs:
         console = Console(theirs.fileno(), *order["size"])
-        process = start_apart(order, fds, None, console)
+        process = _start(order, fds, None, console)
         master = receive_console(ours.fileno())
     return process, Streams(master, master, None, True)
 
@@ -72,10 +91,20 @@ def _start_on_pipes(order: dict[str, Any], fds: dict[str, int]) -> tuple[Process
         child_in = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     from_stdout, child_out = os.pipe2(os.O_CLOEXEC)
     from_stderr, child_err = os.pipe2(os.O_CLOEXEC)
-    process = start_apart(order, fds, (child_in, child_out, child_err), None)
+    process = _start(order, fds, (child_in, child_out, child_err), None)
     for fd in (child_in, child_out, child_err):
         os.close(fd)
     return process, Streams(to_stdin, from_stdout, from_stderr, False)
+
+
+def _start(
+    order: dict[str, Any],
+    fds: dict[str, int],
+    stdio: tuple[int, int, int] | None,
+    console: Console | None,
+) -> Process:
+    begin = start_inside if "enter" in order else start_apart
+    return begin(order, fds, stdio, console)
 
 
 # %% notebooks/14d_shims.ipynb#starter
@@ -87,12 +116,11 @@ def start_apart(
 ) -> Process:
     """Have `start_process` called by a process in between; what it starts is a child of this one.
 
-    The document, the plan and the seccomp program are some two megabytes, which a process that lives as
-    long as its container need not keep. For an exec it is born in the container's v2 group, and so is what it
-    starts there: to move would take 7 ms (see `Cgroup.open_unified`). Raises StartError, OSError.
+    The document and the plan are some two megabytes, which a process that lives as long as its container
+    need not keep. Raises StartError, OSError.
     """
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
-    starter, pidfd = clone3(0, fds.get("cgroup") if "enter" in order else None)
+    starter, pidfd = clone3(0)
     if starter == 0:
         _be_starter(order, fds, stdio, console, write_fd)
     os.close(pidfd)
@@ -150,25 +178,16 @@ def start_process(
     stdio: tuple[int, int, int] | None,
     console: Console | None,
 ) -> Process:
-    """Start what the order is about: a container's first process, or one more in a running container.
+    """Start a container's first process, a child of this process's parent.
 
-    It becomes a child of this process's parent. Raises StartError, OSError, ValueError.
+    Raises StartError, OSError, ValueError.
     """
     spec = marshal.loads(order["spec"])
-    enter_cgroup = [Step(name, write_file, (door, text)) for name, door, text in order["doors"]]
     for namespace in spec["linux"]["namespaces"]:
         if namespace["type"] == "network" and "netns" in fds:
             namespace["path"] = f"/proc/self/fd/{fds['netns']}"
         if namespace["type"] == "user" and "userns" in fds:
             namespace["path"] = f"/proc/self/fd/{fds['userns']}"
-    program = order["seccomp"]
-    resources = Resources(enter_cgroup, fds.get("rootfs"), stdio, console, seccomp=program)
-    told = teller(spec, order.get("enter"))
-    if "enter" in order:
-        one_more = order["process"]
-        give_streams(one_more, spec, stdio)
-        flags = CLONE_PARENT
-        return enter(order["enter"], spec, one_more, resources, more_flags=flags, watch=told)
     give_streams(spec["process"], spec, stdio)
     if spec["linux"].get("uidMappings"):
         raise_limits(spec["process"])
@@ -176,13 +195,21 @@ def start_process(
     for index, entry in enumerate(spec["mounts"]):
         if "shm" in fds and entry["destination"] == SHM:
             sources[index] = fds["shm"]
-    resources = resources._replace(mounts=sources)
-    planned = plan(spec, resources)
+    resources = resources_of(order, stdio, console)
+    planned = plan(spec, resources._replace(rootfs_fd=fds.get("rootfs"), mounts=sources))
     steps = [item.step for item in planned]
-    process = start(spec, steps, fds.get("cgroup"), told, CLONE_PARENT)
+    process = start(spec, steps, fds.get("cgroup"), teller(spec, None), CLONE_PARENT)
     if order.get("explain"):
         write_steps(".", planned, process.times)
     return process
+
+
+def resources_of(
+    order: dict[str, Any], stdio: tuple[int, int, int] | None, console: Console | None
+) -> Resources:
+    """Return what an order and its streams give to the plan."""
+    enter_cgroup = [Step(name, write_file, (door, text)) for name, door, text in order["doors"]]
+    return Resources(enter_cgroup, None, stdio, console, seccomp=order["seccomp"])
 
 
 def teller(spec: dict[str, Any], running: int | None) -> Callable[[int], bytes] | None:
@@ -229,3 +256,62 @@ def give_streams(
     for fd in stdio or ():
         if stat.S_ISFIFO(os.fstat(fd).st_mode):
             os.fchown(fd, to_host(mappings, uid) if mappings else uid, -1)
+
+
+# %% notebooks/14d_shims.ipynb#inside
+def start_inside(
+    order: dict[str, Any],
+    fds: dict[str, int],
+    stdio: tuple[int, int, int] | None,
+    console: Console | None,
+) -> Process:
+    """Start one more process in a running container, a child of this one, which lives no longer than it.
+
+    A pid namespace is joined for one's children alone, setns(2): so this process asks for that one, and the
+    child does all the rest itself, in memory that goes with execve. It is born in the container's v2 group
+    (to move would take 7 ms, see `Cgroup.open_unified`), and closed to ptrace as this process is from now
+    on. Raises StartError, OSError.
+    """
+    report_fd, child_report_fd = os.pipe2(os.O_CLOEXEC)
+    child_word_fd, word_fd = os.pipe2(os.O_CLOEXEC)
+    inside_fd = pidfd_open(order["enter"])
+    prctl(PR_SET_DUMPABLE, 0)
+    if other_namespaces(order["enter"]) & CLONE_NEWPID:
+        setns(inside_fd, CLONE_NEWPID)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    pid, pidfd = clone3(0, fds.get("cgroup"))
+    if pid == 0:
+        os.close(word_fd)
+        talk = Talk(child_report_fd, child_word_fd)
+        _be_inside(order, resources_of(order, stdio, console), inside_fd, talk)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    for fd in (child_report_fd, child_word_fd, inside_fd):
+        os.close(fd)
+    release(word_fd, report_fd, offered=lambda: _take_offer(order, report_fd, pid))
+    os.close(word_fd)
+    os.close(report_fd)
+    return Process(pid, pidfd, ())
+
+
+def _be_inside(order: dict[str, Any], resources: Resources, inside_fd: int, talk: Talk) -> NoReturn:
+    """Plan, join what is left to join, and become the command; or say what went wrong."""
+    try:
+        spec = {**marshal.loads(order["spec"]), "process": order["process"]}
+        give_streams(spec["process"], spec, resources.stdio)
+        flags = other_namespaces(order["enter"])
+        before = plan_before(spec, inside_fd, flags, resources)
+        steps = [*before, *(planned.step for planned in plan_enter(spec, resources))]
+        command = [os.fsencode(argument) for argument in spec["process"]["args"]]
+        environment = parse_environment(spec["process"]["env"])
+    except BaseException as error:
+        number = error.errno if isinstance(error, OSError) else None
+        report_failure(talk.report_fd, "set-up", number or 0, str(error)[:4000])
+        os._exit(1)
+    init(steps, command, environment, talk)
+
+
+def _take_offer(order: dict[str, Any], report_fd: int, pid: int) -> None:
+    """Pass a listener of seccomp's on, with the container's state."""
+    spec = marshal.loads(order["spec"])
+    tell = teller(spec, order["enter"])
+    take_listener(report_fd, pid, spec["linux"]["seccomp"], tell(pid) if tell else b"")

@@ -264,9 +264,10 @@ def init(
         os.write(talk.report_fd, READY + struct.pack(f"=I{len(times)}Q", len(times), *times))
         os.execve(program, command, environment)
     except OSError as error:
-        _report(talk.report_fd, name, error.errno or errno.EIO, _sentence(error, name, command))
+        text = _sentence(error, name, command)
+        report_failure(talk.report_fd, name, error.errno or errno.EIO, text)
     except BaseException as error:
-        _report(talk.report_fd, name, errno.EIO, f"{type(error).__name__}: {error}")
+        report_failure(talk.report_fd, name, errno.EIO, f"{type(error).__name__}: {error}")
     finally:
         os._exit(1)
 
@@ -283,7 +284,8 @@ def _sentence(error: OSError, step: str, command: list[bytes]) -> str:
     return f'exec: "{os.fsdecode(command[0])}": {text.lower()}'
 
 
-def _report(report_fd: int, step: str, error: int, text: str) -> None:
+def report_failure(report_fd: int, step: str, error: int, text: str) -> None:
+    """Say which step was refused and why, as `read_report` reads it."""
     failure = {"step": step, "errno": error, "text": text}
     os.write(report_fd, FAILED + dumps(failure).encode())
 
