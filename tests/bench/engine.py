@@ -6,7 +6,9 @@
 Each line has the median time of the command with ours and with dockerd in milliseconds, the ratio, the time
 of the docker client alone (against a server that answers at once), and the ratio without that. The last two
 columns are processor time of everything, which a busy machine does not change; they need a control group
-of one's own: run it in a virtual machine, or in a box, or on a machine that does nothing else.
+of one's own: run it in a virtual machine, or in a box, or on a machine that does nothing else. Then the
+private memory of each daemon, and of what it keeps for a container that runs. All happens in a network and
+a mount namespace that end with it.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 COMMAND = str(ROOT / "labs" / "bin" / "mini_docker")
 DOCKER = shutil.which("docker") or "/usr/bin/docker"
+BENCH = "MINI_DOCKER_BENCH"  # set in the namespaces of our own
+UP_SECONDS = 120
 USAGE = ("/sys/fs/cgroup/cpuacct/cpuacct.usage", "/sys/fs/cgroup/cpu.stat")
 NONE = ("--network", "none")
 
@@ -186,6 +190,12 @@ class Bench:
         yield from self._logs()
         yield from self._listing()
 
+    def memory(self) -> list[str]:
+        """Return a line for each program of the daemon while one container runs: its private memory."""
+        self.call("run", "-d", *NONE, "busybox", "sleep", "10000")
+        time.sleep(1)  # whatever the start has left to do
+        return private_memory(os.path.dirname(self.path))
+
     def _files(self, keeper: str) -> Iterator[tuple[str, Cost]]:
         with tempfile.TemporaryDirectory() as directory:
             with open(f"{directory}/file", "wb") as file:
@@ -232,10 +242,27 @@ class Bench:
             self.api.ask("DELETE", f"/containers/{one['Id']}?force=1")
 
 
+def private_memory(directory: str) -> list[str]:
+    """Return "name: MB" for each process on whose command line the directory is, but for clients and us."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = pathlib.Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            lines = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            name = pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
+        except OSError:
+            continue
+        if directory in " ".join(words):
+            kilobytes = sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+            found.append(f"{name}: {kilobytes / 1024:.2f}")
+    return sorted(found)
+
+
 @contextmanager
 def running(words: list[str], path: str) -> Iterator[None]:
     """Have a daemon run meanwhile."""
     daemon = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + UP_SECONDS
     try:
         while True:
             try:
@@ -244,6 +271,8 @@ def running(words: list[str], path: str) -> Iterator[None]:
             except OSError:
                 if daemon.poll() is not None:
                     sys.exit(f"{words[0]} ended with {daemon.returncode}")
+                if time.monotonic() > deadline:
+                    sys.exit(f"{words[0]} does not answer at {path}")
                 time.sleep(0.1)
         yield
     finally:
@@ -251,37 +280,54 @@ def running(words: list[str], path: str) -> Iterator[None]:
         daemon.wait()
 
 
-def ours(directory: str, containers: int, megabytes: int) -> dict[str, Cost]:
+class Result(NamedTuple):
+    """What was measured of one daemon: the costs, and lines about memory."""
+
+    costs: dict[str, Cost]
+    memory: list[str]
+
+
+def ours(directory: str, containers: int, megabytes: int) -> Result:
     """Measure our daemon, and leave its busybox as an archive for the other."""
     from mini_docker.engine.store import Store
     from mini_docker.images.busybox import install_busybox
 
     root, path = f"{directory}/ours", f"{directory}/ours.sock"
     install_busybox(Store(root).layout)
-    with running([COMMAND, "daemon", "--data-root", root, "-H", f"unix://{path}"], path):
-        bench = Bench(path, containers, megabytes)
-        bench.call("save", "-o", f"{directory}/busybox.tar", "busybox")
-        costs = dict(bench.run())
-        own = [COMMAND, "-H", f"unix://{path}", "run", "--rm", *NONE, "busybox", "true"]
-        costs["run --rm, our client"] = measure(10, *own)
-        bench.clear()
-    subprocess.run([COMMAND, "--data-root", root, "reset"], capture_output=True)
-    return costs
+    try:
+        with running([COMMAND, "daemon", "--data-root", root, "-H", f"unix://{path}"], path):
+            bench = Bench(path, containers, megabytes)
+            bench.call("save", "-o", f"{directory}/busybox.tar", "busybox")
+            memory = bench.memory()
+            costs = dict(bench.run())
+            own = [COMMAND, "-H", f"unix://{path}", "run", "--rm", *NONE, "busybox", "true"]
+            costs["run --rm, our client"] = measure(10, *own)
+            bench.clear()
+    finally:
+        subprocess.run([COMMAND, "--data-root", root, "reset"], capture_output=True)
+    return Result(costs, memory)
 
 
-def theirs(directory: str, containers: int, megabytes: int) -> dict[str, Cost]:
+def theirs(directory: str, containers: int, megabytes: int) -> Result:
     """Measure dockerd."""
     path = f"{directory}/theirs.sock"
     words = ["dockerd", "-H", f"unix://{path}", "--data-root", f"{directory}/theirs",
              "--exec-root", f"{directory}/exec", "-p", f"{directory}/pid"]  # fmt: skip
-    with running([*words, "--storage-driver", "overlay2"], path):
-        bench = Bench(path, containers, megabytes)
-        bench.call("load", "-i", f"{directory}/busybox.tar")
-        costs = dict(bench.run())
-        costs["run --rm, our client"] = costs["run --rm"]
-        bench.clear()
-    subprocess.run(["umount", "-R", f"{directory}/theirs"], capture_output=True)
-    return costs
+    before = set(pathlib.Path("/sys/fs/cgroup").glob("*/docker"))
+    try:
+        with running([*words, "--storage-driver", "overlay2"], path):
+            bench = Bench(path, containers, megabytes)
+            bench.call("load", "-i", f"{directory}/busybox.tar")
+            memory = bench.memory()
+            costs = dict(bench.run())
+            costs["run --rm, our client"] = costs["run --rm"]
+            bench.clear()
+    finally:
+        for place in (f"{directory}/theirs", f"{directory}/exec"):
+            subprocess.run(["umount", "-R", place], capture_output=True)
+        for group in set(pathlib.Path("/sys/fs/cgroup").glob("*/docker")) - before:
+            subprocess.run(["rmdir", str(group)], capture_output=True)
+    return Result(costs, memory)
 
 
 def floor_of(name: str, floor: dict[str, Cost]) -> float:
@@ -313,14 +359,20 @@ def main() -> None:
     given = parser.parse_args()
     containers = given.containers or (100 if given.quick else 1000)
     megabytes = given.megabytes or (50 if given.quick else 1000)
-    with tempfile.TemporaryDirectory() as directory:
+    if BENCH not in os.environ:  # what is made there ends with it: links, rules, mounts
+        script = 'ip link set lo up; mount -t tmpfs none /run; exec "$@"'
+        words = ["unshare", "--net", "--mount", "sh", "-c", script, "bench", sys.executable]
+        os.execvpe("unshare", [*words, *sys.argv], {**os.environ, BENCH: "1"})
+    with tempfile.TemporaryDirectory(prefix="mini_docker_bench_") as directory:
         stub = f"{directory}/stub.sock"
         floor = floors(stub, lambda *words: [DOCKER, "-H", f"unix://{stub}", *words])
         one = ours(directory, containers, megabytes)
-        other = theirs(directory, containers, megabytes) if shutil.which("dockerd") else {}
-        show(one, other, floor)
-        if not other:
-            print("there is no dockerd here to compare with")
+        peer = bool(shutil.which("dockerd"))
+        other = theirs(directory, containers, megabytes) if peer else Result({}, [])
+        show(one.costs, other.costs, floor)
+        print("\nprivate memory with one container running, MB")
+        print(f"  ours     {', '.join(one.memory)}")
+        print(f"  dockerd  {', '.join(other.memory)}" if peer else "there is no dockerd here")
 
 
 if __name__ == "__main__":

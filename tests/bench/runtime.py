@@ -5,7 +5,8 @@
 The document is the same for all: six namespaces, Docker's capabilities and seccomp policy, limits of
 memory and processes, masked paths. The three take turns, so that a noisy machine is noisy for all, and the
 processor's time is counted beside the clock's: it depends less on who else is working. Then where the time
-of ours goes, and the memory that each keeps before and after the start. Asserts nothing.
+of ours goes, the memory that each keeps before and after the start, and the two doors of a v1 group. Asserts
+nothing.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 MINI_RUNC = str(ROOT / "labs" / "bin" / "mini_runc")
 
+from mini_docker.cgroups.tree import hierarchies  # noqa: E402
 from mini_docker.runtime.about import example  # noqa: E402
 from mini_docker.security.policy import default_policy  # noqa: E402
 
@@ -154,6 +156,45 @@ def _private(before: set[str]) -> list[tuple[str, int]]:
     return found
 
 
+REST = 0.1  # seconds, in which the kernel forgets that somebody has just moved
+
+
+def doors(rounds: int) -> None:
+    """Print what it takes a process of one thread to move itself into a v1 group, by each file.
+
+    Source: cgroups(7). Who uses cgroup.procs first waits for every CPU; others, for a moment after, need not.
+    """
+    root = hierarchies().mounts.get("freezer")
+    lines = pathlib.Path("/proc/self/cgroup").read_text().splitlines()
+    own = next((line.split(":", 2)[2] for line in lines if ":freezer:" in line), None)
+    if root is None or own is None:
+        print("\nthere is no tree of v1 here to move in")
+        return
+    above = pathlib.Path(f"{root}{own}")
+    group = above / f"mini_docker_bench-{os.getpid()}"
+    group.mkdir()
+    try:
+        if (pid := os.fork()) == 0:
+            _move(above, group, rounds)
+        os.waitpid(pid, 0)
+    finally:
+        group.rmdir()
+
+
+def _move(above: pathlib.Path, group: pathlib.Path, rounds: int) -> NoReturn:
+    print("\nto move oneself into a group of v1, by the clock (min, median)")
+    for door in ("cgroup.procs", "tasks"):
+        times = []
+        for _ in range(rounds):
+            time.sleep(REST)
+            began = time.perf_counter()
+            (group / door).write_text("0")
+            times.append((time.perf_counter() - began) * 1e3)
+            (above / "tasks").write_text("0")
+        print(f"  {door:22}{min(times):6.2f} ms{statistics.median(times):7.2f} ms", flush=True)
+    os._exit(0)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -166,6 +207,7 @@ def main() -> None:
         report(times)
         where_time_goes(bundle)
         what_stays(bundle, times)
+        doors(rounds)
 
 
 if __name__ == "__main__":
