@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mini_docker.api.routes import Call
-    from mini_docker.engine.containers import Container
+    from mini_docker.engine.container import Container
 
 
 def found(call: Call) -> Container:

@@ -18,7 +18,7 @@ from mini_docker.api.images import reference
 from mini_docker.api.routes import Route
 from mini_docker.api.schemas import checked
 from mini_docker.engine.commit import changed, commit
-from mini_docker.engine.containers import EngineError
+from mini_docker.engine.container import EngineError
 from mini_docker.engine.files import (
     NoSuchPath,
     at_place,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mini_docker.api.routes import Call
-    from mini_docker.engine.containers import Container
+    from mini_docker.engine.container import Container
     from mini_docker.engine.files import Place
 
 TAR = "application/x-tar"

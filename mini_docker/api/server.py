@@ -18,7 +18,7 @@ import h11
 from mini_docker import __version__
 from mini_docker.api.http import Connection, Gone, HttpError, Request
 from mini_docker.api.routes import NEWEST, Call, Table, split_version, text
-from mini_docker.engine.containers import EngineError, NotModified
+from mini_docker.engine.container import EngineError, NotModified
 from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.errors import (
     Forbidden,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mini_docker.api.routes import Call
-    from mini_docker.engine.containers import Container
+    from mini_docker.engine.container import Container
 
 RAW_STREAM = "application/vnd.docker.raw-stream"
 
@@ -34,7 +34,7 @@ def answer_wait(call: Call) -> None:
     """
     container = found(call)
     condition = call.request.query.get("condition", "")
-    begin = call.engine.containers.waiter(container, condition)
+    begin = container.waiter(condition)
     piece = call.reply.stream_out("application/json")
     code = begin(call.reply.gone)
     if code is not None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from mini_docker.engine.containers import Container
+    from mini_docker.engine.container import Container
     from mini_docker.engine.store import Store
 
 

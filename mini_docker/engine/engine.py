@@ -32,7 +32,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from mini_docker.engine.containers import Container
+    from mini_docker.engine.container import Container
     from mini_docker.engine.remap import Remap
     from mini_docker.engine.zygote import Zygote
     from mini_docker.images.layout import Image

@@ -9,7 +9,7 @@ import json
 import os
 import threading
 
-from mini_docker.engine.containers import Container
+from mini_docker.engine.container import Container
 from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.launch import cgroup_of, look_up_user
 from mini_docker.engine.orders import StartFailed, first_word

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any, NamedTuple
 
-    from mini_docker.engine.containers import Container
+    from mini_docker.engine.container import Container
     from mini_docker.engine.remap import Mappings
     from mini_docker.engine.store import Store
 

@@ -18,7 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from mini_docker.engine.containers import Container, Containers
+    from mini_docker.engine.container import Container
+    from mini_docker.engine.containers import Containers
     from mini_docker.engine.execs import Execs
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mini_docker.cgroups.stats import Stats
-    from mini_docker.engine.containers import Container
+    from mini_docker.engine.container import Container
 
 
 # %% notebooks/14g_files.ipynb#stats

@@ -15,7 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
 
-    from mini_docker.engine.containers import Container, Containers
+    from mini_docker.engine.container import Container
+    from mini_docker.engine.containers import Containers
 
 
 # %% notebooks/14f_states.ipynb#recovery

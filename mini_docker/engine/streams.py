@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any, NamedTuple
 
-    from mini_docker.engine.containers import Container, Containers
+    from mini_docker.engine.container import Container
+    from mini_docker.engine.containers import Containers
     from mini_docker.engine.logs import Entry
 
     class LogsWanted(NamedTuple):

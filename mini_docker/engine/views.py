@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from mini_docker.engine.containers import Container, Containers
+    from mini_docker.engine.container import Container
+    from mini_docker.engine.containers import Containers
 
     Filters = dict[str, list[str]]
 

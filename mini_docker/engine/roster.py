@@ -1,0 +1,150 @@
+# Exported from notebooks/14f_states.ipynb by mini_docker.lab.book: edit there, not here.
+
+# %% notebooks/14f_states.ipynb#roster
+"""The containers of a data root: in memory by id and name, on the disk by their records."""
+
+from __future__ import annotations
+
+import threading
+
+from mini_docker.engine.container import Container
+from mini_docker.engine.layers import Layers
+from mini_docker.engine.store import Conflict, NoSuchContainer, Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    from mini_docker.engine.connect import Wiring
+    from mini_docker.engine.events import Events
+    from mini_docker.engine.launch import Launch
+
+    class Connector(Protocol):
+        """What gives a container its networks and volumes: the engine's plug, or a stand-in."""
+
+        wiring: Wiring
+
+        def connect(self, launch: Launch, spec: dict[str, Any]) -> int | None:
+            """Return the network namespace that was made for it, if one was."""
+
+        def disconnect(self, record: dict[str, Any]) -> None:
+            """Take away what `connect` gave; what is gone is fine."""
+
+
+class Roster:
+    """Who is there. `lock` is of the two tables; a container's own lock is taken before it."""
+
+    def __init__(self, store: Store, events: Events, network: Connector) -> None:
+        """Read all records; `Recovery` then finds out which of them live. Raises OSError."""
+        self.store, self.events, self.network = store, events, network
+        self.lock = threading.Lock()
+        self.by_id = {record["Id"]: Container(record) for record in store.records()}
+        self.by_name = {container.name: container for container in self.by_id.values()}
+        self.layers = Layers(store, lambda: [container.record for container in self.all()])
+
+    def all(self) -> list[Container]:
+        """Return all containers, the newest first."""
+        with self.lock:
+            found = list(self.by_id.values())
+        return sorted(found, key=lambda container: -float(container.record["Created"]))
+
+    def busy(self) -> bool:
+        """Say whether a container lives, or waits to be started again."""
+        return any(one.alive or one.state["Status"] == "restarting" for one in self.all())
+
+    def find(self, reference: str) -> Container:
+        """Return the container with this id, name or unique start of an id.
+
+        Raises NoSuchContainer, Conflict.
+        """
+        with self.lock:
+            exact = self.by_id.get(reference) or self.by_name.get(reference.removeprefix("/"))
+            if exact is not None:
+                return exact
+            matches = [key for key in self.by_id if reference and key.startswith(reference)]
+            if len(matches) > 1:
+                raise Conflict(f"Multiple IDs found with provided prefix: {reference}")
+            if not matches:
+                raise NoSuchContainer(f"No such container: {reference}")
+            return self.by_id[matches[0]]
+
+    def volume_users(self) -> dict[str, list[str]]:
+        """Return {volume: ids} of the containers that name it, running or not."""
+        users: dict[str, list[str]] = {}
+        for container in self.all():
+            for found in container.record.get("MountPoints") or ():
+                users.setdefault(found["Name"], []).append(container.id)
+        return users
+
+    def write(self, container: Container) -> None:
+        """Write a container's record, unless it is gone. Raises OSError."""
+        if not container.removed:
+            self.store.write(container.record)
+
+    def note(self, container: Container) -> None:
+        """Write down what has happened to a container, which a full disk does not undo.
+
+        The daemon remembers it; the next one finds out from the shim, or from the exit code it left.
+        """
+        try:
+            self.write(container)
+        except OSError:
+            pass
+
+    def forget(self, container_id: str, name: str) -> None:
+        """Remove what the disk knows of a container."""
+        if name:
+            self.store.release_name(name, container_id)
+        self.store.remove(container_id)
+
+    def erase(self, container: Container, tell: bool, volumes: bool = False) -> None:
+        """Remove a container that does not run. Call it under its lock; once gone is gone."""
+        if container.removed:
+            return
+        container.state["Status"] = "removing"
+        self.note(container)
+        with self.lock:
+            self.by_id.pop(container.id, None)
+            self.by_name.pop(container.name, None)
+        self.forget(container.id, container.name)
+        container.removed = True
+        if volumes or container.record["HostConfig"].get("AutoRemove"):
+            self.network.wiring.forget(container.record, self.volume_users())
+        container.changed.notify_all()
+        for connection, _ in container.clients:
+            connection.close()
+        if tell:
+            self.tell(container, "destroy")
+        self.layers.clean_after(container.record)
+
+    # --- events
+
+    def tell(self, container: Container, action: str, **more: str) -> None:
+        """Publish an event of a container, with its labels, image and name."""
+        record = container.record
+        labels = {key: str(value) for key, value in (record["Config"].get("Labels") or {}).items()}
+        attributes = {**labels, "image": record["Config"]["Image"], "name": container.name, **more}
+        self.events.publish("container", action, container.id, attributes)
+
+    def tell_networks(
+        self, container: Container, action: str, ends: dict[str, Any] | None = None
+    ) -> None:
+        """Publish that a container has been connected to its networks, or (from `ends`) disconnected."""
+        if ends is None:
+            ends = (container.record.get("NetworkSettings") or {}).get("Networks") or {}
+        for name, end in ends.items():
+            kind = {"host": "host", "none": "null"}.get(name, "bridge")
+            about = {"container": container.id, "name": name, "type": kind}
+            self.events.publish("network", action, end.get("NetworkID", ""), about)
+
+    def tell_volumes(self, container: Container, action: str) -> None:
+        """Publish that a container's volumes have been mounted, or unmounted."""
+        for point in container.record.get("Mounts") or ():
+            if point["Type"] != "volume":
+                continue
+            about = {"container": container.id, "driver": point["Driver"]}
+            if action == "mount":
+                writes = str(bool(point["RW"])).lower()
+                about |= {"destination": point["Destination"], "read/write": writes}
+                about["propagation"] = point["Propagation"]
+            self.events.publish("volume", action, point["Name"], about)
