@@ -17,7 +17,8 @@ STATUS=0
 
 tests() { # NAME...: without names all
     local files=("${@/#/tests/test_}")
-    counted pytest -q -p no:cacheprovider -m "$ASK_THE_KERNEL" --durations=25 "${files[@]/%/.py}"
+    counted pytest -q -p no:cacheprovider -m "$ASK_THE_KERNEL" --durations=25 "${files[@]/%/.py}" ||
+        [[ $? == 5 ]] # none of them asks the kernel
 }
 
 notebooks() { # NAME...

@@ -17,7 +17,7 @@ RUN=${MINI_DOCKER_VM_RUN:-/run/mini_docker-vm}-test
 MACHINES=(1 2)
 QUEUE=$CACHE/vm-queue
 LOG=$CACHE/vm-inside.log
-TOGETHER=(12 7) # files of tests and notebooks in a job: a start of pytest takes half a minute, and the last should be short
+TOGETHER=(8 7) # files of tests and notebooks in a job: a start of pytest takes half a minute, and the last should be short
 PART=${1:-} JOBS=${2:-}
 STATUS=0
 
@@ -32,8 +32,8 @@ fill_queue() {
         printf '%s\n' "tests run cgroups cgroup_devices runtime storage systemd" \
             "notebooks 07_user_cgroup_time 08_control_groups 10b_drivers 14_containers"
     else
-        grep -l 'mark\.root' tests/test_*.py | sed 's/.*test_//; s/\.py$//' | xargs -n "${TOGETHER[0]}" echo tests
         basename -s .ipynb notebooks/*.ipynb | grep -vx 08_control_groups | xargs -n "${TOGETHER[1]}" echo notebooks
+        grep -l 'mark\.root' tests/test_*.py | sed 's/.*test_//; s/\.py$//' | xargs -n "${TOGETHER[0]}" echo tests
         echo notebooks 08_control_groups # alone, to see what one takes
     fi >"$QUEUE"
 }

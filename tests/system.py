@@ -131,7 +131,7 @@ def has_ended(pid: int) -> bool:
     """Say whether a process is gone, or a zombie that its new parent, PID 1, has not reaped yet."""
     try:
         stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # before it was opened, before it was read
         return True
     return stat.rpartition(") ")[2][0] == "Z"
 
