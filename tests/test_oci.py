@@ -7,10 +7,12 @@ import os
 import pathlib
 import socket
 import subprocess
+import time
 from typing import Any
 
 import pytest
 
+from mini_docker.runtime import hooks
 from mini_docker.runtime.schema import check_document
 from tests.bundles import KINDS, Runtime, rootfs, runtime  # noqa: F401 (fixtures)
 from tests.conftest import cannot_run_here
@@ -451,6 +453,13 @@ def test_a_hook_that_fails(runtime: Runtime, point: str) -> None:
 def test_a_hook_that_hangs(runtime: Runtime) -> None:
     hook = {"path": "/bin/sleep", "args": ["sleep", "60"], "timeout": 1}
     assert "timed out after 1 s" in runtime.refused(hooks={"createRuntime": [hook]})
+
+
+def test_a_hook_whose_time_is_up_before_it_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine it has not made its process group yet, by which it would be killed."""
+    monkeypatch.setattr(hooks, "_become_hook", lambda *_: time.sleep(60))
+    with pytest.raises(OSError, match="timed out after 0.01 s"):
+        hooks.run_hooks([{"path": "/bin/true", "timeout": 0.01}], b"")
 
 
 @root

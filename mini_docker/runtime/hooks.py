@@ -46,6 +46,10 @@ def _run_hook(hook: dict[str, Any], state: bytes, output_fd: int) -> str:
     pid = os.fork()
     if pid == 0:
         _become_hook(hook, state, output_fd)
+    try:
+        os.setpgid(pid, pid)  # both sides do: its group has to be there when its time is up
+    except PermissionError:
+        pass  # it has done so, and is another program by now
     pidfd = pidfd_open(pid)
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
