@@ -164,7 +164,9 @@ class Maker:
 
 
 @pytest.fixture
-def maker(store: Store) -> Maker:
+def maker(store: Store, monkeypatch: pytest.MonkeyPatch) -> Maker:
+    """A manager that waits for no shim's end: a daemon's thread would never end."""
+    monkeypatch.setattr("mini_docker.engine.containers.Watch", lambda: None)
     return Maker(store)
 
 
