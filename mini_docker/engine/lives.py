@@ -222,7 +222,10 @@ class Lives(Roster):
 
     def end_now(self, container: Container) -> None:
         """Kill, and wait for the end. A frozen container must be thawed to die."""
-        exits = container.exits
+        with container.lock:
+            if not container.alive:  # it has ended while we came: no other end is to be waited for
+                return
+            exits = container.exits
         self.signal(container, signal.SIGKILL)
         if container.state["Status"] == "paused":
             cgroup_of(container.id, container.host).thaw()
