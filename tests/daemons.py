@@ -312,6 +312,8 @@ def shared_dockerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dockerd
     try:
         if not dockerd.is_up():
             cannot_run_here("dockerd does not start on this machine")
+        for tree in set(hierarchies().mounts.values()):
+            os.makedirs(f"{tree}/docker", exist_ok=True)  # as its first container does
         yield dockerd
     finally:
         dockerd.close()
