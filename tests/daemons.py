@@ -207,8 +207,9 @@ class Daemon:
         for volume in self.ask("GET", "/volumes")[1]["Volumes"] or ():
             assert self.ask("DELETE", f"/volumes/{volume['Name']}")[0] == 204
         for image in self.ask("GET", "/images/json")[1]:
-            if not set(kept) & set(image["RepoTags"] or ()):
-                assert self.ask("DELETE", f"/images/{image['Id']}?force=1")[0] == 200
+            tags = set(image["RepoTags"] or ())
+            for name in tags - {*kept} if tags & {*kept} else [image["Id"]]:
+                assert self.ask("DELETE", f"/images/{name}?force=1")[0] == 200
 
     def close(self) -> None:
         """Remove all that has been made, end, and prove that nothing is left."""

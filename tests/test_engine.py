@@ -166,7 +166,7 @@ class Maker:
 @pytest.fixture
 def maker(store: Store, monkeypatch: pytest.MonkeyPatch) -> Maker:
     """A manager that waits for no shim's end: a daemon's thread would never end."""
-    monkeypatch.setattr("mini_docker.engine.containers.Watch", lambda: None)
+    monkeypatch.setattr("mini_docker.engine.lives.Watch", lambda: None)
     return Maker(store)
 
 
