@@ -16,7 +16,7 @@ export MINI_DOCKER_VM_LIMIT=${MINI_DOCKER_VM_LIMIT:-7200} MINI_DOCKER_VM_BOOT_LI
 RUN=${MINI_DOCKER_VM_RUN:-/run/mini_docker-vm}-test
 MACHINES=(1 2)
 QUEUE=$CACHE/vm-queue
-LOG=$CACHE/vm-inside.log
+LOG=$CACHE/vm-inside.log # .1 and .2: each machine has one, for a line of the other may come in the middle of its own
 TOGETHER=(8 7) # files of tests and notebooks in a job: a start of pytest takes half a minute, and the last should be short
 PART=${1:-} JOBS=${2:-}
 STATUS=0
@@ -50,7 +50,7 @@ take_job() {
 work() { # MACHINE: every line says which one it is
     local job status=0
     while job=$(take_job); do
-        machine "$1" run "labs/vm-inside.sh $job" </dev/null 2>&1 | tee -a "$LOG" | sed -u "s/^/$1 | /" || status=1
+        machine "$1" run "labs/vm-inside.sh $job" </dev/null 2>&1 | tee -a "$LOG.$1" | sed -u "s/^/$1 | /" || status=1
     done
     return "$status"
 }
@@ -84,7 +84,7 @@ add_counts() { # JOBS: one without counts is a failure
         PASSED=$((PASSED + $(count passed "$line")))
         FAILED=$((FAILED + $(count failed "$line")))
         SKIPPED=$((SKIPPED + $(count skipped "$line")))
-    done < <(grep -E '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$LOG")
+    done < <(grep -hE '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$LOG".*)
     FAILED=$((FAILED + $1 - counted))
 }
 
@@ -94,7 +94,7 @@ tests_of_the_machine() {
 
 run_jobs() {
     local jobs
-    fill_queue && jobs=$(wc -l <"$QUEUE") && : >"$LOG"
+    fill_queue && jobs=$(wc -l <"$QUEUE") && rm -f "$LOG".*
     in_each_machine work || STATUS=1
     add_counts "$jobs"
 }
@@ -113,7 +113,7 @@ main() {
         STATUS=1
     fi
     ((STATUS == 0 || FAILED > 0)) || FAILED=1
-    [[ $STATUS != 0 || $PART || $(hashes) != "$before" ]] || note_success
+    [[ $STATUS != 0 || $FAILED != 0 || $PART || $(hashes) != "$before" ]] || note_success
     printf '\n'
     finish "$STATUS"
 }

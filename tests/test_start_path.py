@@ -264,6 +264,26 @@ def test_counts_are_added_up_and_a_failing_run_fails() -> None:
     assert bash(script, test).stdout.splitlines()[-2:] == ["status 1", "125 4 2"]
 
 
+def test_machines_that_talk_at_once_are_counted(tmp_path: Path) -> None:
+    """Machine 1 is in the middle of a line when machine 2 says how its job went."""
+    script = f"""
+        CACHE={tmp_path} LOG=$CACHE/log QUEUE=$CACHE/queue PASSED=0 FAILED=0 SKIPPED=0
+        printf 'tests a\\ntests b\\n' >"$QUEUE"
+        machine() {{
+            if [[ $1 == 1 ]]; then
+                printf '....'; touch $CACHE/begun
+                until [[ -e $CACHE/ended ]]; do sleep 0.05; done
+                printf '\\n3 passed, 0 failed, 1 skipped\\n'
+            else
+                until [[ -e $CACHE/begun ]]; do sleep 0.05; done
+                printf '5 passed, 1 failed, 0 skipped\\n'; touch $CACHE/ended
+            fi
+        }}
+        in_each_machine work >/dev/null; add_counts 2; echo "$PASSED $FAILED $SKIPPED"
+    """
+    assert bash(script, ROOT / "labs" / "vm-test.sh").stdout.splitlines() == ["8 1 1"]
+
+
 @pytest.fixture
 def ci(tmp_path: Path) -> Path:
     """A checkout with nothing but .ci/run, and a `make` that takes its counts and failures from files.
