@@ -338,14 +338,17 @@ def test_ci_runs_everything_in_the_machine_when_asked_and_says_so(ci: Path) -> N
     assert lines[1:3] == ["In the virtual machine: everything, as asked.", "make vm-test PART="]
 
 
-def test_ci_says_what_has_changed_since_everything_passed_in_the_machine(ci: Path) -> None:
-    for area in ("notebooks", "tests"):
-        (ci / area).mkdir()
-        (ci / area / "new.py").touch()
-    why = "a part. Since everything passed there, these have changed:"
+def test_ci_runs_everything_in_the_machine_after_a_change_of_what_runs_there(ci: Path) -> None:
+    (ci / "tests").mkdir()
+    (ci / "tests" / "new.py").touch()
+    why = "a part. Since everything passed there, only these have changed: the tests."
+    assert run_ci(ci)[1][1:3] == [f"In the virtual machine: {why}", "make vm-test PART=--part"]
+    (ci / "notebooks").mkdir()
+    (ci / "notebooks" / "new.ipynb").touch()
+    why = "everything. Since all passed there, these have changed: the chapters, the tests"
     assert run_ci(ci)[1][1:3] == [
-        f"In the virtual machine: {why} the chapters, the tests (remedy: make vm-test).",
-        "make vm-test PART=--part",
+        f"In the virtual machine: {why} (labs/vm-passed).",
+        "make vm-test PART=",
     ]
     (ci / "labs" / "vm-passed").unlink()
     assert "the machine, the package, the chapters, the tests (" in run_ci(ci)[1][1]
