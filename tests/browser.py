@@ -84,13 +84,20 @@ class Browser:
         return str(until(first, f"{css} in the page"))
 
     def click(self, css: str) -> None:
-        """Click where a user would: the middle of the element, in view."""
+        """Click where a user would: the middle of the element, in view; of one drawn anew, once more."""
+        until(lambda: self._clicked(css), f"{css} that can be clicked")
+
+    def _clicked(self, css: str) -> bool:
         element = self.find(css)
-        self.script(
-            "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})",
-            {ELEMENT: element},
-        )
-        self.ask("POST", f"/element/{element}/click")
+        show = "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})"
+        try:
+            self.script(show, {ELEMENT: element})
+            self.ask("POST", f"/element/{element}/click")
+        except AssertionError as error:
+            if not re.search("stale element|click intercepted|not interactable", str(error)):
+                raise
+            return False
+        return True
 
     def picture(self, css: str) -> bytes:
         """Return an element as PNG."""
