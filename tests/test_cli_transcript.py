@@ -132,10 +132,11 @@ def test_both_clients_say_the_same(daemon: dict[str, str]) -> None:
 
 
 KEYS: list[tuple[list[str], list[tuple[bytes, bytes]]]] = [
-    # what is called, and (wait for this on the screen, then type that)
+    # what is called, and (wait for this on the screen, then type that): whole lines and echoes,
+    # or whatever is still on its way when the client leaves is on one screen and not on the other
     (
         ["run", "--rm", "-it", "busybox", "sh", "-c", "tty; read x; echo got $x"],
-        [(b"pts", b"word\n")],
+        [(b"/dev/pts/0\r\n", b"word\n")],
     ),
     (
         [
@@ -147,17 +148,20 @@ KEYS: list[tuple[list[str], list[tuple[bytes, bytes]]]] = [
             "-c",
             "trap 'exit 7' INT; echo on; sleep 60 & wait",
         ],
-        [(b"on", b"\x03")],
+        [(b"on\r\n", b"\x03")],
     ),
     (
         ["run", "-it", "--name", "P-tty", "busybox", "sh", "-c", "echo on; sleep 60"],
-        [(b"on", b"\x10\x11")],
+        [(b"on\r\n", b"\x10\x11")],
     ),
     (["attach", "P-tty"], [(b"", b"\x10\x11")]),
-    (["exec", "-it", "P-tty", "sh", "-c", "echo on; cat"], [(b"on", b"a\x10\x11")]),
+    (
+        ["exec", "-it", "P-tty", "sh", "-c", "echo on; cat"],
+        [(b"on\r\n", b"a"), (b"on\r\na", b"\x10\x11")],
+    ),
     (
         ["exec", "-it", "--detach-keys", "ctrl-x", "P-tty", "sh", "-c", "echo on; cat"],
-        [(b"on", b"\x18")],
+        [(b"on\r\n", b"\x18")],
     ),
     (["exec", "-it", "P-tty", "sh", "-c", "stty size; exit 3"], []),
     (["rm", "-f", "P-tty"], []),
@@ -175,7 +179,10 @@ def on_a_terminal(
     """Run a client on a terminal, type, and return its status and what is on the screen."""
     pid, terminal = pty.fork()
     if pid == 0:
-        os.execvpe(words[0], words, environment)
+        try:
+            os.execvpe(words[0], words, environment)
+        finally:
+            os._exit(127)
     screen, keys, deadline = b"", list(keys), time.monotonic() + 240
     while time.monotonic() < deadline:
         if keys and keys[0][0] in screen and is_raw(terminal):

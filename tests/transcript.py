@@ -2,6 +2,7 @@
 
 A line of transcript.txt is for a shell; `docker` is the client and `P` the prefix of what this client
 makes. Each line runs with Docker's client, then with ours; after `normal` both must have said the same.
+A line that begins with `until docker` waits, with Docker's client in both cases.
 """
 
 from __future__ import annotations
