@@ -11,6 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 PATH=$PWD/.venv/bin:$PATH
 CACHE=.cache
 PASSED=0 FAILED=0 SKIPPED=0
+UNSTEADY=() # tests that failed, and passed when they were run once more
 BEGAN=$SECONDS
 
 style() { ruff check -q .; }
@@ -39,14 +40,45 @@ SLOW=(
 )
 
 # Run pytest and add what its closing line counts: "3 failed, 120 passed, 2 skipped in 8.1s".
+#
+# Where up to three tests failed, they are run once more without the others. If all pass, they are unsteady: told by
+# name at the end, for that is a fault too, but seldom one of the change that is looked at. What was left behind
+# (an error) is not forgiven.
 counted() {
-    local status=0 closing
-    "$@" 2>&1 | tee "$CACHE/pytest.log" || status=$?
-    closing=$(grep -E ' in [0-9.]+s' "$CACHE/pytest.log" | tail -n 1)
+    local status=0 closing failed errors
+    rm -rf "$CACHE/pytest"
+    once "$@" || status=$?
+    closing=$(closing_line) failed=$(count failed "$closing") errors=$(count 'errors?' "$closing")
     PASSED=$((PASSED + $(count passed "$closing")))
-    FAILED=$((FAILED + $(count failed "$closing") + $(count 'errors?' "$closing")))
     SKIPPED=$((SKIPPED + $(count skipped "$closing")))
+    if [[ $status == 1 && $errors == 0 ]] && pass_alone "$@"; then
+        PASSED=$((PASSED + failed)) failed=0 status=0
+    fi
+    FAILED=$((FAILED + failed + errors))
     return "$status"
+}
+
+once() {
+    "$@" -o cache_dir="$CACHE/pytest" 2>&1 | tee "$CACHE/pytest.log"
+}
+
+closing_line() {
+    grep -E ' in [0-9.]+s' "$CACHE/pytest.log" | tail -n 1
+}
+
+pass_alone() { # the words that pytest was called with
+    local word options=() again=()
+    mapfile -t again < <(failed_before)
+    ((${#again[@]} >= 1 && ${#again[@]} <= 3)) || return 1
+    for word in "$@"; do
+        [[ $word =~ ^(tests|notebooks)/.*\.(py|ipynb)$ ]] || options+=("$word")
+    done
+    printf '\nOnce more, without the others: %s\n' "${again[*]}"
+    once "${options[@]}" "${again[@]}" && UNSTEADY+=("${again[@]}")
+}
+
+failed_before() { # tests by their names; of notebooks the whole, for a cell needs those before it
+    sed -nE 's/^  "(.*)": true,?$/\1/p' "$CACHE/pytest/v/cache/lastfailed" 2>/dev/null | sed -E 's/(\.ipynb)::.*/\1/' | sort -u
 }
 
 count() {
@@ -68,6 +100,7 @@ run_step() {
 }
 
 finish() {
+    ((${#UNSTEADY[@]} == 0)) || printf 'UNSTEADY, failed once and then passed: %s\n' "${UNSTEADY[@]}"
     printf 'Cannot run here: %s (each says why above). Took %s s.\n' "$SKIPPED" $((SECONDS - BEGAN))
     printf '%s passed, %s failed, %s skipped\n' "$PASSED" "$FAILED" "$SKIPPED" | tee "$CACHE/counts"
     exit "$1"

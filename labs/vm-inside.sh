@@ -17,13 +17,13 @@ STATUS=0
 
 tests() { # NAME...: without names all
     local files=("${@/#/tests/test_}")
-    counted pytest -q -p no:cacheprovider -m "$ASK_THE_KERNEL" --durations=25 "${files[@]/%/.py}" ||
+    counted pytest -q -m "$ASK_THE_KERNEL" --durations=25 "${files[@]/%/.py}" ||
         [[ $? == 5 ]] # none of them asks the kernel
 }
 
 notebooks() { # NAME...
     local files=("${@/#/notebooks/}")
-    counted pytest -q -p no:cacheprovider "${NBVAL[@]}" --durations=5 "${files[@]/%/.ipynb}"
+    counted pytest -q "${NBVAL[@]}" --durations=5 "${files[@]/%/.ipynb}"
 }
 
 setup() {

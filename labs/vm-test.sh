@@ -58,7 +58,7 @@ work() { # MACHINE: every line says which one it is
 # Compiled here, Python's files need not be compiled by an emulated processor.
 compile() {
     env -u PYTHONDONTWRITEBYTECODE python -m compileall -q mini_docker labs notebooks &&
-        env -u PYTHONDONTWRITEBYTECODE pytest -q -p no:cacheprovider --collect-only tests >/dev/null
+        env -u PYTHONDONTWRITEBYTECODE pytest -q --collect-only tests >/dev/null
 }
 
 in_each_machine() { # COMMAND...: at the same time, with the machine's name as last word
@@ -89,7 +89,7 @@ add_counts() { # JOBS: one without counts is a failure
 }
 
 tests_of_the_machine() {
-    MINI_DOCKER_VM_RUN=$RUN/1 counted pytest -q -p no:cacheprovider -m vm tests/test_vm.py
+    MINI_DOCKER_VM_RUN=$RUN/1 counted pytest -q -m vm tests/test_vm.py
 }
 
 run_jobs() {

@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -262,6 +263,61 @@ def test_counts_are_added_up_and_a_failing_run_fails() -> None:
         echo "$PASSED $FAILED $SKIPPED"; rm -r "$CACHE"
     """
     assert bash(script, test).stdout.splitlines()[-2:] == ["status 1", "125 4 2"]
+
+
+UNSTEADY = """
+import os, pytest
+
+@pytest.mark.parametrize("name", ["a b", "c - d"])
+def test_unsteady(name):
+    before = os.path.exists(name)
+    open(name, "w").close()
+    assert before
+
+def test_steady():
+    pass
+"""
+
+
+def counted_twice(place: Path, module: str) -> list[str]:
+    """Run a file of tests as labs/test.sh runs them; return its last lines, and then the status."""
+    (place / "tests").mkdir()
+    (place / "tests" / "test_it.py").write_text(module)
+    script = f"""
+        cd {place}; CACHE={place} STATUS=0
+        counted {sys.executable} -m pytest -q tests/test_it.py || STATUS=$?
+        (finish "$STATUS"); echo "status $?"
+    """
+    return bash(script, ROOT / "labs" / "test.sh").stdout.splitlines()
+
+
+def test_who_fails_and_then_passes_alone_is_told_by_name(tmp_path: Path) -> None:
+    lines = counted_twice(tmp_path, UNSTEADY)
+    assert "Once more, without the others: " in "\n".join(lines)
+    assert lines[-5:-3] == [
+        f"UNSTEADY, failed once and then passed: tests/test_it.py::test_unsteady[{name}]"
+        for name in ("a b", "c - d")
+    ]
+    assert lines[-2:] == ["3 passed, 0 failed, 0 skipped", "status 0"]
+
+
+@pytest.mark.parametrize(
+    ("more", "counts"),
+    [
+        ("def test_no(): assert 0", "1 passed, 3 failed, 0 skipped"),
+        ("def test_1(): assert 0\ndef test_2(): assert 0", "1 passed, 4 failed, 0 skipped"),
+        (
+            "@pytest.fixture(autouse=True, scope='session')\n"
+            "def left_behind():\n    yield\n    assert not os.path.exists('a b')",
+            "1 passed, 3 failed, 0 skipped",
+        ),
+    ],
+    ids=["fails-again", "too-many", "left-behind"],
+)
+def test_a_failure_stays_one(tmp_path: Path, more: str, counts: str) -> None:
+    lines = counted_twice(tmp_path, UNSTEADY + more)
+    assert lines[-2:] == [counts, "status 1"]
+    assert not [line for line in lines if line.startswith("UNSTEADY")]
 
 
 def test_machines_that_talk_at_once_are_counted(tmp_path: Path) -> None:
