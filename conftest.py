@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mini_docker.lab.book import kernel_environment
+from mini_docker.lab.book.execute import kernel_environment
 
 ROOT = Path(__file__).resolve().parent
 PICTURES = ("image/svg+xml", "image/png", "application/vnd.jupyter.widget-view+json")

@@ -12,7 +12,17 @@ from typing import Any
 
 import pytest
 
-from mini_docker.lab import book
+from conftest import ROOT
+from mini_docker.lab.book.__main__ import main
+from mini_docker.lab.book.check import HEADINGS
+from mini_docker.lab.book.execute import normalise
+from mini_docker.lab.book.notebook import (
+    METADATA,
+    BookError,
+    find_root,
+    jupyter_text,
+    read_notebook,
+)
 
 CALLS = '''
 # %% [markdown] id="title"
@@ -44,7 +54,6 @@ def double(n: int) -> int:
 print(double(LIMIT), os.sep)
 '''
 
-ROOT = Path(book.__file__).resolve().parents[2]
 INIT = '# Exported by mini_docker.lab.book.\n\n"""The modules of {}."""\n'
 
 
@@ -66,7 +75,7 @@ class Toy:
 
     def run(self, *argv: str) -> tuple[int, str, str]:
         """Run one command; return its status, stdout and stderr."""
-        status = book.main(argv, self.root)
+        status = main(argv, self.root)
         said = self.capsys.readouterr()
         return status, said.out, said.err
 
@@ -89,7 +98,7 @@ class Toy:
 
     def cell(self, name: str, cell_id: str) -> dict[str, Any]:
         """Return one cell of a stored notebook, its source joined."""
-        cells = book.read_notebook(self.root / "notebooks" / f"{name}.ipynb")["cells"]
+        cells = read_notebook(self.root / "notebooks" / f"{name}.ipynb")["cells"]
         found: dict[str, Any] = next(cell for cell in cells if cell["id"] == cell_id)
         return found
 
@@ -312,7 +321,7 @@ def test_carry_brings_an_edit_back_and_keeps_outputs(toy: Toy) -> None:
     path = toy.write("01_calls", CALLS)
     notebook = json.loads(path.read_text())
     notebook["cells"][4]["outputs"] = [{"name": "stdout", "output_type": "stream", "text": ["6\n"]}]
-    path.write_text(book.jupyter_text(notebook))
+    path.write_text(jupyter_text(notebook))
     toy.says("export")
     toy.change("mini_docker/linux/calls.py", "    return 2 * n", "    return n + n")
     assert toy.says("carry") == "carried notebooks/01_calls.ipynb#double\nnow: execute\n"
@@ -395,7 +404,7 @@ def test_untext_keeps_outputs_of_unchanged_cells(toy: Toy) -> None:
     output = {"name": "stdout", "output_type": "stream", "text": ["6 /\n"]}
     for cell in notebook["cells"][4:]:
         cell |= {"outputs": [output], "execution_count": 4}
-    path.write_text(book.jupyter_text(notebook))
+    path.write_text(jupyter_text(notebook))
     toy.write("01_calls", CALLS.replace("2 * n", "n + n"))
     assert toy.cell("01_calls", "double")["outputs"] == []
     assert toy.cell("01_calls", "double")["execution_count"] is None
@@ -508,11 +517,11 @@ def test_normalise_is_idempotent() -> None:
         "outputs": [output],
     }
     notebook = {"cells": [code], "metadata": {"widgets": {}}, "nbformat": 4, "nbformat_minor": 4}
-    book.normalise(notebook)
+    normalise(notebook)
     once = json.dumps(notebook)
     assert (code["execution_count"], output["execution_count"]) == (1, 1)
     assert code["metadata"] == {"tags": ["quick"]}
-    book.normalise(notebook)
+    normalise(notebook)
     assert json.dumps(notebook) == once
 
 
@@ -577,8 +586,8 @@ def faults(toy: Toy, name: str, **changes: Any) -> list[str]:
     } | {key: value for key, value in changes.items() if key != "notebook"}
     if cell["cell_type"] == "markdown":
         del cell["outputs"], cell["execution_count"]
-    notebook = {"cells": [cell], "metadata": book.METADATA, "nbformat": 4, "nbformat_minor": 5}
-    path.write_text(book.jupyter_text(notebook | changes.get("notebook", {})))
+    notebook = {"cells": [cell], "metadata": METADATA, "nbformat": 4, "nbformat_minor": 5}
+    path.write_text(jupyter_text(notebook | changes.get("notebook", {})))
     status, out, err = toy.run("check", name)
     assert (status, err) == (int("normal form" not in out or "#" in out), "")
     return [line.removeprefix(f"notebooks/{name}.ipynb") for line in out.splitlines()]
@@ -642,7 +651,7 @@ def test_check_finds_the_path_of_the_checkout(toy: Toy) -> None:
 
 
 def test_check_knows_the_parts_of_a_chapter(toy: Toy) -> None:
-    parts = list(book.HEADINGS)
+    parts = list(HEADINGS)
     prose = "# 6. UTS\n\n" + "\n\n".join(f"## {part}" for part in parts)
     assert faults(toy, "06_uts", cell_type="markdown", source=prose) == [
         "notebooks in normal form: 1"
@@ -683,6 +692,6 @@ def test_an_unknown_notebook(toy: Toy) -> None:
 
 
 def test_the_root_is_found_from_below(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> None:
-    assert book.find_root(toy.root / "notebooks") == toy.root
-    with pytest.raises(book.BookError, match="no notebooks/ in"):
-        book.find_root(tmp_path_factory.mktemp("elsewhere"))
+    assert find_root(toy.root / "notebooks") == toy.root
+    with pytest.raises(BookError, match="no notebooks/ in"):
+        find_root(tmp_path_factory.mktemp("elsewhere"))

@@ -9,30 +9,33 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
-from mini_docker.lab import book
+from mini_docker.lab.book.__main__ import main
+from mini_docker.lab.book.check import check
+from mini_docker.lab.book.export import is_exported
+from mini_docker.lab.book.notebook import PACKAGE, find_notebooks, read_notebook
 
-NOTEBOOKS = book.find_notebooks(ROOT)
+NOTEBOOKS = find_notebooks(ROOT)
 ROW = re.compile(r"^\| (\w+) \| \[.*?\]\(notebooks/(\w+\.ipynb)\)", re.MULTILINE)
 NEXT = re.compile(r"\*\*Next:\*\* (?:.*?)\[[^]]+\]\((\w+\.ipynb)\)")
 
 
 def test_the_modules_are_the_export_of_the_notebooks(capsys: pytest.CaptureFixture[str]) -> None:
-    assert book.main(["export", "--check"], ROOT) == 0, capsys.readouterr().out
+    assert main(["export", "--check"], ROOT) == 0, capsys.readouterr().out
 
 
 def test_no_module_was_written_by_hand() -> None:
-    modules = sorted((ROOT / book.PACKAGE).rglob("*.py"))
-    assert [str(path.relative_to(ROOT)) for path in modules if not book.is_exported(path)] == []
+    modules = sorted((ROOT / PACKAGE).rglob("*.py"))
+    assert [str(path.relative_to(ROOT)) for path in modules if not is_exported(path)] == []
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: str(path.stem))
 def test_a_notebook_is_in_normal_form(path: Path) -> None:
     pytest.importorskip("nbformat", reason="cannot run here, because nbformat is not installed")
-    assert book.check(ROOT, path) == []
+    assert check(ROOT, path) == []
 
 
 def prose_of(name: str) -> str:
-    cells = book.read_notebook(ROOT / "notebooks" / name)["cells"]
+    cells = read_notebook(ROOT / "notebooks" / name)["cells"]
     return "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
 
 
