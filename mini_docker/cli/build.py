@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import os
 
+from mini_docker.cli.archives import file_pieces, open_input
 from mini_docker.cli.command import Command
 from mini_docker.cli.copy import Collected
 from mini_docker.cli.create import pairs
 from mini_docker.cli.errors import CommandError
-from mini_docker.cli.images import file_pieces, open_input
 from mini_docker.cli.messages import show_progress
 
 TYPE_CHECKING = False

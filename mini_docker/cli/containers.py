@@ -1,137 +1,23 @@
 # Exported from notebooks/F_container_commands.ipynb by mini_docker.lab.book: edit there, not here.
 
 # %% notebooks/F_container_commands.ipynb#containers-module
-"""The commands that look at containers and change them, and come back at once."""
+"""The commands that look into a container and change it, and come back at once."""
 
 from __future__ import annotations
 
 import sys
 
-from mini_docker.cli.client import container_path, filters, quote
-from mini_docker.cli.command import FILTER, Command, confirmed, each
+from mini_docker.cli.client import container_path
+from mini_docker.cli.command import Command, each
 from mini_docker.cli.errors import CommandError, DaemonError
-from mini_docker.cli.listing import label_head, label_reader, label_words, quiet_or, rendered
-from mini_docker.cli.text import (
-    ago,
-    columns,
-    decimal_size,
-    ellipsis,
-    host_port,
-    local_time,
-    ports,
-    quoted,
-    short_id,
-)
+from mini_docker.cli.text import columns, host_port
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Any
 
     from mini_docker.cli.command import Call
     from mini_docker.cli.flags import Parsed
-
-
-# %% notebooks/F_container_commands.ipynb#ps
-PS_FLAGS = """
--a, --all             Show all containers (default shows just running)
--f, --filter filter   Show only what has a property: "status=exited", "label=key", "name=web", ...
-    --format string   Format output with a Go template, or as 'table', 'table TEMPLATE' or 'json'
--n, --last int        Show n last created containers (includes all states)
--l, --latest          Show the latest created container (includes all states)
-    --no-trunc        Don't truncate output
--q, --quiet           Only display container IDs
--s, --size            Display total file sizes
-"""
-PS_TABLE = (
-    "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}"
-)
-PS_KIND = "*formatter.ContainerContext"
-PS_HEADS = {
-    "ID": "CONTAINER ID",
-    "Names": "NAMES",
-    "Image": "IMAGE",
-    "Command": "COMMAND",
-    "CreatedAt": "CREATED AT",
-    "RunningFor": "CREATED",
-    "Ports": "PORTS",
-    "State": "STATE",
-    "Status": "STATUS",
-    "Size": "SIZE",
-    "Labels": "LABELS",
-    "Label": label_head,
-    "Mounts": "MOUNTS",
-    "LocalVolumes": "LOCAL VOLUMES",
-    "Networks": "NETWORKS",
-    "Platform": "PLATFORM",
-}
-
-
-def ps(call: Call, parsed: Parsed) -> int:
-    """List containers."""
-    form = parsed.one("format") or call.config().get("psFormat", "")
-    last = 1 if parsed.on("latest") else parsed.number("last", -1)
-    query = {
-        "all": parsed.on("all") or last >= 0,
-        "limit": last if last > 0 else None,
-        "size": parsed.on("size") or ".Size" in form,
-        "filters": filters(parsed.all("filter")),
-    }
-    query["filters"] = query["filters"] or None
-    found = call.client.json("GET", "/containers/json", query)
-    usual = PS_TABLE + ("\t{{.Size}}" if parsed.on("size") else "")
-    form = quiet_or(parsed.one("format") if parsed.on("quiet") else form, parsed.on("quiet"), usual)
-    cut = not parsed.on("no-trunc")
-    print(
-        rendered(form, [_ps_row(one, cut) for one in found or []], PS_HEADS, PS_KIND, usual), end=""
-    )
-    return 0
-
-
-def _ps_row(one: dict[str, Any], cut: bool) -> dict[str, Any]:
-    """Return a container's fields under the names that templates use."""
-    mounts = [m.get("Name") or m.get("Source", "") for m in one.get("Mounts") or []]
-    settings = (one.get("NetworkSettings") or {}).get("Networks") or {}
-    command = one.get("Command", "")
-    return {
-        "ID": short_id(one["Id"]) if cut else one["Id"],
-        "Names": _names(one.get("Names") or [], cut),
-        "Image": _image(one, cut),
-        "Command": quoted(ellipsis(command, 20) if cut else command),
-        "CreatedAt": local_time(one["Created"]),
-        "RunningFor": ago(one["Created"]),
-        "Ports": ports(one.get("Ports") or []),
-        "State": one.get("State", ""),
-        "Status": one.get("Status", ""),
-        "Size": _size(one),
-        "Labels": label_words(one.get("Labels")),
-        "Label": label_reader(one.get("Labels")),
-        "Mounts": ",".join(ellipsis(name, 15) if cut else name for name in mounts),
-        "LocalVolumes": str(sum(m.get("Driver") == "local" for m in one.get("Mounts") or [])),
-        "Networks": ",".join(sorted(settings)),
-        "Platform": one.get("ImageManifestDescriptor", {}).get("platform"),
-    }
-
-
-def _names(names: list[str], cut: bool) -> str:
-    """Return a container's names; those that links gave it ("/web/db") only in full."""
-    plain = [name.removeprefix("/") for name in names]
-    return ",".join(name for name in plain if not cut or "/" not in name)
-
-
-def _image(one: dict[str, Any], cut: bool) -> str:
-    image = one.get("Image") or "<no image>"
-    if cut and "@" in image:
-        return str(image.partition("@")[0])
-    if cut and short_id(image) == short_id(one.get("ImageID", "")):
-        return short_id(image)
-    return str(image)
-
-
-def _size(one: dict[str, Any]) -> str:
-    size = decimal_size(one.get("SizeRw") or 0, 3)
-    whole = one.get("SizeRootFs") or 0
-    return f"{size} (virtual {decimal_size(whole, 3)})" if whole > 0 else size
 
 
 # %% notebooks/F_container_commands.ipynb#lifecycle
@@ -206,23 +92,6 @@ def rm(call: Call, parsed: Parsed) -> int:
         print(name, flush=True)
 
     return each(parsed.words, one)
-
-
-def prune(call: Call, parsed: Parsed) -> int:
-    """Remove all containers that do not run."""
-    if confirmed(parsed, "WARNING! This will remove all stopped containers."):
-        print(pruned(call, "containers", parsed.all("filter")), end="")
-    return 0
-
-
-def pruned(call: Call, kind: str, words: list[str]) -> str:
-    """Prune containers, volumes or networks, and return Docker's report."""
-    found = call.client.json("POST", f"/{kind}/prune", {"filters": filters(words) or None})
-    names = found.get(f"{kind.capitalize()}Deleted") or []
-    head = f"Deleted {kind.capitalize()}:\n" + "".join(f"{name}\n" for name in names) + "\n"
-    freed = decimal_size(found.get("SpaceReclaimed") or 0)
-    total = "" if kind == "networks" else f"Total reclaimed space: {freed}\n"
-    return (head if names else "") + total
 
 
 # %% notebooks/F_container_commands.ipynb#logs
@@ -378,31 +247,9 @@ def commit(call: Call, parsed: Parsed) -> int:
     return 0
 
 
-EXPORT_FLAGS = "-o, --output string  Write to a file, instead of STDOUT\n"
-
-
-def export(call: Call, parsed: Parsed) -> int:
-    """Write a container's file system as a tar archive."""
-    from mini_docker.cli.images import save_body
-
-    path = f"/containers/{quote(parsed.words[0])}/export"
-    save_body(call.client, path, {}, parsed.one("output"), "export container")
-    return 0
-
-
 # %% notebooks/F_container_commands.ipynb#containers-table
 MANY = "[OPTIONS] CONTAINER [CONTAINER...]"
 COMMANDS: tuple[Command, ...] = (
-    Command(
-        "ps",
-        "[OPTIONS]",
-        "List containers",
-        PS_FLAGS,
-        ps,
-        0,
-        0,
-        ("ps -a", "ps --filter status=exited -q", "ps --format 'table {{.Names}}\\t{{.Status}}'"),
-    ),
     Command(
         "stop",
         MANY,
@@ -484,16 +331,6 @@ COMMANDS: tuple[Command, ...] = (
         ("rm -f web", "rm $(mini_docker ps -aq)"),
     ),
     Command(
-        "container prune",
-        "[OPTIONS]",
-        "Remove all stopped containers",
-        f"{FILTER.replace('-f, ', '    ')}\n-f, --force  Do not prompt for confirmation",
-        prune,
-        0,
-        0,
-        ("container prune -f --filter until=24h",),
-    ),
-    Command(
         "logs",
         "[OPTIONS] CONTAINER",
         "Fetch the logs of a container",
@@ -553,15 +390,5 @@ COMMANDS: tuple[Command, ...] = (
         1,
         2,
         ("commit -m 'with my file' web web:mine",),
-    ),
-    Command(
-        "export",
-        "[OPTIONS] CONTAINER",
-        "Export a container's filesystem as a tar archive",
-        EXPORT_FLAGS,
-        export,
-        1,
-        1,
-        ("export -o web.tar web",),
     ),
 )

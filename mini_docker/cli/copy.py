@@ -203,7 +203,7 @@ def _make_way(path: str, member: tarfile.TarInfo) -> None:
 # %% notebooks/F_container_commands.ipynb#copy-in
 def copy_in(client: Client, source: str, name: str, path: str, parsed: Parsed) -> None:
     """Copy a path of ours, or an archive from the standard input, into a container."""
-    from mini_docker.cli.images import file_pieces, open_input
+    from mini_docker.cli.archives import file_pieces, open_input
 
     query = {"path": path or "/", "noOverwriteDirNonDir": "true"}
     if parsed.on("archive"):

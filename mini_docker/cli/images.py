@@ -1,14 +1,12 @@
 # Exported from notebooks/G_object_commands.ipynb by mini_docker.lab.book: edit there, not here.
 
 # %% notebooks/G_object_commands.ipynb#images-module
-"""The commands about images: list, pull, push, tag, remove, save, load, import, history, build."""
+"""The commands about images: list, pull, push, tag, remove, history."""
 
 from __future__ import annotations
 
-import os
-
 from mini_docker.cli.client import filters, quote
-from mini_docker.cli.command import FILTER, Command, confirmed, each
+from mini_docker.cli.command import Command, each
 from mini_docker.cli.errors import CommandError
 from mini_docker.cli.listing import quiet_or, rendered
 from mini_docker.cli.messages import show_progress
@@ -16,8 +14,7 @@ from mini_docker.cli.text import ago, decimal_size, ellipsis, local_time, short_
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any, BinaryIO
+    from typing import Any
 
     from mini_docker.cli.client import Client
     from mini_docker.cli.command import Call
@@ -228,129 +225,6 @@ def rmi(call: Call, parsed: Parsed) -> int:
     return 0 if parsed.on("force") else status
 
 
-def image_prune(call: Call, parsed: Parsed) -> int:
-    """Remove images without a name, or with -a all that no container uses."""
-    which = (
-        "images without at least one container associated to them"
-        if parsed.on("all")
-        else "dangling images"
-    )
-    if confirmed(parsed, f"WARNING! This will remove all {which}."):
-        print(pruned_images(call, parsed.on("all"), parsed.all("filter")), end="")
-    return 0
-
-
-def pruned_images(call: Call, every: bool, words: list[str]) -> str:
-    """Prune images, and return Docker's report."""
-    wanted = filters(words) | {"dangling": {"false" if every else "true": True}}
-    found = call.client.json("POST", "/images/prune", {"filters": wanted})
-    lines = [
-        f"{word.lower()}: {value}\n"
-        for one in found.get("ImagesDeleted") or []
-        for word, value in one.items()
-    ]
-    head = "Deleted Images:\n" + "".join(lines) + "\n" if lines else ""
-    return f"{head}Total reclaimed space: {decimal_size(found.get('SpaceReclaimed') or 0)}\n"
-
-
-# %% notebooks/G_object_commands.ipynb#archives
-SAVE_FLAGS = "-o, --output string  Write to a file, instead of STDOUT\n"
-
-
-def save(call: Call, parsed: Parsed) -> int:
-    """Write images as a tar archive."""
-    save_body(
-        call.client, "/images/get", {"names": parsed.words}, parsed.one("output"), "save image"
-    )
-    return 0
-
-
-def save_body(client: Client, path: str, query: dict[str, Any], output: str, verb: str) -> None:
-    """Write the body of an answer to a file, whole or not at all, or to the standard output."""
-    from mini_docker.cli.streams import write_all
-
-    if not output and os.isatty(1):
-        raise CommandError("cowardly refusing to save to a terminal. Use the -o flag or redirect")
-    if output and not os.path.isdir(os.path.dirname(output) or "."):
-        reason = f"stat {os.path.dirname(output)}: no such file or directory"
-        raise CommandError(f"failed to {verb}: invalid output path: {reason}")
-    pieces = client.call("GET", path, query).pieces()
-    if not output:
-        for piece in pieces:
-            write_all(1, piece)
-        return
-    temporary = f"{output}.{os.getpid()}.part"
-    try:
-        with open(temporary, "wb") as file:
-            file.writelines(pieces)
-        os.replace(temporary, output)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-LOAD_FLAGS = """
--i, --input string  Read from tar archive file, instead of STDIN
--q, --quiet         Suppress the load output
-"""
-
-
-def load_images(call: Call, parsed: Parsed) -> int:
-    """Bring images in from a tar archive."""
-    path = parsed.one("input")
-    if not path and os.isatty(0):
-        raise CommandError("requested load from stdin, but stdin is empty")
-    with open_input(path) as file:
-        query = {"quiet": "1" if parsed.on("quiet") or not os.isatty(1) else "0"}
-        headers = {"Content-Type": "application/x-tar"}
-        response = call.client.call("POST", "/images/load", query, file_pieces(file), headers)
-        show_progress(call.client.messages(response))
-    return 0
-
-
-def open_input(path: str) -> BinaryIO:
-    """Open a file, or the standard input for "" and "-". Raises CommandError."""
-    if path in ("", "-"):
-        return open(0, "rb", closefd=False)
-    try:
-        return open(path, "rb")
-    except OSError as error:
-        raise CommandError(f"open {path}: {(error.strerror or '').lower()}") from None
-
-
-def file_pieces(file: BinaryIO) -> Iterator[bytes]:
-    """Yield what is in a file, a piece at a time."""
-    while piece := file.read(1 << 16):
-        yield piece
-
-
-IMPORT_FLAGS = """
--c, --change list      Apply Dockerfile instruction to the created image
--m, --message string   Set commit message for imported image
-    --platform string  Set platform if server is multi-platform capable
-"""
-
-
-def import_image(call: Call, parsed: Parsed) -> int:
-    """Make an image of a tar archive of files."""
-    source, *reference = parsed.words
-    name, label = name_and_tag(reference[0]) if reference else ("", "")
-    remote = source.startswith(("http://", "https://"))
-    query = {
-        "fromSrc": source if remote else "-",
-        "repo": name,
-        "tag": label,
-        "message": parsed.one("message"),
-        "platform": parsed.one("platform"),
-        "changes": parsed.all("change"),
-    }
-    with open_input("/dev/null" if remote else source) as file:
-        headers = {"Content-Type": "text/plain"}
-        response = call.client.call("POST", "/images/create", query, file_pieces(file), headers)
-        show_progress(call.client.messages(response))
-    return 0
-
-
 # %% notebooks/G_object_commands.ipynb#history
 HISTORY_FLAGS = """
     --format string  Format output with a Go template, or as 'table', 'table TEMPLATE' or 'json'
@@ -399,11 +273,6 @@ def _history_row(one: dict[str, Any], human: bool, cut: bool) -> dict[str, Any]:
 
 # %% notebooks/G_object_commands.ipynb#images-table
 IMAGE = "IMAGE [IMAGE...]"
-PRUNE_FLAGS = f"""
--a, --all    Remove all unused images, not just dangling ones
-{FILTER.replace("-f, ", "    ")}
--f, --force  Do not prompt for confirmation
-"""
 COMMANDS: tuple[Command, ...] = (
     Command(
         "images",
@@ -454,46 +323,6 @@ COMMANDS: tuple[Command, ...] = (
         1,
         None,
         ("rmi web:1",),
-    ),
-    Command(
-        "image prune",
-        "[OPTIONS]",
-        "Remove unused images",
-        PRUNE_FLAGS,
-        image_prune,
-        0,
-        0,
-        ("image prune -af",),
-    ),
-    Command(
-        "save",
-        f"[OPTIONS] {IMAGE}",
-        "Save one or more images to a tar archive (streamed to STDOUT by default)",
-        SAVE_FLAGS,
-        save,
-        1,
-        None,
-        ("save -o web.tar web",),
-    ),
-    Command(
-        "load",
-        "[OPTIONS]",
-        "Load an image from a tar archive or STDIN",
-        LOAD_FLAGS,
-        load_images,
-        0,
-        0,
-        ("load -i web.tar",),
-    ),
-    Command(
-        "import",
-        "[OPTIONS] file|URL|- [REPOSITORY[:TAG]]",
-        "Import the contents from a tarball to create a filesystem image",
-        IMPORT_FLAGS,
-        import_image,
-        1,
-        2,
-        ("import rootfs.tar mine:1",),
     ),
     Command(
         "history",

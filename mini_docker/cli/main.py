@@ -41,16 +41,19 @@ GLOBAL_FLAGS = flag_table("""
 # module -> the commands in its table COMMANDS
 PLACES = {
     "attach": "run, create, start, attach, exec",
-    "containers": "ps, stop, restart, kill, pause, unpause, wait, rename, rm, container prune, logs, top,"
-    " diff, port, update, commit, export",
+    "ps": "ps",
+    "containers": "stop, restart, kill, pause, unpause, wait, rename, rm, logs, top, diff, port, update,"
+    " commit",
     "copy": "cp",
     "stats": "stats",
     "inspect": "inspect, container inspect, image inspect, network inspect, volume inspect",
-    "images": "images, pull, push, tag, rmi, image prune, save, load, import, history",
+    "images": "images, pull, push, tag, rmi, history",
+    "archives": "save, load, import, export",
     "build": "build",
     "networks": "network ls, network create, network rm, network connect, network disconnect,"
-    " network prune, volume ls, volume create, volume rm, volume prune",
-    "system": "version, info, events, system df, system prune",
+    " volume ls, volume create, volume rm",
+    "system": "version, info, events, system df",
+    "prune": "container prune, image prune, network prune, volume prune, system prune",
     "login": "login, logout, search",
     "contexts": "context ls, context show, context use, context create, context rm, context inspect",
     "draw": "draw",

@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 from mini_docker.cli.client import filters, quote
-from mini_docker.cli.command import FILTER, Command, confirmed, each
-from mini_docker.cli.containers import pruned
+from mini_docker.cli.command import FILTER, Command, each
 from mini_docker.cli.create import pairs
 from mini_docker.cli.errors import CommandError, DaemonError
 from mini_docker.cli.listing import label_head, label_reader, label_words, quiet_or, rendered
@@ -220,14 +219,6 @@ def remover(kind: str) -> Any:
     return remove
 
 
-def network_prune(call: Call, parsed: Parsed) -> int:
-    """Remove the networks that nobody is in."""
-    unused = "WARNING! This will remove all custom networks not used by at least one container."
-    if confirmed(parsed, unused):
-        print(pruned(call, "networks", parsed.all("filter")), end="")
-    return 0
-
-
 # %% notebooks/G_object_commands.ipynb#volumes
 VOLUME_LIST_FLAGS = f"""
 {FILTER}
@@ -301,36 +292,7 @@ def volume_create(call: Call, parsed: Parsed) -> int:
     return 0
 
 
-VOLUME_PRUNE_FLAGS = f"""
--a, --all    Remove all unused volumes, not just anonymous ones
-{FILTER.replace("-f, ", "    ")}
--f, --force  Do not prompt for confirmation
-"""
-
-
-def volume_prune(call: Call, parsed: Parsed) -> int:
-    """Remove the volumes that no container has."""
-    which = "local" if parsed.on("all") or _old_rules(call) else "anonymous local"
-    warning = f"WARNING! This will remove all {which} volumes not used by at least one container."
-    words = parsed.all("filter")
-    if parsed.on("all") and not _old_rules(call):
-        words = [*words, "all=true"]
-    if confirmed(parsed, warning):
-        print(pruned(call, "volumes", words), end="")
-    return 0
-
-
-def _old_rules(call: Call) -> bool:
-    """Return whether the daemon's API is older than 1.42, where a prune took named volumes too."""
-    from mini_docker.cli.client import version_key
-
-    return version_key(call.client.version) < (1, 42)
-
-
 # %% notebooks/G_object_commands.ipynb#networks-table
-NETWORK_PRUNE_FLAGS = (
-    f"{FILTER.replace('-f, ', '    ')}\n-f, --force  Do not prompt for confirmation\n"
-)
 COMMANDS: tuple[Command, ...] = (
     Command(
         "network ls",
@@ -383,16 +345,6 @@ COMMANDS: tuple[Command, ...] = (
         ("network disconnect lan web",),
     ),
     Command(
-        "network prune",
-        "[OPTIONS]",
-        "Remove all unused networks",
-        NETWORK_PRUNE_FLAGS,
-        network_prune,
-        0,
-        0,
-        ("network prune -f",),
-    ),
-    Command(
         "volume ls",
         "[OPTIONS]",
         "List volumes",
@@ -421,15 +373,5 @@ COMMANDS: tuple[Command, ...] = (
         1,
         None,
         ("volume rm data",),
-    ),
-    Command(
-        "volume prune",
-        "[OPTIONS]",
-        "Remove unused local volumes",
-        VOLUME_PRUNE_FLAGS,
-        volume_prune,
-        0,
-        0,
-        ("volume prune -f",),
     ),
 )

@@ -1,7 +1,7 @@
 # Exported from notebooks/G_object_commands.ipynb by mini_docker.lab.book: edit there, not here.
 
 # %% notebooks/G_object_commands.ipynb#system-module
-"""The commands about the daemon as a whole: version, info, df, prune, events."""
+"""The commands about the daemon as a whole: version, info, df, events."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import sys
 
 from mini_docker.cli.client import VERSION, filters
-from mini_docker.cli.command import FILTER, FORMAT, Command, confirmed
+from mini_docker.cli.command import FILTER, FORMAT, Command
 from mini_docker.cli.errors import CommandError
 from mini_docker.cli.listing import rendered
 from mini_docker.cli.text import ago, binary_size, columns, decimal_size, ellipsis, quoted, short_id
@@ -282,50 +282,6 @@ def _df_verbose(found: dict[str, Any]) -> str:
     )
 
 
-# %% notebooks/G_object_commands.ipynb#system-prune
-SYSTEM_PRUNE_FLAGS = f"""
--a, --all      Remove all unused images not just dangling ones
-{FILTER.replace("-f, ", "    ")}
--f, --force    Do not prompt for confirmation
-    --volumes  Prune anonymous volumes
-"""
-
-
-def system_prune(call: Call, parsed: Parsed) -> int:
-    """Remove what nobody uses: containers, networks, images, and with --volumes those too."""
-    from mini_docker.cli.containers import pruned
-    from mini_docker.cli.images import pruned_images
-
-    words, every = parsed.all("filter"), parsed.on("all")
-    if not confirmed(parsed, _prune_warning(parsed)):
-        return 0
-    reports = [pruned(call, "containers", words), pruned(call, "networks", words)]
-    if parsed.on("volumes"):
-        reports.append(pruned(call, "volumes", words))
-    reports.append(pruned_images(call, every, words))
-    for report in reports[:-1]:
-        print(
-            "".join(f"{line}\n" for line in report.splitlines() if not line.startswith("Total")),
-            end="",
-        )
-    print(reports[-1], end="")
-    return 0
-
-
-def _prune_warning(parsed: Parsed) -> str:
-    lines = ["WARNING! This will remove:", "  - all stopped containers"]
-    lines.append("  - all networks not used by at least one container")
-    if parsed.on("volumes"):
-        lines.append("  - all anonymous volumes not used by at least one container")
-    every = "images without at least one container associated to them"
-    lines.append(f"  - all {every if parsed.on('all') else 'dangling images'}")
-    lines.append("  - all build cache" if parsed.on("all") else "  - unused build cache")
-    if parsed.all("filter"):
-        lines += ["", "  Items to be pruned will be filtered with:"]
-        lines += [f"  - {word}" for word in parsed.all("filter")]
-    return "\n".join(lines) + "\n"
-
-
 # %% notebooks/G_object_commands.ipynb#events
 EVENTS_FLAGS = f"""
 {FILTER}
@@ -425,14 +381,4 @@ COMMANDS: tuple[Command, ...] = (
         ("events --since 10m --until 0s", "events --filter type=container --format json"),
     ),
     Command("system df", "[OPTIONS]", "Show disk usage", DF_FLAGS, df, 0, 0, ("system df -v",)),
-    Command(
-        "system prune",
-        "[OPTIONS]",
-        "Remove unused data",
-        SYSTEM_PRUNE_FLAGS,
-        system_prune,
-        0,
-        0,
-        ("system prune -f",),
-    ),
 )

@@ -18,7 +18,7 @@ RUN_PATH = (
 )
 PS_PATH = (
     "import sys; sys.path.insert(0, {root!r}); "
-    "import mini_docker.cli.main, mini_docker.cli.command, mini_docker.cli.containers; "
+    "import mini_docker.cli.main, mini_docker.cli.command, mini_docker.cli.ps; "
     "print(*sorted(sys.modules))"
 )
 
