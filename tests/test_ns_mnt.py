@@ -46,7 +46,7 @@ from mini_docker.linux.process import (
 from mini_docker.linux.step import Step, apply
 from mini_docker.namespaces import devices, mnt
 from mini_docker.namespaces.mnt import DEFAULT_MOUNTS, mount_in_root
-from mini_docker.namespaces.options import MOUNT_ATTR__ATIME, parse_options
+from mini_docker.namespaces.options import MOUNT_ATTR__ATIME, MountOptions, parse_options
 from mini_docker.namespaces.places import Fd, open_mount_point
 from tests.conftest import cannot_run_here
 
@@ -603,14 +603,25 @@ def test_cgroups_of_version_1(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_p
         os.makedirs(root + place)
         made.append((place, *arguments))
 
+    def open_file_system(fstype: str, source: str, wanted: MountOptions) -> Fd:
+        made.append((fstype, source, wanted.attr_set, wanted.data))
+        return Fd(os.open(os.devnull, os.O_RDONLY))
+
+    def move_mount(mount_fd: int, place: str, dir_fd: int) -> None:
+        assert stat.S_ISDIR(os.stat(place, dir_fd=dir_fd).st_mode)
+        made[-1] = (place, *made[-1])
+
     monkeypatch.setattr(mnt, "mount_in_root", record)
+    monkeypatch.setattr(mnt, "open_file_system", open_file_system)
+    monkeypatch.setattr(mnt, "move_mount", move_mount)
     mnt.mount_cgroups(str(root), "/cg", ("nosuid",))
+    nosuid = MOUNT_ATTR_NOSUID
     assert made == [
         ("/cg", "tmpfs", "tmpfs", ("nosuid", "mode=755")),
-        ("/cg/cpu,cpuacct", "cgroup", "cgroup", ("nosuid", "cpu", "cpuacct")),
-        ("/cg/memory", "cgroup", "cgroup", ("nosuid", "memory")),
-        ("/cg/systemd", "cgroup", "cgroup", ("nosuid", "none", "name=systemd")),
-        ("/cg/unified", "cgroup2", "cgroup", ("nosuid",)),
+        ("cpu,cpuacct", "cgroup", "cgroup", nosuid, (("cpu", None), ("cpuacct", None))),
+        ("memory", "cgroup", "cgroup", nosuid, (("memory", None),)),
+        ("systemd", "cgroup", "cgroup", nosuid, (("none", None), ("name", "systemd"))),
+        ("unified", "cgroup2", "cgroup", nosuid, ()),
     ]
     assert os.readlink(root / "cg/cpu") == os.readlink(root / "cg/cpuacct") == "cpu,cpuacct"
     assert not (root / "cg/memory").is_symlink()

@@ -90,3 +90,18 @@ def test_a_folder_that_is_not_ours_has_no_pack(folder: Path) -> None:
             path.chmod(0o755)
     assert loaded(folder, user=65534) == ("SourceFileLoader", "1")
     assert not list((folder / "sample" / "__pycache__").iterdir())
+
+
+@pytest.mark.parametrize("flags", [(), ("-H", "unix:///nobody"), ("--data-root=/nowhere",)])
+def test_a_command_of_every_day_has_its_pack_whatever_flags_come_before(
+    tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    root = Path(__file__).parents[1]
+    unpacked = shutil.ignore_patterns("__pycache__")
+    for name in ("labs/bin", "mini_docker/linux", "mini_docker/cli"):
+        shutil.copytree(root / name, tmp_path / name, ignore=unpacked)
+    shutil.copy(root / "mini_docker" / "__init__.py", tmp_path / "mini_docker")
+    words = [f"{tmp_path}/labs/bin/mini_docker", *flags, "run", "--help"]
+    assert subprocess.run(words, capture_output=True).returncode == 0
+    (made,) = (tmp_path / "mini_docker" / "__pycache__").glob("*.pack")
+    assert made.name.startswith("mini_docker-attach.")

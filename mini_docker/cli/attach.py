@@ -29,7 +29,6 @@ from mini_docker.cli.streams import (
     Session,
     Signals,
 )
-from mini_docker.cli.terminal import Raw, size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,6 +60,8 @@ def signal_name(number: int) -> str:
 
 def _console_size() -> list[int]:
     """Return the rows and columns of the user's terminal; [] where there is none."""
+    from mini_docker.cli.terminal import size
+
     console = list(size(1) if os.isatty(1) else size(0))
     return console if any(console) else []
 
@@ -111,10 +112,14 @@ class Stay:
         """Carry bytes until the container's side ends. Raises Detached."""
         typed = stdin and self.tty and os.isatty(0)
         watched = Keys(keys) if typed else None
-        with Raw(0, 1) if typed else Raw():
-            if self.tty:
+        session = Session(connection, Screen(self.tty), signals, 0 if stdin else None, watched)
+        if self.tty:
+            from mini_docker.cli.terminal import Raw
+
+            with Raw(0, 1) if typed else Raw():
                 self.resize()
-            session = Session(connection, Screen(self.tty), signals, 0 if stdin else None, watched)
+                session.run(self.obey)
+        else:
             session.run(self.obey)
 
     def wait(self, signals: Signals, response: Response) -> int:

@@ -54,7 +54,7 @@ from mini_docker.namespaces.options import (
     has_own_mounts,
     parse_options,
 )
-from mini_docker.namespaces.places import Fd, open_in_root, open_mount_point
+from mini_docker.namespaces.places import Fd, make_at, open_in_root, open_mount_point
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -285,27 +285,34 @@ def mount_cgroups(root: str, destination: str, options: Sequence[str]) -> None:
         return
     writable = [option for option in options if option != "ro"]
     mount_in_root(root, destination, "tmpfs", "tmpfs", (*writable, "mode=755"))
-    for name in names:
-        _mount_hierarchy(root, destination, name, options)
+    wanted = parse_options(options)
     with (
         Fd(os.open(root, os.O_PATH | os.O_CLOEXEC)) as root_fd,
         open_in_root(root_fd, destination) as directory_fd,
     ):
         for name in names:
+            _mount_hierarchy(directory_fd, name, wanted)
             for controller in name.split(",") if "," in name else ():
                 os.symlink(name, controller, dir_fd=directory_fd)
         if "ro" in options:
             make_readonly(directory_fd, f"/proc/self/fd/{directory_fd}")
 
 
-def _mount_hierarchy(root: str, destination: str, name: str, options: Sequence[str]) -> None:
-    """Mount one line of /proc/self/cgroup: "cpu,cpuacct", "name=systemd", or "" for version 2."""
-    directory = f"{destination}/{name.removeprefix('name=') or 'unified'}"
-    if not name:
-        mount_in_root(root, directory, "cgroup2", "cgroup", options)
-        return
-    which = ("none", name) if name.startswith("name=") else name.split(",")
-    mount_in_root(root, directory, "cgroup", "cgroup", (*options, *which))
+def _mount_hierarchy(directory_fd: int, name: str, wanted: MountOptions) -> None:
+    """Mount one line of /proc/self/cgroup: "cpu,cpuacct", "name=systemd", or "" for version 2.
+
+    Its place is made in a tmpfs of ours, where no image has put a symlink.
+    """
+    named = name.removeprefix("name=")
+    which: list[tuple[str, str | None]] = [(controller, None) for controller in name.split(",")]
+    if named != name:
+        which = [("none", None), ("name", named)]
+    make_at(named or "unified", directory_fd, True)
+    kind, data = ("cgroup", (*wanted.data, *which)) if name else ("cgroup2", wanted.data)
+    with open_file_system(kind, "cgroup", wanted._replace(data=data)) as mount_fd:
+        move_mount(mount_fd, named or "unified", directory_fd)
+        if wanted.propagation:
+            mount(None, f"/proc/self/fd/{mount_fd}", None, wanted.propagation)
 
 
 # Docker's, from moby's daemon/pkg/oci/defaults.go

@@ -82,7 +82,7 @@ def make_in_root(root_fd: int, path: str, directory: bool) -> None:
         if name in ("", ".", ".."):
             return
         try:
-            _make(name, parent_fd, directory)
+            make_at(name, parent_fd, directory)
         except FileExistsError:
             try:
                 target = os.readlink(name, dir_fd=parent_fd)
@@ -91,7 +91,7 @@ def make_in_root(root_fd: int, path: str, directory: bool) -> None:
             make_in_root(root_fd, os.path.join(parent, target), directory)
 
 
-def _make(name: str, dir_fd: int, directory: bool) -> None:
+def make_at(name: str, dir_fd: int, directory: bool) -> None:
     """Make a directory or an empty file that everyone may read, whatever the caller's umask."""
     umask = os.umask(0)
     try:

@@ -59,12 +59,15 @@ def mask(names: Iterable[str]) -> int:
 # %% notebooks/09_privileges.ipynb#sets
 def _last_capability() -> int:
     """Return the highest bit that this kernel knows, without a file: there may be a limit on open ones."""
-    for bit in range(64):
+    known, unknown = 0, 64
+    while unknown - known > 1:
+        bit = (known + unknown) // 2
         try:
             prctl(PR_CAPBSET_READ, bit)
+            known = bit
         except OSError:
-            return bit - 1
-    return 63
+            unknown = bit
+    return known
 
 
 def available() -> list[str]:
