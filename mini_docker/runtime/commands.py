@@ -9,7 +9,7 @@ import os
 import sys
 
 from mini_docker.runtime.create import Request, create, write_pid_file
-from mini_docker.runtime.jsontext import dumps, loads
+from mini_docker.runtime.jsontext import dumps, indented, loads
 from mini_docker.runtime.lifecycle import (
     delete,
     group_needed,
@@ -19,7 +19,7 @@ from mini_docker.runtime.lifecycle import (
     start_container,
     state,
 )
-from mini_docker.runtime.state import STOPPED, RuntimeFailure, Store
+from mini_docker.runtime.state import RuntimeFailure, Store
 from mini_docker.runtime.words import Words
 
 TYPE_CHECKING = False
@@ -137,13 +137,6 @@ def command_kill(store: Store, words: Words) -> int:
     return 0
 
 
-def indented(value: Any) -> str:
-    """Return JSON for people; the module is imported where it is not urgent."""
-    import json
-
-    return json.dumps(value, indent=2)
-
-
 def signal_number(text: str) -> int:
     """Return the number of "9", "KILL" or "SIGKILL". Raises RuntimeFailure."""
     import signal
@@ -159,50 +152,6 @@ def command_delete(store: Store, words: Words) -> int:
     """Delete a container."""
     delete(store, words.container(), words.on("force"))
     return 0
-
-
-def command_list(store: Store, words: Words) -> int:
-    """Print all containers: a table, their ids, or JSON."""
-    records = list(store.records())
-    if words.on("quiet"):
-        print("".join(f"{record['id']}\n" for record in records), end="")
-        return 0
-    rows = [_row(store, record) for record in records]
-    if words.one("format") == "json":
-        print(dumps(rows))
-        return 0
-    table = [["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]]
-    keys = ("id", "pid", "status", "bundle", "created", "owner")
-    table += [[str(row[key]) for key in keys] for row in rows]
-    widths = [max(len(line[i]) for line in table) + 3 for i in range(6)]
-    for line in table:
-        print("".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
-    return 0
-
-
-def _row(store: Store, record: dict[str, Any]) -> dict[str, Any]:
-    import time
-
-    found = state(store, record)
-    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.get("created", 0)))
-    rootfs = ""
-    if found["status"] != STOPPED:
-        rootfs = store.document(record["id"])["root"]["path"]
-    return {
-        **found,
-        "created": created,
-        "owner": _user_name(record.get("owner", 0)),
-        "rootfs": rootfs,
-    }
-
-
-def _user_name(uid: int) -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 # %% notebooks/11e_mini_runc.ipynb#exec
@@ -255,29 +204,6 @@ def _process(store: Store, container_id: str, words: Words) -> dict[str, Any]:
     return process  # type: ignore[no-any-return]
 
 
-# %% notebooks/11e_mini_runc.ipynb#ps
-def command_ps(store: Store, words: Words) -> int:
-    """Print the processes of a container: as ps(1) shows them, or their pids as JSON."""
-    import subprocess
-
-    from mini_docker.runtime.lifecycle import members
-
-    pids = members(store.read(words.container(most=None)))
-    if words.one("format") == "json":
-        print(dumps(pids))
-        return 0
-    command = ["ps", *(words.rest[1:] or ["-ef"])]
-    lines = subprocess.run(command, stdout=subprocess.PIPE, text=True).stdout.splitlines()
-    if not lines or "PID" not in lines[0].split():
-        raise RuntimeFailure(f"{' '.join(command)} shows no column PID")
-    column = lines[0].split().index("PID")
-    print(lines[0])
-    for line in lines[1:]:
-        if line.split()[column] in map(str, pids):
-            print(line)
-    return 0
-
-
 # %% notebooks/11e_mini_runc.ipynb#pause-and-limits
 def command_pause(store: Store, words: Words) -> int:
     """Freeze a container."""
@@ -326,45 +252,14 @@ def command_update(store: Store, words: Words) -> int:
     return 0
 
 
-def command_events(store: Store, words: Words) -> int:
-    """Print the numbers of a container as JSON lines: once with --stats, else every interval."""
-    import time
-
-    from mini_docker.runtime.about import stats_event
-
-    container_id = words.container()
-    while True:
-        record = store.read(container_id)
-        if store.status(record) == STOPPED:
-            return 0
-        print(dumps(stats_event(container_id, group_needed(record).stats())), flush=True)
-        if words.on("stats"):
-            return 0
-        time.sleep(float(words.one("interval", "5s").rstrip("s")))
-
-
-# %% notebooks/11e_mini_runc.ipynb#about
-def command_features(store: Store, words: Words) -> int:
-    """Print what this runtime can do, as the specification has it (features.md)."""
-    from mini_docker.runtime.about import features
-
-    print(indented(features()))
-    return 0
-
-
-def command_spec(store: Store, words: Words) -> int:
-    """Write a document to begin with, config.json, which must not be there yet."""
-    from mini_docker.runtime.about import example
-
-    path = os.path.join(words.one("bundle", "."), "config.json")
-    if os.path.exists(path):
-        raise RuntimeFailure(f"{path} is there already; remove it first")
-    with open(path, "w") as file:
-        file.write(indented(example(words.on("rootless"))) + "\n")
-    return 0
-
-
 # %% notebooks/11e_mini_runc.ipynb#commands
+def command_report(store: Store, words: Words) -> int:
+    """Tell something; the module for it is not on the path of engines, which call the others."""
+    from mini_docker.runtime.reports import REPORTS
+
+    return REPORTS[words.command](store, words)
+
+
 CREATE = "bundle,b= console-socket= pid-file= preserve-fds= no-pivot no-new-keyring no-subreaper"
 COMMANDS: dict[str, tuple[Command, str, str]] = {
     "create": (command_create, CREATE, "Create a container"),
@@ -386,11 +281,11 @@ COMMANDS: dict[str, tuple[Command, str, str]] = {
         "resources,r= l3-cache-schema= mem-bw-schema= " + "= ".join(UPDATE) + "=",
         "Change the limits of a container",
     ),
-    "events": (command_events, "stats interval=", "Print the numbers of a container"),
-    "features": (command_features, "", "Print what this runtime can do"),
-    "spec": (command_spec, "bundle,b= rootless", "Write a document to begin with"),
-    "ps": (command_ps, "format,f=", "Print the processes of a container"),
-    "list": (command_list, "format,f= quiet,q", "Print all containers"),
+    "events": (command_report, "stats interval=", "Print the numbers of a container"),
+    "features": (command_report, "", "Print what this runtime can do"),
+    "spec": (command_report, "bundle,b= rootless", "Write a document to begin with"),
+    "ps": (command_report, "format,f=", "Print the processes of a container"),
+    "list": (command_report, "format,f= quiet,q", "Print all containers"),
 }
 ABSENT = ("checkpoint", "restore")
 GLOBAL = "root= log= log-format= debug systemd-cgroup rootless= criu= version,v help,h"

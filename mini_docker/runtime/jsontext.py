@@ -51,5 +51,12 @@ def dumps(value: Any) -> str:
     return "".join(encode(value, 0))
 
 
+def indented(value: Any) -> str:
+    """Return JSON for people, by the whole module: they do not wait for its import."""
+    import json
+
+    return json.dumps(value, indent=2)
+
+
 def _refuse(value: object) -> None:
     raise TypeError(f"{type(value).__name__} is nothing that JSON knows")
