@@ -40,6 +40,7 @@ MORE = [
     ("POST", "/images/busybox/tag?repo=other", None),
     ("GET", "/images/get?names=other", None),
     ("GET", "/images/other/get", None),
+    ("DELETE", "/images/other", None),
     ("HEAD", "/_ping", None),
     ("GET", "/_ping", None),
     ("GET", "/openapi.json", None),

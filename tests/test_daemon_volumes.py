@@ -12,7 +12,7 @@ import pytest
 from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.hosts import port_ranges
 from mini_docker.engine.launch import check_health
-from mini_docker.engine.orders import log_options, read_limits
+from mini_docker.engine.orders import check_log, log_options, read_limits
 from tests.daemons import Daemon, UnixConnection
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leak_free")]
@@ -136,9 +136,10 @@ def test_refusals_are_no_404_and_leave_nothing(
     ],
 )
 def test_log_options_in_dockers_words(driver: str, options: dict[str, str], words: str) -> None:
-    record = {"Id": "x", "HostConfig": {"LogConfig": {"Type": driver, "Config": options}}}
-    with pytest.raises(InvalidRequest, match=words):
-        log_options(record, "/nowhere")
+    host = {"LogConfig": {"Type": driver, "Config": options}}
+    with pytest.raises(InvalidRequest, match=words):  # the first at create, others at start
+        check_log(host)
+        log_options({"Id": "x", "HostConfig": host}, "/nowhere")
 
 
 @pytest.mark.anywhere

@@ -71,7 +71,7 @@ def test_binds_are_read() -> None:
         ("/x:/y:zz", "invalid mode: zz"),
         ("/x:/y:ro,rw", "invalid mode: ro,rw"),
         ("/x:/y:nocopy", "invalid mode: nocopy"),
-        ("v1:/y:shared", "invalid mode: shared"),
+        ("v1:/y:shared", "field BindOptions must not be specified"),
         ("/x:/y:ro:z", "invalid volume specification"),
     ],
 )
@@ -220,8 +220,8 @@ def test_wrong_options_in_dockers_words(volumes: Volumes) -> None:
         volumes.create({"Name": "v1", "Driver": "nosuch"})
     for options, words in (
         ({"foo": "x"}, 'invalid option: "foo"'),
-        ({"type": "tmpfs"}, "missing device"),
-        ({"device": "tmpfs"}, "missing type"),
+        ({"type": "tmpfs"}, 'missing required option: "device"'),
+        ({"device": "tmpfs"}, 'missing required option: "type"'),
         ({"type": "nfs", "device": ":/x", "o": "addr=192.0.2.1"}, "mount it on the host"),
         ({"size": "1g"}, "no quota support"),
     ):

@@ -47,6 +47,7 @@ def no_plugin(call: Call) -> None:
 
 def prune_builds(call: Call) -> None:
     """POST /build/prune: there is no cache of builds."""
+    call.engine.events.publish("builder", "prune", "", {"reclaimed": "0"})
     call.reply.send_json(200, {"CachesDeleted": None, "SpaceReclaimed": 0})
 
 
@@ -61,7 +62,7 @@ ABSENT_ROUTES = (
         for method in ("GET", "POST")
     ),
     *(
-        Route(method, f"/{name}/{{rest:.*}}", no_manager, "Swarm")
+        Route(method, f"/{name}/{{rest}}", no_manager, "Swarm")
         for name in MANAGER
         for method in ("GET", "POST", "DELETE")
     ),
@@ -69,10 +70,10 @@ ABSENT_ROUTES = (
     Route("GET", "/plugins/privileges", not_here, "Plugin"),
     Route("POST", "/plugins/pull", not_here, "Plugin"),
     Route("POST", "/plugins/create", not_here, "Plugin"),
-    Route("GET", "/plugins/{name:.*}/json", no_plugin, "Plugin"),
-    Route("DELETE", "/plugins/{name:.*}", no_plugin, "Plugin"),
+    Route("GET", "/plugins/{name}/json", no_plugin, "Plugin"),
+    Route("DELETE", "/plugins/{name}", no_plugin, "Plugin"),
     *(
-        Route("POST", f"/plugins/{{name:.*}}/{verb}", no_plugin, "Plugin")
+        Route("POST", f"/plugins/{{name}}/{verb}", no_plugin, "Plugin")
         for verb in ("enable", "disable", "upgrade", "push", "set")
     ),
     Route("POST", "/build/prune", prune_builds, "Image"),

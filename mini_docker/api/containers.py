@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+from signal import NSIG
+
 from mini_docker.api.http import HttpError
 from mini_docker.api.routes import Route
-from mini_docker.api.schemas import checked
+from mini_docker.api.schemas import CONFIG, checked
 from mini_docker.engine.store import NoSuchContainer
 from mini_docker.engine.views import (
     check_filters,
@@ -17,7 +19,7 @@ from mini_docker.engine.views import (
     older_than,
     summary,
 )
-from mini_docker.images.layout import NoSuchImage
+from mini_docker.images.layout import ARCHITECTURE, NoSuchImage
 from mini_docker.images.manage import find, tar_size
 
 TYPE_CHECKING = False
@@ -36,6 +38,8 @@ def found(call: Call) -> Container:
 # %% notebooks/18_http_api.ipynb#container-life
 def check_create(body: dict[str, Any]) -> dict[str, Any]:
     """Return a create request that can be taken, with commands as words. Raises HttpError."""
+    if not body.keys() & CONFIG.keys():
+        raise HttpError(400, "Config cannot be empty in order to create a container")
     checked(body, "ContainerCreate")
     for field in ("Cmd", "Entrypoint"):
         if isinstance(body.get(field), str):
@@ -52,11 +56,38 @@ def check_create(body: dict[str, Any]) -> dict[str, Any]:
 
 def create(call: Call) -> None:
     """POST /containers/create."""
-    body = check_create(call.request.json())
+    body = check_create(call.request.json(broken=500))
+    check_platform(call, body["Image"])
     container = call.engine.create(body, call.request.query.get("name", ""))
     call.reply.send_json(
         201, {"Id": container.id, "Warnings": container.record.get("Warnings", [])}
     )
+
+
+def platform_of(call: Call) -> list[str]:
+    """Return the parts of `platform`: os, architecture, variant. Raises HttpError in Docker's words."""
+    text = call.request.query.get("platform", "").lower()
+    parts = text.split("/") if text else []
+    if len(parts) > 3 or "" in parts:
+        raise HttpError(400, f'"{text}": cannot parse platform specifier: invalid argument')
+    if len(parts) == 1 and text not in ("linux", "windows", *ARCHITECTURE, *ARCHITECTURE.values()):
+        raise HttpError(
+            400, f'"{text}": unknown operating system or architecture: invalid argument'
+        )
+    return parts
+
+
+def check_platform(call: Call, name: str) -> None:
+    """Refuse an image that is not for the platform that was asked for. Raises HttpError, NoSuchImage."""
+    wanted = platform_of(call)
+    if len(wanted) < 2:
+        return
+    config = call.engine.find_image(name)[0].config
+    actual = [config.get("os") or "linux", config.get("architecture") or ""]
+    if wanted[:2] != actual:
+        words = f"image with reference {name} was found but does not match the specified platform"
+        asked, is_for = "/".join(wanted), "/".join(actual)
+        raise HttpError(404, f"{words}: wanted {asked}, actual: {is_for}")
 
 
 def start(call: Call) -> None:
@@ -86,10 +117,14 @@ def restart(call: Call) -> None:
 
 def kill(call: Call) -> None:
     """POST /containers/{id}/kill."""
+    text, name = call.request.query.get("signal", ""), call.holes["id"]
+    if text.lstrip("-").isdigit() and not 0 < int(text) < NSIG:
+        words = f"The linux daemon does not support signal {int(text) % (1 << 64)}"
+        raise HttpError(400, f"Cannot kill container: {name}: {words}")
     try:
-        call.engine.containers.kill(call.holes["id"], call.request.query.get("signal", ""))
+        call.engine.containers.kill(name, text)
     except NoSuchContainer as error:
-        raise HttpError(404, f"Cannot kill container: {call.holes['id']}: {error}") from None
+        raise HttpError(404, f"Cannot kill container: {name}: {error}") from None
     call.reply.empty(204)
 
 
@@ -113,6 +148,10 @@ def rename(call: Call) -> None:
 
 def remove(call: Call) -> None:
     """DELETE /containers/{id}."""
+    if call.request.flag("link"):
+        default = "Conflict, cannot remove the default link name of the container"
+        other = "a link lives and dies with its container: it is not removed alone"
+        raise HttpError(400, other if "/" in call.holes["id"].strip("/") else default)
     flags = [call.request.flag(name) for name in ("force", "v")]
     call.engine.containers.remove(call.holes["id"], *flags)
     call.reply.empty(204)
@@ -126,12 +165,12 @@ UPDATABLE = (
 
 def update(call: Call) -> None:
     """POST /containers/{id}/update: zeros and nulls change nothing."""
-    body = checked(call.request.json(), "ContainerUpdate")
+    body = checked(call.request.json(broken=500), "ContainerUpdate")
     given = {key: body[key] for key in UPDATABLE if body.get(key)}
     if not (given.get("RestartPolicy") or {"Name": "x"}).get("Name"):
         given.pop("RestartPolicy")
-    call.engine.containers.update(call.holes["id"], given)
-    call.reply.send_json(200, {"Warnings": None})
+    warnings = call.engine.containers.update(call.holes["id"], given, body)
+    call.reply.send_json(200, {"Warnings": warnings or None})
 
 
 PRUNE_FILTERS = frozenset(("until", "label", "label!"))
@@ -141,6 +180,8 @@ def prune(call: Call) -> None:
     """POST /containers/prune."""
     filters = call.request.filters()
     check_filters(filters, PRUNE_FILTERS)
+    if len(filters.get("until", ())) > 1:
+        raise HttpError(400, "more than one until filter specified")
     until = min(map(older_than, filters.get("until", ())), default=float("inf"))
     yes, no = filters.get("label", ()), filters.get("label!", ())
 
@@ -148,6 +189,7 @@ def prune(call: Call) -> None:
         return matches_labels(labels, yes) and not (no and matches_labels(labels, no))
 
     removed, freed = call.engine.containers.prune(until, matches)
+    call.engine.events.publish("container", "prune", "", {"reclaimed": str(freed)})
     call.reply.send_json(200, {"ContainersDeleted": removed or None, "SpaceReclaimed": freed})
 
 

@@ -28,6 +28,7 @@ def exec_create(call: Call) -> None:
     body = checked(call.request.json(), "ExecCreate")
     if isinstance(body.get("Cmd"), str):
         body["Cmd"] = [body["Cmd"]]
+    parse_keys(body.get("DetachKeys") or DETACH_KEYS, "escape")
     call.reply.send_json(201, {"Id": call.engine.execs.create(container, body).id})
 
 
@@ -70,8 +71,8 @@ def exec_show(call: Call) -> None:
 
 def exec_resize(call: Call) -> None:
     """POST /exec/{id}/resize."""
-    one = call.engine.execs.find(call.holes["id"])
     rows, columns = size(call)
+    one = call.engine.execs.find(call.holes["id"])
     try:
         call.engine.execs.resize(one, rows, columns)
     except Conflict as error:

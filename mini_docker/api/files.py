@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from mini_docker.api.containers import found
 from mini_docker.api.http import HttpError
-from mini_docker.api.images import reference
+from mini_docker.api.images import reference, tell_tag
 from mini_docker.api.routes import Route
 from mini_docker.api.schemas import checked
 from mini_docker.engine.commit import changed, commit
@@ -134,12 +134,15 @@ def _at(call: Call, path: str, write: bool, use: Any) -> None:
             at_place(call.engine.store, container, path, write, use)
     except NoSuchPath:
         raise missing(call, path) from None
+    if call.request.method != "HEAD":
+        call.engine.containers.tell(container, "extract-to-dir" if write else "archive-path")
 
 
 def export(call: Call) -> None:
     """GET /containers/{id}/export."""
     container = found(call)
     fd = stacked(call.engine.store, container)
+    call.engine.containers.tell(container, "export")
     try:
         piece = call.reply.stream_out("application/octet-stream")
         for data in pack(f"/proc/self/fd/{fd}/."):
@@ -180,7 +183,7 @@ def commit_container(call: Call) -> None:
     query = call.request.query
     container = call.engine.containers.find(query.get("container", ""))
     name = reference(query["repo"], query.get("tag", "")).familiar() if query.get("repo") else ""
-    body = checked(call.request.json(required=False), "Commit")
+    body = checked(call.request.json(required=False, broken=500), "Commit")
     own = {
         key: value for key, value in container.record["Config"].items() if value not in (None, "")
     }
@@ -201,7 +204,10 @@ def commit_container(call: Call) -> None:
     }
     with held_still(call, container, call.request.flag("pause", True)):
         identity = commit(call.engine.store, container, name, config, about)
-    call.engine.containers.tell(container, "commit", comment=about["comment"])
+    if name:
+        tell_tag(call, call.engine.find_image(identity)[0], name)
+    which = {"imageID": identity, "imageRef": name}
+    call.engine.containers.tell(container, "commit", comment=about["comment"], **which)
     call.reply.send_json(201, {"Id": identity})
 
 
@@ -211,7 +217,9 @@ def processes(call: Call) -> None:
     container = found(call)
     container.require_alive()
     try:
-        call.reply.send_json(200, top(container, call.request.query.get("ps_args", "")))
+        shown = top(container, call.request.query.get("ps_args", ""))
+        call.engine.containers.tell(container, "top")
+        call.reply.send_json(200, shown)
     except PsFailed as error:
         raise EngineError(str(error)) from None
 

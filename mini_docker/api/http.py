@@ -84,12 +84,16 @@ class Request:
             return {}
         try:
             found = json.loads(text)
-            return {str(key): [str(value) for value in values] for key, values in found.items()}
-        except (ValueError, TypeError, AttributeError, RecursionError):
-            first = text.lstrip()[:1] or " "
-            raise HttpError(
-                500, f"invalid character '{first}' looking for beginning of value"
-            ) from None
+        except (ValueError, RecursionError):
+            first, begun = text.lstrip()[:1] or " ", text.lstrip()[:1] in ("{", "[")
+            unknown = f"invalid character '{first}' looking for beginning of value"
+            raise HttpError(500, "unexpected end of JSON input" if begun else unknown) from None
+        if not isinstance(found, dict):
+            raise unfit(found, "map[string]map[string]bool")
+        for values in found.values():
+            if not isinstance(values, (dict, list)):
+                raise unfit(values, "map[string]bool")
+        return {str(key): [str(value) for value in values] for key, values in found.items()}
 
     def body(self) -> Iterator[bytes]:
         """Yield the pieces of the body. Raises Gone."""
@@ -106,20 +110,28 @@ class Request:
                 raise HttpError(413, "request body is too large")
         return data
 
-    def json(self, required: bool = True) -> dict[str, Any]:
-        """Return the body's JSON object. Raises HttpError, with Docker's words."""
+    def json(self, required: bool = True, broken: int = 400) -> dict[str, Any]:
+        """Return the body's JSON object. Raises HttpError, with Docker's words.
+
+        What is no JSON has the status `broken`: Docker's oldest routes say 500 to it.
+        """
         kind = self.headers.get("content-type", "")
         data = self.raw()
         if not data and not required:
             return {}
+        if not data and not kind:
+            raise HttpError(
+                broken, "EOF" if broken == 500 else "got EOF while reading request body"
+            )
         if kind.partition(";")[0].strip() != "application/json":
             raise HttpError(400, f"Content-Type specified ({kind}) must be 'application/json'")
         if not data.strip():
-            raise HttpError(500, "EOF")
+            raise HttpError(broken, "EOF")
         try:
             found = json.loads(data)
         except (ValueError, RecursionError):
-            raise HttpError(500, "unexpected EOF" if data[:1] == b"{" else "invalid JSON") from None
+            words = "unexpected EOF" if data[:1] == b"{" else "invalid JSON"
+            raise HttpError(broken, words) from None
         if found is None:
             return {}
         if not isinstance(found, dict):
@@ -132,6 +144,11 @@ class Request:
     def upgrades(self) -> bool:
         """Whether the client asks for a plain stream after the answer's head."""
         return "upgrade" in self.headers.get("connection", "").lower() and "upgrade" in self.headers
+
+
+def unfit(value: object, kind: str) -> HttpError:
+    """Return the error of filters that are JSON, and no filters."""
+    return HttpError(500, f"json: cannot unmarshal {kind_of(value)} into Go value of type {kind}")
 
 
 def kind_of(value: object) -> str:

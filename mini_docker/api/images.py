@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 
+from mini_docker.api.containers import platform_of
 from mini_docker.api.http import HttpError
 from mini_docker.api.routes import Route
 from mini_docker.api.schemas import checked
@@ -17,13 +18,19 @@ from mini_docker.engine.views import older_than
 from mini_docker.images import manage
 from mini_docker.images.archive import import_tree, load, save
 from mini_docker.images.layout import ImageError, NoSuchImage, full_name
-from mini_docker.images.reference import InvalidReference, Reference, parse_reference
+from mini_docker.images.reference import (
+    DIGEST_LENGTHS,
+    InvalidReference,
+    Reference,
+    parse_reference,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from mini_docker.api.routes import Call
+    from mini_docker.images.layout import Image
     from mini_docker.registry.credentials import Login
 
 TAR = "application/x-tar"
@@ -38,7 +45,9 @@ def image_list(call: Call) -> None:
     everything = call.request.flag("all")
     try:
         found = manage.list_images(call.engine.store.layout, filters, everything)
-    except ValueError as error:
+    except NoSuchImage:
+        raise
+    except (ImageError, ValueError) as error:
         raise HttpError(400, str(error)) from None
     call.reply.send_json(200, found)
 
@@ -63,10 +72,38 @@ def image_tag(call: Call) -> None:
     """POST /images/{name}/tag."""
     query = call.request.query
     target = reference(query.get("repo", ""), query.get("tag", ""))
+    if target.familiar_repository() in DIGEST_LENGTHS:
+        words = "refusing to create an ambiguous tag using digest algorithm as name"
+        raise HttpError(400, words)
     record = manage.find(call.engine.store.layout, call.holes["name"])
     call.engine.store.layout.tag(target.familiar(), manage_root(call, record))
-    call.engine.events.publish("image", "tag", record.image.id, {"name": target.familiar()})
+    tell_tag(call, record.image, target.familiar())
     call.reply.empty(201)
+
+
+def tell_tag(call: Call, image: Image, name: str) -> None:
+    """Publish that an image has a name."""
+    attributes = {**manage.labels(image), "name": name}
+    call.engine.events.publish("image", "tag", image.id, attributes)
+
+
+def known_images(call: Call) -> dict[str, Image]:
+    """Return all images by their ids and names."""
+    found: dict[str, Image] = {}
+    for record in manage.records(call.engine.store.layout):
+        found |= dict.fromkeys((record.image.id, *record.names), record.image)
+    return found
+
+
+def tell_gone(call: Call, before: dict[str, Image], gone: list[dict[str, str]]) -> None:
+    """Publish which names and images are gone; `before` they were these. Of layers nothing is said."""
+    for entry in gone:
+        for word, what in entry.items():
+            if image := before.get(what):
+                action, about = (
+                    ("untag", manage.labels(image)) if word == "Untagged" else ("delete", {})
+                )
+                call.engine.events.publish("image", action, image.id, {**about, "name": image.id})
 
 
 def manage_root(call: Call, record: Any) -> Any:
@@ -93,15 +130,13 @@ def image_delete(call: Call) -> None:
     """DELETE /images/{name}."""
     force, parents = call.request.flag("force"), not call.request.flag("noprune")
     layout, users = call.engine.store.layout, call.engine.image_users()
+    before = known_images(call)
     try:
         gone = manage.remove(layout, call.holes["name"], users, force, parents)
     except manage.ImageConflict as error:
         raise HttpError(409, str(error)) from None
     call.engine.containers.layers.clean()
-    for entry in gone:
-        for word, what in entry.items():
-            call.engine.events.publish("image", word.lower().removesuffix("d").replace("untagge", "untag"),
-                                       what, {"name": what})  # fmt: skip
+    tell_gone(call, before, gone)
     call.reply.send_json(200, gone)
 
 
@@ -110,11 +145,15 @@ def image_prune(call: Call) -> None:
     users, filters = call.engine.image_users(), call.request.filters()
     if "until" in filters:
         filters["until"] = [str(int(older_than(value))) for value in filters["until"]]
+    before = known_images(call)
     try:
         done = manage.prune(call.engine.store.layout, users, filters)
-    except ValueError as error:
+    except (ImageError, ValueError) as error:
         raise HttpError(400, str(error)) from None
     call.engine.containers.layers.clean()
+    tell_gone(call, before, done["ImagesDeleted"] or [])
+    freed = {"reclaimed": str(done["SpaceReclaimed"])}
+    call.engine.events.publish("image", "prune", "", freed)
     call.reply.send_json(200, done)
 
 
@@ -133,7 +172,10 @@ def images_save(call: Call) -> None:
 def _save(call: Call, names: list[str]) -> None:
     layout, wanted = call.engine.store.layout, []
     for name in names:
-        record = manage.find(layout, name)
+        try:
+            record = manage.find(layout, name)
+        except NoSuchImage:
+            raise HttpError(404, f"No such image: {name}") from None
         tags = record.names if manage.is_id(name) else [full_name(name)]
         wanted.append((record.image, [] if manage.is_id(name) else tags))
     pieces = save(layout, wanted)
@@ -168,6 +210,7 @@ def image_create(call: Call) -> None:
     """POST /images/create: pull (fromImage), or import (fromSrc)."""
     query = call.request.query
     if query.get("fromImage"):
+        platform_of(call)
         name, tag, registries = query["fromImage"], query.get("tag", ""), call.engine.registries
         target = reference(name, tag)
         pull = registries.pull if tag or has_version(name) else registries.pull_all
@@ -258,14 +301,44 @@ def image_search(call: Call) -> None:
     if not term:
         raise HttpError(400, "term is empty")
     limit = call.request.number("limit") or 25
+    filters = call.request.filters()
+    check_search(filters)
     if not 1 <= limit <= 100:
         raise HttpError(400, f"Limit {limit} is outside the range of [1, 100]")
-    call.reply.send_json(200, call.engine.registries.search(term, limit, login_of(call)))
+    found = call.engine.registries.search(term, limit, login_of(call))
+    call.reply.send_json(200, [one for one in found if was_searched(one, filters)])
+
+
+TRUTHS = {"true": True, "1": True, "false": False, "0": False}
+
+
+def check_search(filters: dict[str, list[str]]) -> None:
+    """Refuse what a search cannot be narrowed by. Raises HttpError in Docker's words."""
+    for key, values in filters.items():
+        if key not in ("is-automated", "is-official", "stars"):
+            raise HttpError(400, f"Invalid filter '{key}'")
+        for value in values:
+            if not (value.isdigit() if key == "stars" else value in TRUTHS):
+                raise HttpError(400, f"Invalid filter '{key}={value}'")
+
+
+def was_searched(one: dict[str, Any], filters: dict[str, list[str]]) -> bool:
+    """Say whether something found has the stars and the marks that the filters want."""
+    stars = max(map(int, filters.get("stars", ())), default=0)
+    marks = {
+        key: TRUTHS[value]
+        for key in ("is-automated", "is-official")
+        for value in filters.get(key, ())
+    }
+    return one["star_count"] >= stars and all(
+        one[key.replace("-", "_")] == wanted for key, wanted in marks.items()
+    )
 
 
 def auth(call: Call) -> None:
     """POST /auth: try a login; nothing is kept here, clients keep their own."""
-    token = call.engine.registries.try_login(checked(call.request.json(), "Login"))
+    body = checked(call.request.json(broken=500), "Login")
+    token = call.engine.registries.try_login(body)
     call.reply.send_json(200, {"IdentityToken": token, "Status": "Login Succeeded"})
 
 
@@ -285,12 +358,12 @@ IMAGE_ROUTES = (
     Route("POST", "/images/load", images_load, IMAGE),
     Route("POST", "/images/prune", image_prune, IMAGE),
     Route("GET", "/images/search", image_search, IMAGE),
-    Route("GET", "/images/{name:.*}/json", image_show, IMAGE),
-    Route("GET", "/images/{name:.*}/history", image_history, IMAGE),
-    Route("GET", "/images/{name:.*}/get", image_save, IMAGE),
-    Route("POST", "/images/{name:.*}/tag", image_tag, IMAGE),
-    Route("POST", "/images/{name:.*}/push", image_push, IMAGE),
-    Route("DELETE", "/images/{name:.*}", image_delete, IMAGE),
+    Route("GET", "/images/{name}/json", image_show, IMAGE),
+    Route("GET", "/images/{name}/history", image_history, IMAGE),
+    Route("GET", "/images/{name}/get", image_save, IMAGE),
+    Route("POST", "/images/{name}/tag", image_tag, IMAGE),
+    Route("POST", "/images/{name}/push", image_push, IMAGE),
+    Route("DELETE", "/images/{name}", image_delete, IMAGE),
     Route("POST", "/auth", auth, "System"),
-    Route("GET", "/distribution/{name:.*}/json", distribution, "Distribution"),
+    Route("GET", "/distribution/{name}/json", distribution, "Distribution"),
 )

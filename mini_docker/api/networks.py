@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+from mini_docker.api.http import HttpError
 from mini_docker.api.routes import Route
 from mini_docker.api.schemas import checked
+from mini_docker.engine.network_record import FALSE, TRUE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from mini_docker.api.routes import Call
 
 
@@ -28,7 +32,14 @@ def network_list(call: Call) -> None:
 
 def network_show(call: Call) -> None:
     """GET /networks/{id}."""
-    call.reply.send_json(200, call.engine.wiring.networks.inspect(call.holes["id"]))
+    name, query = call.holes["id"], call.request.query
+    verbose = query.get("verbose") or "false"
+    if verbose not in (*TRUE, *FALSE):
+        words = f'strconv.ParseBool: parsing "{verbose}": invalid syntax'
+        raise HttpError(400, f"invalid value for verbose: {verbose}: {words}")
+    if query.get("scope") not in (None, "", "local"):
+        raise HttpError(404, f"network {name} not found")
+    call.reply.send_json(200, call.engine.wiring.networks.inspect(name))
 
 
 def network_remove(call: Call) -> None:
@@ -36,14 +47,25 @@ def network_remove(call: Call) -> None:
     networks = call.engine.wiring.networks
     record = networks.find(call.holes["id"])
     networks.remove(record["Id"])
+    tell_destroyed(call, record)
+    call.reply.empty(204)
+
+
+def tell_destroyed(call: Call, record: dict[str, Any]) -> None:
+    """Publish that a network is gone."""
     attributes = {"name": record["Name"], "type": record["Driver"]}
     call.engine.events.publish("network", "destroy", record["Id"], attributes)
-    call.reply.empty(204)
 
 
 def network_prune(call: Call) -> None:
     """POST /networks/prune."""
-    call.reply.send_json(200, call.engine.wiring.networks.prune(call.request.filters()))
+    networks = call.engine.wiring.networks
+    before = {record["Name"]: record for record in networks.listing()}
+    done = networks.prune(call.request.filters())
+    for name in done["NetworksDeleted"] or ():
+        tell_destroyed(call, before[name])
+    call.engine.events.publish("network", "prune", "", {"reclaimed": "0"})
+    call.reply.send_json(200, done)
 
 
 def network_connect(call: Call) -> None:

@@ -80,7 +80,7 @@ def describe(routes: Sequence[Route]) -> dict[str, Any]:
     """Return the OpenAPI 3 document of a table of routes: what it says is what is served."""
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        path = route.path.replace(":.*}", "}")
+        path = route.path
         holes = re.findall(r"\{(\w+)\}", path)
         parameters = [
             {"name": hole, "in": "path", "required": True, "schema": {"type": "string"}}

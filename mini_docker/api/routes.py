@@ -70,9 +70,8 @@ def split_version(path: str) -> tuple[str, str]:
 
 # %% notebooks/18_http_api.ipynb#match
 def pattern(path: str) -> re.Pattern[str]:
-    """Return what matches a route's path: {name} is one part, {name:.*} may have slashes."""
-    text = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)
-    return re.compile(re.sub(r"\{(\w+):\.\*\}", r"(?P<\1>.+)", text))
+    """Return what matches a route's path; what stands in a hole may have slashes, as names of images do."""
+    return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>.+)", path))
 
 
 class Table:

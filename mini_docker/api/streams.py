@@ -48,7 +48,7 @@ NAMED_KEYS = {"@": 0, "[": 27, "\\": 28, "]": 29, "^": 30, "_": 31}
 DETACH_KEYS = "ctrl-p,ctrl-q"
 
 
-def parse_keys(text: str) -> list[int]:
+def parse_keys(text: str, what: str = "detach") -> list[int]:
     """Return the bytes of "ctrl-p,ctrl-q" or "a,b". Raises HttpError in Docker's words."""
     found = []
     for key in text.split(","):
@@ -58,9 +58,7 @@ def parse_keys(text: str) -> list[int]:
         elif key.startswith("ctrl-") and len(key) == 6 and (last in NAMED_KEYS or last.isalpha()):
             found.append(NAMED_KEYS.get(last, ord(last) - 96))
         else:
-            raise HttpError(
-                400, f"Invalid detach keys ({text}) provided: Unknown character: '{key}'"
-            )
+            raise HttpError(400, f"Invalid {what} keys ({text}) provided")
     return found
 
 
@@ -71,9 +69,8 @@ def attach_wanted(call: Call, container: Container) -> dict[str, Any]:
         name: request.flag(name) for name in ("stdin", "stdout", "stderr", "logs", "stream")
     }
     if container.state["Status"] == "paused":
-        raise HttpError(
-            409, f"Container {container.id} is paused, unpause the container before attach."
-        )
+        words = "is paused, unpause the container before attach"
+        raise HttpError(409, f"container {call.holes['id']} {words}")
     wanted["keys"] = parse_keys(request.query.get("detachKeys") or DETACH_KEYS)
     wanted["stdin"] = wanted["stdin"] and bool(container.record["Config"].get("OpenStdin"))
     return wanted
@@ -136,11 +133,11 @@ def moment_of(text: str) -> int:
         return 0
     try:
         return parse_moment(text)
-    except ValueError as error:
+    except ValueError:
         try:
             return int(older_than(text) * SECOND)
         except InvalidRequest:
-            raise HttpError(400, f"invalid value: {error}") from None
+            raise HttpError(400, f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
 
 
 def tail_of(text: str) -> int | None:

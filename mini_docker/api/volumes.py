@@ -43,7 +43,10 @@ def volume_remove(call: Call) -> None:
 def volume_prune(call: Call) -> None:
     """POST /volumes/prune: up to API 1.41 the named ones too."""
     users = call.engine.containers.volume_users()
-    call.reply.send_json(200, call.engine.wiring.volumes.prune(call.request.filters(), users))
+    done = call.engine.wiring.volumes.prune(call.request.filters(), users)
+    freed = {"reclaimed": str(done["SpaceReclaimed"])}
+    call.engine.events.publish("volume", "prune", "", freed)
+    call.reply.send_json(200, done)
 
 
 VOLUME_ROUTES = (

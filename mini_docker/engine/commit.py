@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 LISTS = {"CMD": "Cmd", "ENTRYPOINT": "Entrypoint"}
 WORDS = {"USER": "User", "WORKDIR": "WorkingDir", "STOPSIGNAL": "StopSignal"}
 SETS = {"EXPOSE": "ExposedPorts", "VOLUME": "Volumes"}
+INSTRUCTIONS = {*LISTS, *WORDS, *SETS, "ENV", "LABEL", "ONBUILD"}
 
 
 def changed(config: dict[str, Any], instructions: Sequence[str]) -> dict[str, Any]:
@@ -41,6 +42,8 @@ def changed(config: dict[str, Any], instructions: Sequence[str]) -> dict[str, An
     for instruction in instructions:
         word, _, rest = instruction.strip().partition(" ")
         key, rest = word.upper(), rest.strip()
+        if key not in INSTRUCTIONS:
+            raise InvalidRequest(f"{word.lower()} is not a valid change command")
         if not rest:
             raise InvalidRequest(f"{word} requires at least one argument")
         if key in LISTS:
@@ -49,6 +52,9 @@ def changed(config: dict[str, Any], instructions: Sequence[str]) -> dict[str, An
             new[WORDS[key]] = rest
         elif key in SETS:
             values = json.loads(rest) if rest.startswith("[") else rest.split()
+            for value in values if key == "EXPOSE" else ():
+                if not value.partition("/")[0].replace("-", "").isdigit():
+                    raise InvalidRequest(f"Invalid containerPort: {value}")
             ports = [v if "/" in v or key == "VOLUME" else f"{v}/tcp" for v in values]
             new[SETS[key]] = {**(new.get(SETS[key]) or {}), **{value: {} for value in ports}}
         elif key == "ENV":
@@ -57,10 +63,8 @@ def changed(config: dict[str, Any], instructions: Sequence[str]) -> dict[str, An
             new["Env"] = [*kept, *(f"{name}={value}" for name, value in given.items())]
         elif key == "LABEL":
             new["Labels"] = {**(new.get("Labels") or {}), **dict(_pairs(rest))}
-        elif key == "ONBUILD":
-            new["OnBuild"] = [*(new.get("OnBuild") or ()), rest]
         else:
-            raise InvalidRequest(f"{word} is not a valid change command")
+            new["OnBuild"] = [*(new.get("OnBuild") or ()), rest]
     return new
 
 

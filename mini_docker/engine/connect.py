@@ -22,7 +22,7 @@ from mini_docker.engine.network_requests import (
     wanted_ports,
 )
 from mini_docker.engine.networks import Networks
-from mini_docker.engine.ports import port_map
+from mini_docker.engine.ports import check_bindings, port_map
 from mini_docker.engine.store import DEFAULT_ROOT, NoSuchContainer
 from mini_docker.engine.volumes import Volumes
 
@@ -70,6 +70,7 @@ class Wiring:
         """
         host = request.get("HostConfig") or {}
         configs = endpoint_configs(request)
+        check_bindings(host.get("PortBindings") or {})
         for text in host.get("ExtraHosts") or ():
             hosts.parse_extra_host(text)
         if network_mode(host) == "bridge":
@@ -78,18 +79,26 @@ class Wiring:
         others = {}
         for text in host.get("VolumesFrom") or ():
             name = text.partition(":")[0]
+            if not name:
+                raise InvalidRequest("volumes-from specification cannot be an empty string")
             others[name] = self._named(name, "").get("MountPoints") or []
         points = self.volumes.resolve(collect(request, image_config, others))
         shown = [point_json(found) for found in points if found["Mode"] != "tmpfs"]
         return {"Endpoints": configs, "MountPoints": points, "Mounts": shown}
 
-    def forget(self, record: dict[str, Any], used: Collection[str]) -> None:
-        """Remove the anonymous volumes of a container that is removed; `used` are those that others name."""
+    def forget(self, record: dict[str, Any], used: Collection[str]) -> list[str]:
+        """Remove the anonymous volumes of a container that is removed, and return their names.
+
+        `used` are those that others name.
+        """
+        gone = []
         for found in record.get("MountPoints") or ():
             name = found["Name"]
             volume = self.volumes.read(name) if name else None
             if volume and volume["Anonymous"] and name not in used:
                 self.volumes.remove(name, force=True)
+                gone.append(str(name))
+        return gone
 
     def _named(self, name: str, words: str) -> dict[str, Any]:
         """Return the record of a container that a request names. Raises InvalidRequest.
@@ -328,6 +337,9 @@ class Wiring:
         """Take a container off a network. Raises NoSuchNetwork, NetworkFailure, InvalidRequest."""
         found = self.networks.find(network)
         endpoints, pid = record.get("Endpoints") or {}, record["State"].get("Pid") or 0
+        if not pid and found["Name"] not in endpoints:
+            words = f"container {record['Id']} is not connected to the network {found['Name']}"
+            raise NetworkFailure(words)
         if found["Driver"] == "host" and pid:
             if found["Name"] not in endpoints:
                 words = f"container {record['Id']} is not connected to network {found['Name']}"

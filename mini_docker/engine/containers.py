@@ -14,10 +14,11 @@ from mini_docker.engine.launch import cgroup_of, new_record, unpack_layers
 from mini_docker.engine.lives import Lives
 from mini_docker.engine.modes import by_id
 from mini_docker.engine.names import valid_name
-from mini_docker.engine.orders import check_update
+from mini_docker.engine.orders import check_log, check_update
 from mini_docker.engine.remap import new_mappings, root_of
 from mini_docker.engine.states import parse_policy, parse_signal
 from mini_docker.engine.store import Conflict, NoSuchContainer, Store
+from mini_docker.engine.wishes import discard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,6 +61,10 @@ class Containers(Lives):
         if request.get("StopSignal"):
             parse_signal(request["StopSignal"])
         host = by_id(request.get("HostConfig") or {}, self._id_of)
+        check_log(host)
+        kind, _, donor = (host.get("IpcMode") or "").partition(":")
+        if kind == "container" and donor and donor not in self.by_id:
+            raise InvalidRequest(f"No such container: {donor}")
         request = {**request, "HostConfig": host}
         container_id = os.urandom(32).hex()
         record = {
@@ -81,6 +86,9 @@ class Containers(Lives):
         container = Container(record)
         with self.lock:
             self.by_id[container_id] = self.by_name[container.name] = container
+        for point in record["MountPoints"]:
+            if point["Type"] == "volume":
+                self.events.publish("volume", "create", point["Name"], {"driver": point["Driver"]})
         self.tell(container, "create")
         return container
 
@@ -160,8 +168,8 @@ class Containers(Lives):
                 lambda: container.exits > exits, None if patience < 0 else patience
             )
         if not done:
-            self.end_now(container)
             self.tell(container, "kill", signal="9")
+            self.end_now(container)
 
     def restart(self, reference: str, seconds: int | None) -> None:
         """Stop a container that runs, and start it. Raises StartFailed."""
@@ -208,7 +216,10 @@ class Containers(Lives):
         container = self.find(reference)
         if not name:
             raise InvalidRequest("Neither old nor new names may be empty")
-        wanted = valid_name(name)
+        try:
+            wanted = valid_name(f"/{name.removeprefix('/')}")
+        except InvalidRequest as error:
+            raise InvalidRequest(f"Error when allocating new name: {error}") from None
         with container.lock:
             old = container.name
             if wanted == old:
@@ -247,6 +258,7 @@ class Containers(Lives):
             container.stopped = True
         for _ in range(RETRIES):  # somebody else may start it again meanwhile
             if container.alive:
+                self.tell(container, "kill", signal="9")
                 self.end_now(container)
             with container.lock:
                 container.stopped = True
@@ -255,19 +267,27 @@ class Containers(Lives):
                     return
         raise Conflict(f"container {reference} is started again and again")
 
-    def update(self, reference: str, limits: dict[str, Any]) -> None:
-        """Change limits and policy, of a running container at once. Raises InvalidRequest, OSError."""
+    def update(
+        self, reference: str, limits: dict[str, Any], asked: dict[str, Any] | None = None
+    ) -> list[str]:
+        """Change limits and policy, of a running container at once; return what there is to warn of.
+
+        `asked` is all that was asked for, the `limits` and what does not change. Raises InvalidRequest,
+        Conflict, OSError.
+        """
         container = self.find(reference)
         with container.lock:
+            check_update(container.record, limits)
             host = {**container.record["HostConfig"], **limits}
             parse_policy(host)
-            written = resources(host)
-            check_update(container.record, limits)
+            wishes = {key: value for key, value in (asked or limits).items() if value}
+            warnings = discard(wishes, resources({**host, **wishes}))[1]
             if container.alive:
-                cgroup_of(container.id, container.host).update(written)
+                cgroup_of(container.id, container.host).update(resources(host))
             self.store.write({**container.record, "HostConfig": host})
             container.record["HostConfig"] = host
         self.tell(container, "update")
+        return warnings
 
     def prune(
         self, until: float, matches: Callable[[dict[str, str]], bool]

@@ -83,7 +83,7 @@ def memory_limits(host: dict[str, Any]) -> dict[str, Any]:
     """Return linux.resources.memory: bytes; without a word about swap, as much of it as of memory."""
     memory, swap = host.get("Memory") or 0, host.get("MemorySwap") or 0
     reserved, swappiness = host.get("MemoryReservation") or 0, host.get("MemorySwappiness")
-    if 0 < memory < MINIMUM_MEMORY:
+    if memory and memory < MINIMUM_MEMORY:
         raise InvalidRequest("Minimum memory limit allowed is 6MB")
     if 0 < swap < memory:
         raise InvalidRequest(
@@ -99,9 +99,11 @@ def memory_limits(host: dict[str, Any]) -> dict[str, Any]:
         raise InvalidRequest(
             "Minimum memory limit can not be less than memory reservation limit, see usage"
         )
+    if 0 < (host.get("KernelMemory") or 0) < MINIMUM_MEMORY:
+        raise InvalidRequest("Minimum kernel memory limit allowed is 6MB")
     if swappiness not in (None, -1) and not 0 <= swappiness <= 100:
         raise InvalidRequest(f"Invalid value: {swappiness}, valid memory swappiness range is 0-100")
-    found = {"limit": memory, "swap": swap or 2 * memory, "reservation": reserved}
+    found = {"limit": memory, "swap": max(swap, -1) or 2 * memory, "reservation": max(reserved, 0)}
     found["disableOOMKiller"] = bool(host.get("OomKillDisable"))
     found = {name: value for name, value in found.items() if value}
     return found | ({} if swappiness in (None, -1) else {"swappiness": swappiness})
@@ -126,6 +128,9 @@ def cpu_limits(host: dict[str, Any]) -> dict[str, Any]:
         )
     if 0 < quota < 1000:
         raise InvalidRequest("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+    window, runtime = (host.get(f"CpuRealtime{word}") or 0 for word in ("Period", "Runtime"))
+    if 0 < window < runtime:
+        raise InvalidRequest("cpu real-time runtime cannot be higher than cpu real-time period")
     if nano:
         period, quota = 100_000, nano // 10_000
     found = {"period": period, "quota": quota}

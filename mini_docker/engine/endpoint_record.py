@@ -36,20 +36,27 @@ def check_config(record: Record, wanted: Mapping[str, Any]) -> None:
         if wanted.get("Aliases"):
             words = "network-scoped alias is supported only for containers in user defined networks"
             raise InvalidRequest(words)
+    check_addresses(asked)
     for bits, ip in zip((32, 128), addresses, strict=True):
         if ip and not _own_subnet(record, bits):
             words = "user specified IP address is supported only when connecting to networks with"
             raise InvalidRequest(f"{words} user configured subnets")
-        try:
-            if ip and parse_cidr(f"{ip}/{bits}").bits != bits:
-                raise ValueError
-        except ValueError:
-            raise InvalidRequest(f"invalid IPv{4 if bits == 32 else 6} address: {ip}") from None
     try:
         if wanted.get("MacAddress") and len(pack_mac(wanted["MacAddress"]) or b"") != 6:
             raise ValueError
     except ValueError:
         raise InvalidRequest(f"{wanted['MacAddress']} is not a valid mac address") from None
+
+
+def check_addresses(asked: Mapping[str, Any]) -> None:
+    """Refuse what are no addresses in an endpoint's IPAMConfig. Raises InvalidRequest in Docker's words."""
+    for name, bits in (("IPv4", 32), ("IPv6", 128)):
+        ip = asked.get(f"{name}Address") or ""
+        try:
+            if ip and parse_cidr(f"{ip}/{bits}").bits != bits:
+                raise ValueError
+        except ValueError:
+            raise InvalidRequest(f"invalid {name} address: {ip}") from None
 
 
 def _own_subnet(record: Record, bits: int) -> bool:

@@ -43,8 +43,8 @@ def own_names(hostname: str) -> list[str]:
 
 def parse_extra_host(text: str) -> tuple[str, str]:
     """Return (name, address) of "name:address". Raises InvalidRequest in Docker's words."""
-    name, _, ip = text.partition(":")
-    if not name or any(character.isspace() for character in text):
+    name, colon, ip = text.partition(":")
+    if not (name and colon) or any(character.isspace() for character in text):
         raise InvalidRequest(f'bad format for add-host: "{text}"')
     try:
         if ip != HOST_GATEWAY:
@@ -92,7 +92,7 @@ def parse_link(text: str) -> tuple[str, str]:
     """Return (container, alias) of "container:alias" or "container". Raises InvalidRequest."""
     name, _, alias = text.strip("/").partition(":")
     alias = alias.rpartition("/")[2] or name
-    if not name:
+    if not name or ":" in alias:
         raise InvalidRequest(f"bad format for links: {text}")
     return name, alias
 

@@ -127,12 +127,18 @@ def new_record(request: dict[str, Any], image: Image, container_id: str) -> dict
     if host["NetworkMode"] in ("", "default"):
         host |= {"NetworkMode": "bridge", "NetworkModeAsked": "default"}
     check_host_config(host, request.get("Hostname") or "")
-    host, warnings = discard(host, resources(host))
+    try:
+        host, warnings = discard(host, resources(host))
+    except ValueError as error:  # of the control groups' module: a number that no file takes
+        raise InvalidRequest(str(error)) from None
     if host.get("Memory") and not host.get("MemorySwap"):
         host["MemorySwap"] = 2 * host["Memory"]
     config = merged(request, image.config.get("config") or {})
     config["Hostname"] = request.get("Hostname") or _hostname(host, container_id)
     check_health(config.get("Healthcheck") or {})
+    for entry in config.get("Env") or ():
+        if not entry or entry.startswith("="):
+            raise InvalidRequest(f"invalid environment variable: {entry}")
     return {
         "Id": container_id,
         "Name": "",

@@ -61,8 +61,8 @@ class Lives(Roster):
         state = {"Status": "running", "Pid": pid, "ExitCode": 0, "At": now, "StartedAt": now}
         container.record["State"] = {"FinishedAt": container.state.get("FinishedAt"), **state}
         self.note(container)
-        self.tell_volumes(container, "mount")
         self.tell_networks(container, "connect")
+        self.tell_volumes(container, "mount")
         self.tell(container, "start")
         container.changed.notify_all()
         self.look_after(container, lifeline)

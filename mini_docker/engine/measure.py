@@ -149,7 +149,7 @@ def top(container: Container, arguments: str) -> dict[str, Any]:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NoSuchContainer(f"ps: {error}; remedy: apt-get install procps") from None
     if done.returncode:
-        raise PsFailed(f"ps: exit status {done.returncode}: {done.stderr.strip()}")
+        raise PsFailed(f"ps: {done.stderr.partition(chr(10))[0]}")
     head, *lines = done.stdout.splitlines()
     titles = head.split()
     if "PID" not in titles:

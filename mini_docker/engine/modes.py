@@ -34,6 +34,9 @@ def check_modes(host: dict[str, Any], hostname: str) -> None:
         mode = host.get(key) or ""
         kind, colon, other = mode.partition(":")
         joins = key in JOINED and kind == "container" and colon and other
+        if mode == "container:" and key == "NetworkMode":
+            shape = "invalid container format container:<name|id>"
+            raise ValueError(f"Invalid network mode: {shape}")
         if words and mode and mode not in words and not joins:
             raise ValueError(f"{'Invalid' if key == 'IpcMode' else 'invalid'} {name} mode: {mode}")
     if host.get("UTSMode") == "host" and hostname:
@@ -51,8 +54,8 @@ def by_id(host: dict[str, Any], id_of: Callable[[str], str]) -> dict[str, Any]:
     """Return HostConfig with ids for the names in container:NAME, because names change."""
     found = dict(host)
     for key in JOINED:
-        kind, colon, name = (host.get(key) or "").partition(":")
-        if kind == "container" and colon:
+        kind, _, name = (host.get(key) or "").partition(":")
+        if kind == "container" and name:
             found[key] = f"container:{id_of(name)}"
     return found
 

@@ -62,7 +62,7 @@ def check_destination(destination: str, where: str) -> None:
 
 
 # %% notebooks/16_volumes.ipynb#points-binds
-def parse_bind(text: str) -> Point:
+def parse_bind(text: str, driver: str = "local") -> Point:
     """Return the point of `SOURCE:DESTINATION[:MODE]`, an element of HostConfig.Binds.
 
     A source with a leading slash is a directory of the host, another one the name of a volume. Raises
@@ -77,6 +77,8 @@ def parse_bind(text: str) -> Point:
     where = f"invalid volume specification: '{text}': invalid mount config for type \"{kind}\""
     check_destination(destination, where)
     words = mode.split(",") if mode else []
+    if not is_path and set(words) & (PROPAGATIONS - {""}):
+        raise InvalidRequest(f"{where}: field BindOptions must not be specified")
     _check_mode(mode, words, is_path)
     found = point(kind, destination, Mode=mode, RW="ro" not in words)
     if is_path:
@@ -88,14 +90,14 @@ def parse_bind(text: str) -> Point:
             "make": True,
             "Propagation": propagation,
         }
-    return {**found, "Name": source, "Driver": "local", "copy": "nocopy" not in words}
+    return {**found, "Name": source, "Driver": driver, "copy": "nocopy" not in words}
 
 
 def _check_mode(mode: str, words: Sequence[str], is_path: bool) -> None:
     groups = ({"ro", "rw"}, {"z", "Z"}, CONSISTENCY, PROPAGATIONS)
     twice = any(sum(word in group for word in words) > 1 for group in groups)
-    misplaced = {"nocopy"} if is_path else PROPAGATIONS - {""}
-    if twice or set(words) - KNOWN_MODES or "" in words or set(words) & misplaced:
+    misplaced = is_path and "nocopy" in words
+    if twice or set(words) - KNOWN_MODES or "" in words or misplaced:
         raise InvalidRequest(f"invalid mode: {mode}")
 
 
@@ -114,7 +116,7 @@ def parse_mount(mount: Mapping[str, Any]) -> Point:
         ("VolumeOptions", "volume"),
         ("TmpfsOptions", "tmpfs"),
     ):
-        if mount.get(options) and owner != kind:
+        if mount.get(options) is not None and owner != kind:
             raise InvalidRequest(f"{where}: field {options} must not be specified")
     reader = {"bind": _bind, "volume": _volume, "tmpfs": _tmpfs}[kind]
     found = reader(mount, target, where)
@@ -139,6 +141,9 @@ def _bind(mount: Mapping[str, Any], target: str, where: str) -> Point:
 def _volume(mount: Mapping[str, Any], target: str, where: str) -> Point:
     options = mount.get("VolumeOptions") or {}
     driver = options.get("DriverConfig") or {}
+    if mount.get("ReadOnly") and not mount.get("Source"):
+        words = "must not set ReadOnly mode when using anonymous volumes"
+        raise InvalidRequest(f"{where}: {words}")
     subpath = str(options.get("Subpath") or "")
     if subpath.startswith("/") or ".." in subpath.split("/"):
         raise InvalidRequest(f"{where}: subpath must be a relative path within the volume")
@@ -192,7 +197,8 @@ def collect(
     """
     host = request.get("HostConfig") or {}
     found = {p["Destination"]: p for p in _from_others(host.get("VolumesFrom") or (), others or {})}
-    asked = [parse_bind(text) for text in host.get("Binds") or ()]
+    driver = host.get("VolumeDriver") or "local"
+    asked = [parse_bind(text, driver) for text in host.get("Binds") or ()]
     asked += [parse_mount(mount) for mount in host.get("Mounts") or ()]
     asked += [parse_tmpfs(place, text) for place, text in (host.get("Tmpfs") or {}).items()]
     places = [p["Destination"] for p in asked]

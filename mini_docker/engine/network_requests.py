@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 from mini_docker.engine.document import InvalidRequest
-from mini_docker.engine.endpoint_record import blank_addresses, settings_of
+from mini_docker.engine.endpoint_record import blank_addresses, check_addresses, settings_of
 from mini_docker.engine.network_record import PREDEFINED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from typing import Any
 
     from mini_docker.engine.network_files import Record
@@ -30,9 +30,14 @@ def endpoint_configs(request: Mapping[str, Any]) -> dict[str, Record]:
     if mode.startswith("container:"):
         _refuse_with_container_mode(request, host)
         return {}
-    if mode == "host" and host.get("Links"):
-        raise InvalidRequest("conflicting options: host type networking can't be used with links")
+    if mode == "host":
+        _refuse(
+            ((host.get("Links"), f"host type networking {NO_LINKS}"),
+             (request.get("MacAddress"), "mac-address and the network mode")),
+        )  # fmt: skip
     config = configs.setdefault(mode, {})
+    for one in configs.values():
+        check_addresses(one.get("IPAMConfig") or {})
     if request.get("MacAddress") and not config.get("MacAddress"):
         config["MacAddress"] = request["MacAddress"]
     if mode not in PREDEFINED and host.get("Links") and not config.get("Links"):
@@ -46,10 +51,13 @@ def network_mode(host: Mapping[str, Any]) -> str:
     return "bridge" if mode == "default" else mode
 
 
+NO_LINKS = "can't be used with links. This would result in undefined behavior"
+
+
 def _refuse_with_container_mode(request: Mapping[str, Any], host: Mapping[str, Any]) -> None:
     conflicts = (
         (request.get("Hostname"), "hostname and the network mode"),
-        (host.get("Links"), "container type network can't be used with links"),
+        (host.get("Links"), f"container type network {NO_LINKS}"),
         (host.get("Dns"), "dns and the network mode"),
         (host.get("ExtraHosts"), "custom host-to-IP mapping and the network mode"),
         (request.get("MacAddress"), "mac-address and the network mode"),
@@ -57,6 +65,11 @@ def _refuse_with_container_mode(request: Mapping[str, Any], host: Mapping[str, A
         (host.get("PublishAllPorts"), "port publishing and the container type network mode"),
         (request.get("ExposedPorts"), "port exposing and the container type network mode"),
     )
+    _refuse(conflicts)
+
+
+def _refuse(conflicts: Iterable[tuple[Any, str]]) -> None:
+    """Raise InvalidRequest for the first of these that is given, in Docker's words."""
     for given, words in conflicts:
         if given:
             raise InvalidRequest(f"conflicting options: {words}")

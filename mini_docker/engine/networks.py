@@ -9,7 +9,13 @@ from mini_docker.engine import bridge as bridges
 from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.endpoint_record import addresses_of
 from mini_docker.engine.endpoints import Endpoints
-from mini_docker.engine.errors import Forbidden, NameTaken, NoSuchNetwork, NoSuchPlugin
+from mini_docker.engine.errors import (
+    Forbidden,
+    NameTaken,
+    NetworkFailure,
+    NoSuchNetwork,
+    NoSuchPlugin,
+)
 from mini_docker.engine.filters import check_filters, has_labels, matches, parse_time, parse_until
 from mini_docker.engine.network_files import NetworkFiles, names
 from mini_docker.engine.network_record import PREDEFINED, new_record
@@ -174,13 +180,18 @@ NO_SWARM_SCOPE = "cannot create a swarm scoped network when swarm is not active"
 
 
 def refuse_kind(name: str, driver: str, request: Mapping[str, Any]) -> None:
-    """Refuse networks that cannot be made here. Raises Forbidden, InvalidRequest, NoSuchPlugin."""
-    if name in PREDEFINED:
+    """Refuse networks that cannot be made here.
+
+    Raises Forbidden, InvalidRequest, NetworkFailure, NoSuchPlugin.
+    """
+    if name in (*PREDEFINED, "default"):
         raise Forbidden(f"operation is not permitted on predefined {name} network ")
     if not name.strip():
-        raise InvalidRequest("invalid name: ")
-    if driver == "overlay" or request.get("Scope") == "swarm":
-        raise Forbidden(NO_SWARM if driver == "overlay" else NO_SWARM_SCOPE)
+        raise InvalidRequest(f"invalid name: {name}")
+    if request.get("Scope") == "swarm":
+        raise Forbidden(NO_SWARM_SCOPE)
+    if driver == "overlay" or request.get("Scope") not in (None, "", "local"):
+        raise NetworkFailure(NO_SWARM)
     if driver in ("host", "null"):
         raise Forbidden(f'only one instance of "{driver}" network is allowed')
     if driver != "bridge":

@@ -9,7 +9,7 @@ import json
 import os
 import socket
 
-from mini_docker.engine.document import InvalidRequest
+from mini_docker.engine.document import MINIMUM_MEMORY, InvalidRequest
 from mini_docker.engine.logs import log_path
 from mini_docker.engine.shim import CHUNK
 from mini_docker.engine.store import Conflict
@@ -42,10 +42,6 @@ def log_options(record: dict[str, Any], directory: str) -> dict[str, Any] | None
     driver, options = wanted.get("Type") or "json-file", wanted.get("Config") or {}
     if driver == "none":
         return None
-    if driver not in ("json-file", "local"):
-        words = f'plugin "{driver}" not found'
-        raise InvalidRequest(f"error looking up logging plugin {driver}: {words}")
-    check_log_options(driver, options)
     size, files = read_limits(options)
     return {"path": log_path(directory, record["Id"]), "max_size": size, "max_file": files}
 
@@ -53,6 +49,18 @@ def log_options(record: dict[str, Any], directory: str) -> dict[str, Any] | None
 COMMON_OPTIONS = frozenset(("mode", "max-buffer-size", "max-size", "max-file", "compress"))
 JSON_OPTIONS = COMMON_OPTIONS | {"labels", "labels-regex", "env", "env-regex", "tag"}
 NO_LOG = "failed to initialize logging driver"
+
+
+def check_log(host: dict[str, Any]) -> None:
+    """Refuse a log driver or options that are not here, when a container is made. Raises InvalidRequest."""
+    wanted = host.get("LogConfig") or {}
+    driver = wanted.get("Type") or "json-file"
+    if driver == "none":
+        return
+    if driver not in ("json-file", "local"):
+        words = f'plugin "{driver}" not found'
+        raise InvalidRequest(f"error looking up logging plugin {driver}: {words}")
+    check_log_options(driver, wanted.get("Config") or {})
 
 
 def check_log_options(driver: str, options: dict[str, str]) -> None:
@@ -118,8 +126,12 @@ def check_update(record: dict[str, Any], limits: dict[str, Any]) -> None:
         check_wishes(limits)
     except ValueError as error:
         raise InvalidRequest(str(error)) from None
+    policy = (limits.get("RestartPolicy") or {}).get("Name") or "no"
+    if policy != "no" and record["HostConfig"].get("AutoRemove"):
+        words = "Restart policy cannot be updated because AutoRemove is enabled for the container"
+        raise Conflict(f"Cannot update container {record['Id']}: {words}")
     swap = record["HostConfig"].get("MemorySwap") or 0
-    if limits.get("Memory", 0) > swap and not limits.get("MemorySwap"):
+    if limits.get("Memory", 0) > max(swap, MINIMUM_MEMORY) and not limits.get("MemorySwap"):
         words = "Memory limit should be smaller than already set memoryswap limit, update the memoryswap"
         raise Conflict(f"Cannot update container {record['Id']}: {words} at the same time")
 

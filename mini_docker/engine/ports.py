@@ -71,6 +71,22 @@ def parse_wishes(bindings: Mapping[str, Any]) -> list[Wish]:
     return wishes
 
 
+def check_bindings(bindings: Mapping[str, Any]) -> None:
+    """Refuse what are no ports when a container is made. Raises InvalidRequest in Docker's words."""
+    for key, entries in bindings.items():
+        _parse_range(key.partition("/")[0])
+        for entry in entries or ():
+            _parse_range(str(entry.get("HostPort") or "0"))
+
+
+def _parse_range(text: str) -> None:
+    try:
+        for part in text.split("-", 1):
+            parse_port(part)
+    except InvalidRequest:
+        raise InvalidRequest(f'invalid port specification: "{text}"') from None
+
+
 def _host_ip(entry: Mapping[str, Any]) -> str:
     ip = str(entry.get("HostIp") or "")
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 
 from mini_docker.engine.container import Container
+from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.layers import Layers
 from mini_docker.engine.store import Conflict, NoSuchContainer, Store
 
@@ -57,6 +58,8 @@ class Roster:
 
         Raises NoSuchContainer, Conflict.
         """
+        if not reference:
+            raise InvalidRequest('invalid name or ID supplied: ""')
         with self.lock:
             exact = self.by_id.get(reference) or self.by_name.get(reference.removeprefix("/"))
             if exact is not None:
@@ -109,7 +112,8 @@ class Roster:
         self.forget(container.id, container.name)
         container.removed = True
         if volumes or container.record["HostConfig"].get("AutoRemove"):
-            self.network.wiring.forget(container.record, self.volume_users())
+            for name in self.network.wiring.forget(container.record, self.volume_users()):
+                self.events.publish("volume", "destroy", name, {"driver": "local"})
         container.changed.notify_all()
         for connection, _ in container.clients:
             connection.close()

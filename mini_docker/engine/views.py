@@ -265,6 +265,30 @@ def check_filters(filters: Filters, known: frozenset[str]) -> None:
             raise InvalidRequest(f"Invalid filter '{name}'")
 
 
+HEALTH = ("starting", "healthy", "unhealthy", "none")
+
+
+def check_values(filters: Filters) -> None:
+    """Raise InvalidRequest, in Docker's words, for a value that its filter cannot have."""
+    for status in filters.get("status", ()):
+        if status not in STATES:
+            raise InvalidRequest(f"Invalid filter 'status={status}'")
+    for health in filters.get("health", ()):
+        if health not in HEALTH:
+            raise InvalidRequest(f"Unrecognised filter value for health: {health}")
+    for code in filters.get("exited", ()):
+        if not code.removeprefix("-").isdigit():
+            raise InvalidRequest(f'strconv.Atoi: parsing "{code}": invalid syntax')
+    for truth in filters.get("is-task", ()):
+        if truth not in ("true", "1", "false", "0"):
+            raise InvalidRequest(f"Invalid filter 'is-task=[{truth}]'")
+    for key in ("publish", "expose"):
+        for text in filters.get(key, ()):
+            if not re.fullmatch(r"\d+(-\d+)?(/\w+)?", text):
+                words = f'strconv.ParseUint: parsing "{text}": invalid syntax'
+                raise InvalidRequest(f"error while looking up for {key} {text}: {words}")
+
+
 def matches_labels(labels: dict[str, str], wanted: Sequence[str]) -> bool:
     """Return whether all of `wanted` ("key" or "key=value") are among `labels`."""
     for text in wanted:
@@ -280,8 +304,8 @@ def matches_name(name: str, patterns: Sequence[str]) -> bool:
         return any(
             re.search(pattern, name) or re.search(pattern, f"/{name}") for pattern in patterns
         )
-    except re.error as error:
-        raise InvalidRequest(f"invalid regular expression: {error}") from None
+    except re.error:  # then no name has it, as in Docker
+        return False
 
 
 def list_containers(
@@ -297,9 +321,7 @@ def list_containers(
     InvalidRequest.
     """
     check_filters(filters, KNOWN)
-    for status in filters.get("status", ()):
-        if status not in STATES:
-            raise InvalidRequest(f"Invalid filter 'status={status}'")
+    check_values(filters)
     everything = everything or limit > 0 or bool(filters.keys() & {"status", "exited"})
     everything = everything or bool(filters.keys() & {"before", "since"})
     tests = _tests(containers, filters, image_ids)
@@ -362,7 +384,9 @@ def _created_before(
     try:
         moments = [float(containers.find(value).record["Created"]) for value in values]
     except NoSuchContainer as error:
-        raise InvalidRequest(str(error)) from None
+        raise InvalidRequest(
+            str(error).replace("No such container: ", "no such container ")
+        ) from None
     if before:
         return lambda container: float(container.record["Created"]) < min(moments)
     return lambda container: float(container.record["Created"]) > max(moments)
@@ -377,8 +401,6 @@ def _has_port(container: Container, wanted: list[str], key: str) -> bool:
         for text in wanted:
             number, _, protocol = text.partition("/")
             first, _, last = number.partition("-")
-            if not first.isdigit() or (last and not last.isdigit()):
-                raise InvalidRequest(f"invalid port '{text}'")
             if protocol in ("", port["Type"]) and int(first) <= port.get(key, -1) <= int(
                 last or first
             ):
@@ -399,5 +421,6 @@ def older_than(seconds_text_or_duration: str) -> float:
     )
     try:
         return parse_moment(seconds_text_or_duration + midnight) / SECOND
-    except ValueError as error:
-        raise InvalidRequest(str(error)) from None
+    except ValueError:
+        words = f'failed to parse value as time or duration: "{seconds_text_or_duration}"'
+        raise InvalidRequest(words) from None

@@ -85,9 +85,9 @@ def check_options(name: str, options: Mapping[str, str]) -> None:
         words = "quota size requested but no quota support"
         raise InvalidRequest(f"create {name}: {words}")
     if options and not options.get("device"):
-        raise InvalidRequest(f"create {name}: missing device in volume options")
+        raise InvalidRequest(f'create {name}: missing required option: "device"')
     if options.get("device") and not kind:
-        raise InvalidRequest(f"create {name}: missing type in volume options")
+        raise InvalidRequest(f'create {name}: missing required option: "type"')
 
 
 def mount_options(text: str) -> tuple[int, str]:
@@ -197,6 +197,9 @@ class Volumes:
         """Return the answer to GET /volumes. `users` are {volume: container ids}. Raises InvalidRequest."""
         wanted, used = dict(filters or {}), users or {}
         check_filters(wanted, ("dangling", "driver", "label", "name"))
+        for value in wanted.get("dangling", ()):
+            if value not in ("true", "1", "false", "0"):
+                raise InvalidRequest(f"Invalid filter 'dangling=[{value}]'")
         found = []
         for name in self.names():
             record = self.read(name)

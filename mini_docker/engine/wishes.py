@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # %% notebooks/14b_documents.ipynb#wishes
 RUNTIMES = ("mini_runc", "runc", "io.containerd.runc.v2")  # three names, one runtime
+WINDOWS_ONLY = {"IOMaximumIOps": "IOPs", "IOMaximumBandwidth": "bandwidth"}
 
 
 def check_wishes(host: dict[str, Any]) -> None:
@@ -32,8 +33,14 @@ def check_wishes(host: dict[str, Any]) -> None:
     if host.get("StorageOpt"):
         words = "overlay over xfs with 'pquota' mount option"
         raise ValueError(f"--storage-opt is supported only for {words}")
+    for key, what in WINDOWS_ONLY.items():
+        if host.get(key):
+            words = f"linux does not support configuration of maximum {what}"
+            raise ValueError(f"Invalid QoS settings: {words}")
     if (host.get("CpuShares") or 0) < 0:
         raise ValueError("shares: invalid argument")
+    if (host.get("ShmSize") or 0) < 0:
+        raise ValueError("SHM size can not be less than 0")
     check_numbers(host.get("CpusetCpus") or "", "cpus", "Requested CPUs")
     check_numbers(host.get("CpusetMems") or "", "mems", "Requested memory nodes")
 
@@ -50,14 +57,26 @@ def check_devices(host: dict[str, Any]) -> None:
 ONLINE = {"cpus": "/sys/devices/system/cpu/online", "mems": "/sys/devices/system/node/online"}
 
 
+HIGHEST_NUMBER = 8192
+
+
 def parse_numbers(text: str) -> set[int]:
-    """Return the numbers of a list such as "0-2,7", cpuset(7). Raises ValueError."""
+    """Return the numbers of a list such as "0-2,7", cpuset(7). Raises ValueError in Docker's words."""
     found: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.partition("-")
-        if not first.isdecimal() or dash and not last.isdecimal() or len(first + last) > 9:
-            raise ValueError(text)
-        found |= set(range(int(first), min(int(last or first), int(first) + 8192) + 1))
+        if (
+            not first.isdecimal()
+            or dash
+            and not last.isdecimal()
+            or int(last or first) < int(first)
+        ):
+            raise ValueError(f"invalid format: {text}")
+        if int(last or first) >> 63:
+            raise ValueError(f"invalid format: {text}")
+        if int(last or first) > HIGHEST_NUMBER:
+            raise ValueError(f"value of out range, maximum is {HIGHEST_NUMBER}")
+        found |= set(range(int(first), int(last or first) + 1))
     return found
 
 
@@ -67,10 +86,8 @@ def check_numbers(text: str, kind: str, what: str) -> None:
         return
     try:
         wanted = parse_numbers(text)
-    except ValueError:
-        raise ValueError(
-            f"Invalid value {text} for cpuset {kind}: invalid format: {text}"
-        ) from None
+    except ValueError as error:
+        raise ValueError(f"Invalid value {text} for cpuset {kind}: {error}") from None
     try:
         with open(ONLINE[kind]) as file:
             available = file.read().strip()
@@ -126,11 +143,12 @@ def discard(
             "Specifying a kernel memory limit is deprecated and will be removed in a future release."
         )
         kept["KernelMemory"] = 0
+    if host.get("CpuPercent"):
+        warnings.append("linux does not support CPU percent. Percent discarded.")
+        kept["CpuPercent"] = 0
     if kept.get("OomKillDisable") and not host.get("Memory"):
         warnings.append(NO_MEMORY_LIMIT)
-    if host.get("NetworkMode") == "host" and (
-        host.get("PortBindings") or host.get("PublishAllPorts")
-    ):
+    if host.get("NetworkMode") == "host" and host.get("PortBindings"):
         warnings.append("Published ports are discarded when using host network mode")
     return kept, warnings
 

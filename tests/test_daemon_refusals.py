@@ -1,0 +1,117 @@
+"""What is refused, and in which words: each line of refusals.txt to dockerd and to ours.
+
+What a create takes is removed again, and its warnings are compared. docs/differences.md says why ours
+answers 400 to some that Docker answers 500 to, and refuses some that Docker takes. Most containers are of
+an empty image: dockerd here copies a whole image for each of them.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from tests.daemons import Daemon, Dockerd
+
+pytestmark = pytest.mark.root
+
+TEXT = pathlib.Path(__file__).with_name("refusals.txt").read_text(encoding="utf-8")
+SAME, SOONER, OTHER_WORDS, WRITTEN = (
+    [line for line in part.splitlines()[1:] if line and not line.startswith("#")]
+    for part in TEXT.split("\n= ")
+)
+BASE = {"Image": "tiny", "Cmd": ["true"]}
+EMPTY_TAR = bytes(10240)
+PUBLISHED = {"NetworkMode": "net", "PortBindings": {"80/tcp": [{"HostPort": "38082"}]}}
+# name, image, command, whether it is started, HostConfig
+CONTAINERS: list[tuple[str, str, str, bool, dict[str, Any]]] = [
+    ("made", "tiny", "true", False, {}),
+    ("none", "tiny", "true", False, {}),
+    ("auto", "tiny", "true", False, {"AutoRemove": True}),
+    ("nolog", "tiny", "true", False, {"LogConfig": {"Type": "none"}}),
+    ("run", "busybox", "sleep 1000", True, {**PUBLISHED, "Binds": ["used:/u"]}),
+    ("paused", "busybox", "sleep 1000", True, {}),
+    ("bad", "tiny", "nosuch", False, {}),
+    ("badplace", "tiny", "/etc", False, {}),
+    ("port", "busybox", "true", False, PUBLISHED),
+    ("ro", "tiny", "true", False, {"ReadonlyRootfs": True}),
+]
+
+
+def make(daemon: Daemon) -> None:
+    """Have on a daemon what the lines name."""
+    assert daemon.ask("POST", "/images/create?fromSrc=-&repo=tiny", EMPTY_TAR)[0] == 200
+    lan = {"Name": "net", "IPAM": {"Config": [{"Subnet": "10.99.0.0/24"}]}}
+    assert daemon.ask("POST", "/networks/create", lan)[0] == 201
+    assert daemon.ask("POST", "/volumes/create", {"Name": "used"})[0] == 201
+    for name, image, command, starts, host in CONTAINERS:
+        made = daemon.run if starts else daemon.create
+        made(name, *command.split(), Image=image, HostConfig=host)
+    assert daemon.ask("POST", "/containers/paused/pause")[0] == 204
+
+
+def parts(line: str) -> tuple[str, str, bytes | None]:
+    """Return a line's method, path and body; a body begins after the first space outside of a query."""
+    found = re.fullmatch(r"(\w+) ([^ ]+)(?: (.*))?", line)
+    assert found, line
+    method, path, body = found.groups()
+    if path.startswith("/containers/create") and re.fullmatch(r"\{.*\}", body or ""):
+        body = json.dumps({**BASE, **json.loads(body)})
+    place, mark, query = path.partition("?")
+    prefix = "" if place.startswith("/v1.") else "/v1.41"
+    path = f"{prefix}{place}{mark}{quote(query, safe='=&%/:-')}"
+    return method, path, body.encode() if body else None
+
+
+def said(daemon: Daemon, line: str) -> tuple[int, str]:
+    """Return the status of a line, and the message, or the warnings of what was taken (and is gone again)."""
+    method, path, body = parts(line)
+    status, answer = daemon.ask(method, path, body)
+    found = answer if isinstance(answer, dict) else {}
+    if status == 201 and "Id" in found:
+        daemon.ask("DELETE", f"/{path.split('/')[2]}/{found['Id']}?v=1")
+    if status == 201 and "Mountpoint" in found:
+        daemon.ask("DELETE", f"/volumes/{found['Name']}")
+    words = found.get("message") or " ".join(found.get("Warnings") or ())
+    words = answer.strip() if status >= 400 and isinstance(answer, str) else words
+    words = re.sub(r"\b[0-9a-f]{64}\b", "ID", words)
+    words = re.sub(r"\b[0-9a-f]{12}\b", "SHORT", words)
+    # a name that is none is named here
+    return status, re.sub(
+        r"(no such image: .*: )?invalid (reference|tag) format.*", "no name", words
+    )
+
+
+def answers(daemon: Daemon) -> dict[str, tuple[int, str]]:
+    """Return what a daemon says to every line."""
+    make(daemon)
+    return {line: said(daemon, line) for line in [*SAME, *SOONER, *OTHER_WORDS]}
+
+
+@pytest.mark.peers
+def test_what_is_refused_is_refused_in_dockers_words(
+    daemon: Daemon, dockerd: Dockerd, both: tuple[str, str]
+) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        found, wanted = pool.map(answers, (daemon, dockerd))
+    differing = [
+        f"{line}\n  dockerd {wanted[line]}\n  ours    {found[line]}"
+        for line in SAME
+        if found[line] != wanted[line] and found[line] != (400, wanted[line][1])
+    ]
+    differing += [f"{line}: {found[line]}" for line in SOONER if found[line][0] != 400]
+    differing += [f"{line}: {found[line]}" for line in OTHER_WORDS if found[line][0] < 400]
+    differing += [f"{line}: dockerd {wanted[line]}" for line in SOONER if wanted[line][0] >= 300]
+    assert not differing, "\n".join(differing)
+
+
+def test_what_dockerd_cannot_be_asked_here_is_refused_in_its_words(daemon: Daemon) -> None:
+    make(daemon)
+    wanted = dict(zip(WRITTEN[::2], map(str.strip, WRITTEN[1::2]), strict=True))
+    found = {line: " ".join(map(str, said(daemon, line))) for line in wanted}
+    assert found == wanted
