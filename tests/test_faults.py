@@ -265,7 +265,7 @@ class Jumping(Daemon):
 
     def exit_of(self, container_id: str) -> dict[str, float]:
         found: dict[str, float] = json.loads(
-            (self.root / "containers" / container_id / "exit.json").read_text()
+            (self.root / "containers" / container_id / "life.json").read_text()
         )
         return found
 

@@ -185,13 +185,10 @@ class Execs:
     def _start_shim(
         self, one: Exec, connection: socket.socket | None, wanted: dict[str, Any], size: list[int]
     ) -> socket.socket:
-        directory = self.containers.store.directory(one.container.id)
-        with open(f"{directory}/config.json", "rb") as file:
-            spec = json.loads(file.read())
-        with open(f"{directory}/order.json", "rb") as file:
-            directories = json.loads(file.read())["directories"]
+        given = self.containers.store.read_order(one.container.id)
+        spec = given["document"]
         cgroup = cgroup_of(one.container.id, one.container.host)
-        cgroup.directories = directories
+        cgroup.directories = given["directories"]
         cgroup_fd = cgroup.open_unified()
         fds = [("client", connection.fileno())] if connection else []
         try:
@@ -206,6 +203,7 @@ class Execs:
                 "clients": [wanted] if connection else [],
             }
             fds += [("cgroup", cgroup_fd)] if cgroup_fd is not None else []
+            directory = self.containers.store.directory(one.container.id)
             return self.containers.zygote.fork_shim(order, directory, fds)
         finally:
             if cgroup_fd is not None:

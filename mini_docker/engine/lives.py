@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -22,7 +21,7 @@ from mini_docker.engine.orders import StartFailed, ask_shim, first_word, order_o
 from mini_docker.engine.roster import Roster
 from mini_docker.engine.starter import what_to_start
 from mini_docker.engine.states import next_delay, wants_restart
-from mini_docker.engine.store import Conflict, NoSuchContainer, Store, replace_file
+from mini_docker.engine.store import Conflict, NoSuchContainer, Store
 from mini_docker.engine.watch import Watch
 
 TYPE_CHECKING = False
@@ -123,17 +122,15 @@ class Lives(Roster):
     def _write_order(
         self, container: Container, cgroup: Cgroup, ready: Ready, explain: bool
     ) -> dict[str, Any]:
-        """Return what the shim is to do, and write it and the document into the container's directory."""
-        directory = self.store.directory(container.id)
-        replace_file(f"{directory}/config.json", json.dumps(ready.spec).encode())
+        """Return what the shim is to do, and write it and the document down."""
         self.store.forget_run(container.id)
         order = {
-            **order_of(container.record, directory),
+            **order_of(container.record, self.store.directory(container.id)),
             "directories": cgroup.directories,
             "clients": [wanted for _, wanted in container.clients],
             "explain": explain,
         }
-        replace_file(f"{directory}/order.json", json.dumps(order).encode())
+        self.store.write_order(container.id, {**order, "document": ready.spec})
         inside = ready.cgroup_fd is not None
         return order | what_to_start(self.store.root, ready.spec, cgroup, inside)
 
@@ -179,14 +176,18 @@ class Lives(Roster):
             if again:
                 container.state["Status"] = "restarting"
                 container.delay = next_delay(container.delay, lived)
-            self.note(container)
+            goes = not again and container.host.get("AutoRemove") and not container.kept
+            if (
+                not goes
+            ):  # of what goes at once, the next daemon finds the end where its shim wrote it
+                self.note(container)
             container.exits += 1
             container.changed.notify_all()
             if again:
                 threading.Timer(
                     container.delay, self._restart, (container, container.exits)
                 ).start()
-            elif container.record["HostConfig"].get("AutoRemove") and not container.kept:
+            elif goes:
                 self.erase(container, True)
 
     @staticmethod

@@ -12,7 +12,7 @@ import socket
 from mini_docker.engine.document import MINIMUM_MEMORY, InvalidRequest
 from mini_docker.engine.logs import log_path
 from mini_docker.engine.shim import CHUNK
-from mini_docker.engine.store import Conflict
+from mini_docker.engine.store import LIFE, Conflict
 from mini_docker.engine.wishes import check_wishes
 
 TYPE_CHECKING = False
@@ -26,8 +26,7 @@ def order_of(record: dict[str, Any], directory: str) -> dict[str, Any]:
     config = record["Config"]
     return {
         "socket": "shim.sock",
-        "exit": "exit.json",
-        "pid": "pid",
+        "life": LIFE,
         "terminal": bool(config.get("Tty")),
         "stdin": bool(config.get("OpenStdin")),
         "once": bool(config.get("StdinOnce")),

@@ -52,8 +52,6 @@ class Recovery:
             if not abandoned:
                 return  # somebody else looks after it
             start_again = self._note_end(container, start_again)
-        elif container.state["Status"] == "removing":
-            self.containers.erase(container, False)
         if container.removed:
             return
         if container.state["Status"] == "restarting":

@@ -105,7 +105,6 @@ class Roster:
         if container.removed:
             return
         container.state["Status"] = "removing"
-        self.note(container)
         with self.lock:
             self.by_id.pop(container.id, None)
             self.by_name.pop(container.name, None)

@@ -16,7 +16,7 @@ import time
 
 from mini_docker.engine.logs import LogWriter, read_log
 from mini_docker.engine.starter import Streams, start_on_streams
-from mini_docker.engine.store import replace_file, write_whole
+from mini_docker.engine.store import write_whole
 from mini_docker.linux.process import exit_code, pidfd_send_signal, set_process_name
 from mini_docker.runtime.console import resize
 from mini_docker.runtime.init import Process, StartError
@@ -34,7 +34,7 @@ CHUNK = 1 << 16
 # As in Docker a client that does not read stops the container's output once so much waits for it.
 MOST_WAITING = 1 << 20
 PATIENCE = 10.0  # seconds that a client has, after the end, to read what it was sent
-EXIT_SIZE = 128
+LIFE_SIZE = 128
 
 
 HEAD = struct.Struct(">BxxxL")
@@ -460,21 +460,24 @@ class Shim:
             resize(self.streams.stdout, request["rows"], request["columns"])
 
 
-def reserve_exit(path: str) -> int:
-    """Return a descriptor of PATH.tmp, which has its block of the disk already: it may be full in the end."""
-    fd = os.open(f"{path}.tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    write_whole(fd, b" " * EXIT_SIZE)
+def open_life(path: str) -> int:
+    """Return a descriptor of a file that has its block of the disk already: it may be full in the end."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    write_whole(fd, b" " * LIFE_SIZE)
     return fd
 
 
-def write_exit(path: str, fd: int, code: int, lived: float) -> None:
-    """Write down how a process ended, where `reserve_exit` made room: whole or not at all.
+def write_life(fd: int, life: dict[str, Any]) -> None:
+    """Write down what has become of a process, whole or not at all: `open_life` has made room."""
+    os.pwrite(fd, json.dumps(life).encode().ljust(LIFE_SIZE), 0)
+
+
+def life_of(pid: int, code: int, lived: float) -> dict[str, Any]:
+    """Return what is to be known of a process that has ended.
 
     `lived` is in seconds of a clock that nobody sets: back-off and health do not follow the calendar.
     """
-    ended = {"ExitCode": code, "At": time.time_ns(), "Lived": lived}
-    os.pwrite(fd, json.dumps(ended).encode().ljust(EXIT_SIZE), 0)
-    os.rename(f"{path}.tmp", path)
+    return {"Pid": pid, "ExitCode": code, "At": time.time_ns(), "Lived": lived}
 
 
 def _open_log(options: dict[str, Any] | None) -> LogWriter | None:
@@ -510,14 +513,15 @@ def shim(order: dict[str, Any], directory: str, names: list[str], fds: list[int]
 def _run(order: dict[str, Any], lifeline: _socket.socket, given: list[tuple[str, int]]) -> None:
     """Start the container's process, and look after it."""
     listener = listen_at(order["socket"])
-    exit_fd = reserve_exit(order["exit"])
+    life_fd = open_life(order["life"])
     one = _begin(order, given)
+    pid = one.process.pid
     one.listen(listener)
-    replace_file(order["pid"], b"%d" % one.process.pid)
-    _say(lifeline, b'{"pid": %d}' % one.process.pid)
+    write_life(life_fd, {"Pid": pid})
+    _say(lifeline, b'{"pid": %d}' % pid)
     began = time.monotonic()
     code = one.run()
-    write_exit(order["exit"], exit_fd, code, time.monotonic() - began)
+    write_life(life_fd, life_of(pid, code, time.monotonic() - began))
     os.close(dict(given)["claim"])
     one.say_goodbye()
     lifeline.close()
@@ -594,16 +598,17 @@ def rehearse(directory: str) -> None:
         one = Shim({"log": log}, Process(0, ends[2][0], ()), streams)
         listener = listen_at(f"{directory}/socket")
         one.listen(listener)
-        replace_file(f"{directory}/pid", b"%d" % os.getpid())
-        exit_fd = reserve_exit(f"{directory}/exit")
+        life_fd = open_life(f"{directory}/life")
+        write_life(life_fd, {"Pid": os.getpid()})
         for _, write_fd in ends:
             os.close(write_fd)
         while not one.ended:
             one.loop.turn(0)
         one.loop.forget(listener.fileno())
         listener.close()
-        write_exit(f"{directory}/exit", exit_fd, 0, 0.0)
+        write_life(life_fd, life_of(os.getpid(), 0, 0.0))
         one.close_log()
+        os.close(life_fd)
         os.close(ends[2][0])
     for name in os.listdir(directory):
         os.unlink(f"{directory}/{name}")

@@ -85,13 +85,15 @@ class Claim:
 # %% notebooks/14_containers.ipynb#store
 DEFAULT_ROOT = "/var/lib/mini_docker"
 RECORD = "container.json"
-EXIT = "exit.json"
+ORDER = "order.json"
+LIFE = "life.json"
 
 
 # DATA ROOT
 #   images/             an OCI image layout: index.json, blobs/sha256/
 #   layers/HEX/         a layer, unpacked, named by its diff_id
-#   containers/ID/      container.json, upper/, work/, rootfs/, hosts, hostname, resolv.conf
+#   containers/ID/      container.json, upper/, work/, rootfs/, hosts, hostname, resolv.conf, and of the
+#                       last run order.json (the OCI document in it), life.json, shim.sock, the log
 #   storage-driver      the name of the driver; btrfs/ or vfs/ has its trees (chapter 10b)
 #   names/NAME          a link that says ID
 #   running/ID          locked by the process that looks after the container; a lock that can be had
@@ -157,20 +159,27 @@ class Store:
 
         {"ExitCode": , "At": nanoseconds since 1970, "Lived": seconds}, or None where nobody could.
         """
+        life = self._read_life(container_id)
+        return life if "ExitCode" in life else None
+
+    def read_pid(self, container_id: str) -> int:
+        """Return the pid that a container's shim wrote down when it had started it, or 0."""
+        return int(self._read_life(container_id).get("Pid", 0))
+
+    def _read_life(self, container_id: str) -> dict[str, Any]:
         try:
-            with open(f"{self.directory(container_id)}/{EXIT}", "rb") as file:
-                ended: dict[str, Any] = json.loads(file.read())
-                return ended
+            with open(f"{self.directory(container_id)}/{LIFE}", "rb") as file:
+                life: dict[str, Any] = json.loads(file.read())
+                return life
         except (OSError, ValueError):
-            return None
+            return {}
 
     def forget_run(self, container_id: str) -> None:
         """Forget the last run: its process and how it ended; nothing to forget is fine."""
-        for name in ("pid", EXIT):
-            try:
-                os.unlink(f"{self.directory(container_id)}/{name}")
-            except FileNotFoundError:
-                pass
+        try:
+            os.unlink(f"{self.directory(container_id)}/{LIFE}")
+        except FileNotFoundError:
+            pass
 
     def write(self, record: dict[str, Any]) -> None:
         """Write a container's record, whole or not at all."""
@@ -251,15 +260,17 @@ class Store:
 
     def has_order(self, container_id: str) -> bool:
         """Return whether a shim was told to run this container."""
-        return os.path.exists(f"{self.directory(container_id)}/order.json")
+        return os.path.exists(f"{self.directory(container_id)}/{ORDER}")
 
-    def read_pid(self, container_id: str) -> int:
-        """Return the pid that a container's shim wrote down when it had started it, or 0."""
-        try:
-            with open(f"{self.directory(container_id)}/pid") as file:
-                return int(file.read())
-        except (OSError, ValueError):
-            return 0
+    def write_order(self, container_id: str, order: dict[str, Any]) -> None:
+        """Write what a shim is told to do, for who comes later: a daemon that looks for it, an exec."""
+        replace_file(f"{self.directory(container_id)}/{ORDER}", json.dumps(order).encode())
+
+    def read_order(self, container_id: str) -> dict[str, Any]:
+        """Return what the shim of a container that runs was told to do. Raises OSError."""
+        with open(f"{self.directory(container_id)}/{ORDER}", "rb") as file:
+            order: dict[str, Any] = json.loads(file.read())
+            return order
 
     def sweep(self) -> None:
         """Remove what killed processes have half written, anywhere in the data root."""
