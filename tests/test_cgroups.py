@@ -371,6 +371,24 @@ def test_a_file_that_the_kernel_lacks_is_named_with_its_key(tmp_path: Path) -> N
         group.create({"blockIO": {"weight": 1000}})
 
 
+def test_a_limit_that_the_kernel_has_given_up_is_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux 5.16 to 6.5 have the file of memory.kernel and refuse every number in it; runc ignores it too."""
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/memory.kmem.limit_in_bytes").write_text("")
+    asked: list[str] = []
+
+    def refuse(path: str, text: str) -> None:
+        asked.append(text)
+        raise OSError(limits.ENOTSUPP, "Unknown error 524")
+
+    monkeypatch.setattr(limits, "write_file", refuse)
+    group = Cgroup(Hierarchies("v1", {"memory": str(tmp_path)}), "/x")
+    group.update({"memory": {"kernel": 1 << 20}})
+    assert set(asked) == {str(1 << 20)}
+
+
 def test_an_update_adds_what_v2_wants_in_one_breath(tmp_path: Path) -> None:
     group = Cgroup(fake_v2(tmp_path, "x", controllers="cpu memory"), "/x")
     for name, text in (("memory.max", "64"), ("memory.swap.max", "0"), ("cpu.max", "50000 100000")):
