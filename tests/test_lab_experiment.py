@@ -305,3 +305,11 @@ def test_where_namespaces_are_forbidden_the_remedy_is_named(
     with pytest.raises(CannotRun, match="because PermissionError.*unshare") as caught:
         run_in_child(os.getpid)
     assert "sudo make lab" in caught.value.remedy
+
+
+def test_what_a_shell_makes_with_mktemp_goes_with_the_experiment(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sh("made=$(mktemp -d); touch $made/file; ls -d $made/file")
+    made = capsys.readouterr().out.splitlines()[-1]
+    assert made.endswith("/file") and not os.path.exists(os.path.dirname(os.path.dirname(made)))

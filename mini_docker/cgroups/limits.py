@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 
 # %% notebooks/08_control_groups.ipynb#limits
-ENOTSUPP = 524  # of Linux 5.16 to 6.5 for memory.kmem.limit_in_bytes; the C library has no such errno
+# said by Linux 5.16 to 6.5 of memory.kmem.limit_in_bytes; the C library has no such errno
+ENOTSUPP = 524
 # what v2 counts for every group of ours, limited or not; it costs a start nothing
 COUNTED = ("cpu", "io", "memory", "pids")
 

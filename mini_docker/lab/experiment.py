@@ -21,6 +21,7 @@ import pickle
 import select
 import signal
 import sys
+import tempfile
 import textwrap
 import time
 import warnings
@@ -339,13 +340,17 @@ def in_child(function: Callable[..., Any], *args: Any, timeout: float = 10.0) ->
 def sh(script: str, timeout: float = 10.0) -> None:
     """Print `script` as a shell session shows it, run it by /bin/sh as `in_child` does, print its output.
 
-    Programs speak English (LC_ALL=C) and find the tools in sbin. Raises CannotRun as `in_child` does.
+    Programs speak English (LC_ALL=C), find the tools in sbin, and get a TMPDIR that goes with the experiment.
+    Raises CannotRun as `in_child` does.
     """
     script = textwrap.dedent(script).strip()
     print(prompted(script))
     path = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
-    environment = {**os.environ, "LC_ALL": "C", "PATH": path}
-    outcome = run_in_child(os.execve, "/bin/sh", ["sh", "-c", script], environment, timeout=timeout)
+    with tempfile.TemporaryDirectory(prefix="mini_docker_sh_") as scratch:
+        os.chmod(scratch, 0o755)
+        environment = {**os.environ, "LC_ALL": "C", "PATH": path, "TMPDIR": scratch}
+        words = ["sh", "-c", script]
+        outcome = run_in_child(os.execve, "/bin/sh", words, environment, timeout=timeout)
     report_outcome(outcome, timeout)
 
 
