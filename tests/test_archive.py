@@ -19,7 +19,9 @@ from typing import Any
 import pytest
 
 from mini_docker.images.archive import import_tree, load, load_directory, save
+from mini_docker.images.catalog import find, history, inspect, list_images, records, stacks
 from mini_docker.images.ingest import collect
+from mini_docker.images.layers import remove_layers, unpack_layer
 from mini_docker.images.layout import (
     DOCKER_CONFIG,
     DOCKER_LAYER,
@@ -35,19 +37,7 @@ from mini_docker.images.layout import (
     as_json,
     this_platform,
 )
-from mini_docker.images.manage import (
-    ImageConflict,
-    User,
-    find,
-    history,
-    inspect,
-    list_images,
-    prune,
-    records,
-    remove,
-    stacks,
-)
-from mini_docker.images.unpack import remove_layers, unpack_layer
+from mini_docker.images.remove import ImageConflict, User, prune, remove
 from tests.conftest import cannot_run_here
 from tests.test_store import blobs, in_fork, leftovers
 

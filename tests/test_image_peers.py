@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from mini_docker.images.archive import load, load_directory, save
+from mini_docker.images.catalog import find, history, inspect
+from mini_docker.images.layers import unpack_layer
 from mini_docker.images.layout import (
     MEDIA_TYPE_CONFIG,
     MEDIA_TYPE_LAYER,
@@ -23,9 +25,7 @@ from mini_docker.images.layout import (
     as_json,
     this_platform,
 )
-from mini_docker.images.manage import find, history, inspect
 from mini_docker.images.tar import pack
-from mini_docker.images.unpack import unpack_layer
 from tests.conftest import cannot_run_here
 from tests.test_archive import new_layout, pack_with
 from tests.test_layers import describe, make_tree

@@ -13,6 +13,7 @@ import pytest
 
 from mini_docker.images import busybox
 from mini_docker.images.busybox import find_busybox, install_busybox
+from mini_docker.images.layers import unpack_layer
 from mini_docker.images.layout import (
     MEDIA_TYPE_LAYER,
     REF_NAME,
@@ -25,7 +26,6 @@ from mini_docker.images.layout import (
     write_atomically,
 )
 from mini_docker.images.tar import LayerError
-from mini_docker.images.unpack import unpack_layer
 from tests.conftest import cannot_run_here
 
 DIGEST = "sha256:" + "0" * 64

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mini_docker.images.archive import save
+from mini_docker.images.catalog import find
 from mini_docker.images.layout import (
     MEDIA_TYPE_CONFIG,
     MEDIA_TYPE_LAYER,
@@ -19,7 +20,6 @@ from mini_docker.images.layout import (
     as_json,
     this_platform,
 )
-from mini_docker.images.manage import find
 from tests.daemons import CLIENT, Daemon, Dockerd
 from tests.registries import make_layer, make_store
 from tests.test_daemon_oracle import play

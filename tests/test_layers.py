@@ -28,6 +28,7 @@ from mini_docker.images.compression import (
     expand,
     fast_gzip,
 )
+from mini_docker.images.layers import Ahead, chain_id
 from mini_docker.images.layout import Digest
 from mini_docker.images.tar import (
     FILE,
@@ -40,7 +41,7 @@ from mini_docker.images.tar import (
     pack,
     read_members,
 )
-from mini_docker.images.unpack import Ahead, chain_id, unpack_tar
+from mini_docker.images.unpack import unpack_tar
 from mini_docker.storage.overlay import remove_tree
 from tests.conftest import cannot_run_here
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mini_docker.images.archive import load, save
+from mini_docker.images.catalog import find, inspect, list_images
 from mini_docker.images.layout import (
     INDEX_TYPES,
     MEDIA_TYPE_EMPTY,
@@ -21,7 +22,7 @@ from mini_docker.images.layout import (
     entry_name,
     this_platform,
 )
-from mini_docker.images.manage import find, inspect, list_images, remove
+from mini_docker.images.remove import remove
 from mini_docker.registry.errors import BadContent
 from mini_docker.registry.pull import pull
 from mini_docker.registry.push import push

@@ -19,9 +19,11 @@ from typing import Any
 
 import pytest
 
+from mini_docker.images.catalog import stacks
 from mini_docker.images.child import unpack_beside
 from mini_docker.images.compression import compress
 from mini_docker.images.ingest import collect
+from mini_docker.images.layers import remove_layers, unpack_layer
 from mini_docker.images.layout import (
     MEDIA_TYPE_LAYER,
     Descriptor,
@@ -29,9 +31,8 @@ from mini_docker.images.layout import (
     Layout,
     NoSuchImage,
 )
-from mini_docker.images.manage import prune, remove, stacks
+from mini_docker.images.remove import prune, remove
 from mini_docker.images.tar import FILE, Member, end_of_archive, header_blocks
-from mini_docker.images.unpack import remove_layers, unpack_layer
 from mini_docker.lab.registry import TeachingRegistry
 from mini_docker.registry.errors import BadContent
 from mini_docker.registry.pull import pull

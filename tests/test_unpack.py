@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from mini_docker.images import unpack
+from mini_docker.images.layers import unpack_layer
 from mini_docker.images.layout import MEDIA_TYPE_LAYER, Digest, ImageError, Layout
 from mini_docker.images.tar import LayerError
-from mini_docker.images.unpack import unpack_layer
 
 pytestmark = pytest.mark.root
 DIGEST = "sha256:" + "0" * 64

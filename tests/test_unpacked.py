@@ -13,9 +13,10 @@ from mini_docker.engine.launch import unpack_layers
 from mini_docker.engine.layers import Layers
 from mini_docker.engine.roots import MARK
 from mini_docker.engine.store import Store
-from mini_docker.images import manage
+from mini_docker.images import catalog
 from mini_docker.images.busybox import install_busybox
 from mini_docker.images.layout import Digest
+from mini_docker.images.remove import remove
 from tests.daemons import Daemon
 from tests.test_remap import Remapped, base
 from tests.test_storage_drivers import btrfs
@@ -111,7 +112,7 @@ def test_a_layer_in_use_stays_beside_cleaners(tmp_path: pathlib.Path) -> None:
     """Nobody but who is at work needs the layer: in its hands it never vanishes, after that it does."""
     store = Store(str(tmp_path))
     install_busybox(store.layout)
-    image = manage.find(store.layout, "busybox").image
+    image = catalog.find(store.layout, "busybox").image
     store.layout.untag("busybox:latest")
     diff_ids, ended = image.config["rootfs"]["diff_ids"], threading.Event()
     layer = tmp_path / "layers" / Digest(diff_ids[0]).encoded
@@ -124,7 +125,7 @@ def test_a_layer_in_use_stays_beside_cleaners(tmp_path: pathlib.Path) -> None:
     lease = store.layout.lease()
     with lease as held:
         held.hold(image.layers[0].digest)
-        manage.remove(store.layout, image.id, force=True)
+        remove(store.layout, image.id, force=True)
         cleaners = [threading.Thread(target=clean) for _ in range(2)]
         for cleaner in cleaners:
             cleaner.start()

@@ -19,8 +19,8 @@ from mini_docker.engine.views import (
     older_than,
     summary,
 )
+from mini_docker.images.catalog import find, tar_size
 from mini_docker.images.layout import ARCHITECTURE, NoSuchImage
-from mini_docker.images.manage import find, tar_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

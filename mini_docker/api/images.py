@@ -15,7 +15,7 @@ from mini_docker.api.schemas import checked
 from mini_docker.engine.commit import changed
 from mini_docker.engine.logs import moment
 from mini_docker.engine.views import older_than
-from mini_docker.images import manage
+from mini_docker.images import catalog
 from mini_docker.images.archive import import_tree, load, save
 from mini_docker.images.layout import ImageError, NoSuchImage, full_name
 from mini_docker.images.reference import (
@@ -24,6 +24,7 @@ from mini_docker.images.reference import (
     Reference,
     parse_reference,
 )
+from mini_docker.images.remove import ImageConflict, prune, remove
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def image_list(call: Call) -> None:
         filters["reference"] = [name]
     everything = call.request.flag("all")
     try:
-        found = manage.list_images(call.engine.store.layout, filters, everything)
+        found = catalog.list_images(call.engine.store.layout, filters, everything)
     except NoSuchImage:
         raise
     except (ImageError, ValueError) as error:
@@ -56,7 +57,7 @@ def image_show(call: Call) -> None:
     """GET /images/{name}/json."""
     name = call.holes["name"]
     try:
-        found = manage.inspect(call.engine.store.layout, name)
+        found = catalog.inspect(call.engine.store.layout, name)
         found["GraphDriver"]["Name"] = call.engine.store.roots.name
         call.reply.send_json(200, found)
     except NoSuchImage as error:
@@ -65,7 +66,7 @@ def image_show(call: Call) -> None:
 
 def image_history(call: Call) -> None:
     """GET /images/{name}/history."""
-    call.reply.send_json(200, manage.history(call.engine.store.layout, call.holes["name"]))
+    call.reply.send_json(200, catalog.history(call.engine.store.layout, call.holes["name"]))
 
 
 def image_tag(call: Call) -> None:
@@ -75,7 +76,7 @@ def image_tag(call: Call) -> None:
     if target.familiar_repository() in DIGEST_LENGTHS:
         words = "refusing to create an ambiguous tag using digest algorithm as name"
         raise HttpError(400, words)
-    record = manage.find(call.engine.store.layout, call.holes["name"])
+    record = catalog.find(call.engine.store.layout, call.holes["name"])
     call.engine.store.layout.tag(target.familiar(), manage_root(call, record))
     tell_tag(call, record.image, target.familiar())
     call.reply.empty(201)
@@ -83,14 +84,14 @@ def image_tag(call: Call) -> None:
 
 def tell_tag(call: Call, image: Image, name: str) -> None:
     """Publish that an image has a name."""
-    attributes = {**manage.labels(image), "name": name}
+    attributes = {**catalog.labels(image), "name": name}
     call.engine.events.publish("image", "tag", image.id, attributes)
 
 
 def known_images(call: Call) -> dict[str, Image]:
     """Return all images by their ids and names."""
     found: dict[str, Image] = {}
-    for record in manage.records(call.engine.store.layout):
+    for record in catalog.records(call.engine.store.layout):
         found |= dict.fromkeys((record.image.id, *record.names), record.image)
     return found
 
@@ -101,7 +102,7 @@ def tell_gone(call: Call, before: dict[str, Image], gone: list[dict[str, str]]) 
         for word, what in entry.items():
             if image := before.get(what):
                 action, about = (
-                    ("untag", manage.labels(image)) if word == "Untagged" else ("delete", {})
+                    ("untag", catalog.labels(image)) if word == "Untagged" else ("delete", {})
                 )
                 call.engine.events.publish("image", action, image.id, {**about, "name": image.id})
 
@@ -132,8 +133,8 @@ def image_delete(call: Call) -> None:
     layout, users = call.engine.store.layout, call.engine.image_users()
     before = known_images(call)
     try:
-        gone = manage.remove(layout, call.holes["name"], users, force, parents)
-    except manage.ImageConflict as error:
+        gone = remove(layout, call.holes["name"], users, force, parents)
+    except ImageConflict as error:
         raise HttpError(409, str(error)) from None
     call.engine.containers.layers.clean()
     tell_gone(call, before, gone)
@@ -147,7 +148,7 @@ def image_prune(call: Call) -> None:
         filters["until"] = [str(int(older_than(value))) for value in filters["until"]]
     before = known_images(call)
     try:
-        done = manage.prune(call.engine.store.layout, users, filters)
+        done = prune(call.engine.store.layout, users, filters)
     except (ImageError, ValueError) as error:
         raise HttpError(400, str(error)) from None
     call.engine.containers.layers.clean()
@@ -173,11 +174,11 @@ def _save(call: Call, names: list[str]) -> None:
     layout, wanted = call.engine.store.layout, []
     for name in names:
         try:
-            record = manage.find(layout, name)
+            record = catalog.find(layout, name)
         except NoSuchImage:
             raise HttpError(404, f"No such image: {name}") from None
-        tags = record.names if manage.is_id(name) else [full_name(name)]
-        wanted.append((record.image, [] if manage.is_id(name) else tags))
+        tags = record.names if catalog.is_id(name) else [full_name(name)]
+        wanted.append((record.image, [] if catalog.is_id(name) else tags))
     pieces = save(layout, wanted)
     piece = call.reply.stream_out(TAR)
     for data in pieces:

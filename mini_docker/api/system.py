@@ -19,7 +19,7 @@ from mini_docker.engine.logs import SECOND, moment
 from mini_docker.engine.views import matches_labels, summary
 from mini_docker.engine.volumes import usage
 from mini_docker.engine.wishes import RUNTIMES
-from mini_docker.images import manage
+from mini_docker.images import catalog
 from mini_docker.images.layout import ARCHITECTURE
 from mini_docker.security.labels import enabled
 
@@ -140,7 +140,7 @@ def info(call: Call) -> None:
         "SecurityOptions": security_options(engine.remap is not None),
         "Driver": engine.store.roots.name,
         "DriverStatus": engine.store.roots.status(),
-        "Images": len(manage.records(engine.store.layout)),
+        "Images": len(catalog.records(engine.store.layout)),
         "SystemTime": moment(engine.now()),
         "CgroupVersion": "2" if hierarchies().version == "v2" else "1",
         "KernelVersion": machine.release,
@@ -194,7 +194,7 @@ def disk_usage(call: Call) -> None:
     """GET /system/df."""
     engine = call.engine
     containers = engine.containers.all()
-    images = manage.list_images(engine.store.layout)
+    images = catalog.list_images(engine.store.layout)
     for image in images:
         image["SharedSize"] = 0
         image["Containers"] = sum(c.record.get("ImageID") == image["Id"] for c in containers)

@@ -10,7 +10,7 @@ import shlex
 
 from mini_docker import __version__
 from mini_docker.engine.document import InvalidRequest
-from mini_docker.images import manage
+from mini_docker.images import catalog
 from mini_docker.images.layout import (
     MEDIA_TYPE_CONFIG,
     MEDIA_TYPE_LAYER,
@@ -101,7 +101,7 @@ def commit(
 
     `config` is what it runs; `about` has created (RFC 3339), comment and author; `name` may be empty.
     """
-    layout, base = store.layout, manage.find(store.layout, container.record["ImageID"]).image
+    layout, base = store.layout, catalog.find(store.layout, container.record["ImageID"]).image
     with store.roots.diff(container.record) as changes, layout.lease() as lease:
         with lease.ingest(Descriptor(MEDIA_TYPE_LAYER, "", -1)) as ingest:
             for piece in pack(changes, overlay=True):

@@ -24,8 +24,9 @@ from mini_docker.engine.recovery import Recovery
 from mini_docker.engine.registries import Registries
 from mini_docker.engine.remap import fetch_root, open_to_group, to_host
 from mini_docker.engine.store import Store, replace_file
-from mini_docker.images import manage
+from mini_docker.images import catalog
 from mini_docker.images.layout import ImageError, NoSuchImage
+from mini_docker.images.remove import User
 from mini_docker.storage.overlay import plan_overlay, remove_tree
 
 TYPE_CHECKING = False
@@ -176,14 +177,12 @@ class Engine:
 
     def find_image(self, reference: str) -> tuple[Image, str]:
         """Return the image of that name, id or start of an id, and its id. Raises NoSuchImage."""
-        image = manage.find(self.store.layout, reference).image
+        image = catalog.find(self.store.layout, reference).image
         return image, image.id
 
-    def image_users(self) -> list[manage.User]:
+    def image_users(self) -> list[User]:
         """Return all containers, as far as removing an image concerns them."""
-        return [
-            manage.User(c.id, c.record.get("ImageID", ""), c.alive) for c in self.containers.all()
-        ]
+        return [User(c.id, c.record.get("ImageID", ""), c.alive) for c in self.containers.all()]
 
     def image_ids(self, reference: str) -> set[str]:
         """Return the ids of the images that `reference` means; none where there is none."""

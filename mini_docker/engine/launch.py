@@ -201,7 +201,7 @@ def unpack_layers(store: Store, image: Image) -> None:
     """
     for layer, diff_id in zip(image.layers, image.config["rootfs"]["diff_ids"], strict=True):
         if not os.path.isdir(f"{store.root}/layers/{diff_id.rpartition(':')[2]}"):
-            from mini_docker.images.unpack import unpack_layer
+            from mini_docker.images.layers import unpack_layer
 
             unpack_layer(store.layout, layer, diff_id, f"{store.root}/layers")
 

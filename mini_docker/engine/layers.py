@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import threading
 
+from mini_docker.images.catalog import stacks
+from mini_docker.images.layers import remove_layers
 from mini_docker.images.layout import Digest, ImageError
-from mini_docker.images.manage import stacks
-from mini_docker.images.unpack import remove_layers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

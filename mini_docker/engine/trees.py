@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from mini_docker.engine.roots import Roots, file_system_name
-from mini_docker.images.unpack import chain_id
+from mini_docker.images.layers import chain_id
 from mini_docker.linux.mount import OPEN_TREE_CLONE, open_tree
 from mini_docker.storage.driver import DRIVERS, Root
 

@@ -174,7 +174,7 @@ def setup(root: str) -> str:
     Returns its digest. Raises ImageError, OSError.
     """
     from mini_docker.images.busybox import install_busybox
-    from mini_docker.images.unpack import unpack_layer
+    from mini_docker.images.layers import unpack_layer
 
     store = Store(root)
     with store.lock():

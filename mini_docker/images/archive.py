@@ -10,8 +10,9 @@ import os
 import posixpath
 from collections import namedtuple
 
-from mini_docker.images.compression import CompressionError, compression_of, expand
+from mini_docker.images.compression import PIECE, CompressionError, compression_of, expand
 from mini_docker.images.ingest import LARGEST_BLOB, Lease, is_whole, reachable
+from mini_docker.images.layers import Hashed
 from mini_docker.images.layout import (
     ARCHITECTURE,
     INDEX_TYPES,
@@ -45,7 +46,6 @@ from mini_docker.images.tar import (
     pack,
     read_members,
 )
-from mini_docker.images.unpack import PIECE, Hashed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import os
 import sys
 
 import mini_docker
+from mini_docker.images.layers import unpack_layer
 from mini_docker.images.layout import Descriptor, ImageError, Layout
 from mini_docker.images.tar import LayerError
-from mini_docker.images.unpack import unpack_layer
 from mini_docker.linux.process import PR_SET_PDEATHSIG, prctl
 
 # %% notebooks/13_registry.ipynb#child

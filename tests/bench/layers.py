@@ -28,6 +28,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from mini_docker.images.compression import Decompressor, Zstd, expand, fast_gzip  # noqa: E402
+from mini_docker.images.layers import unpack_layer  # noqa: E402
 from mini_docker.images.layout import (  # noqa: E402
     MEDIA_TYPE_CONFIG,
     MEDIA_TYPE_LAYER,
@@ -37,7 +38,7 @@ from mini_docker.images.layout import (  # noqa: E402
     as_json,
 )
 from mini_docker.images.tar import Source, read_members  # noqa: E402
-from mini_docker.images.unpack import unpack_layer, unpack_pieces  # noqa: E402
+from mini_docker.images.unpack import unpack_pieces  # noqa: E402
 from mini_docker.storage.overlay import remove_tree  # noqa: E402
 
 if TYPE_CHECKING:

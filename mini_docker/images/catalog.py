@@ -1,7 +1,7 @@
 # Exported from notebooks/12c_the_store.ipynb by mini_docker.lab.book: edit there, not here.
 
-# %% notebooks/12c_the_store.ipynb#manage-module
-"""What one asks of a store of images: list, inspect, history, remove, prune; answered in Docker's JSON."""
+# %% notebooks/12c_the_store.ipynb#catalog-module
+"""What images there are: find, list, inspect, history, answered in Docker's JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time
 from collections import namedtuple
 
 from mini_docker.images.compression import compression_of
-from mini_docker.images.ingest import children, collect
+from mini_docker.images.ingest import children
 from mini_docker.images.layout import (
     Digest,
     ImageError,
@@ -26,7 +26,7 @@ from mini_docker.images.reference import parse_reference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from typing import Any, NamedTuple
 
     from mini_docker.images.layout import Descriptor, Image
@@ -39,20 +39,8 @@ if TYPE_CHECKING:
         digests: tuple[str, ...]
         roots: tuple[str, ...]
 
-    class User(NamedTuple):
-        """A container, as far as removing an image concerns it."""
-
-        id: str
-        image_id: str
-        running: bool
-
 else:
     Record = namedtuple("Record", ("image", "names", "digests", "roots"))
-    User = namedtuple("User", ("id", "image_id", "running"))
-
-
-class ImageConflict(ImageError):
-    """An image that may not be removed; the text is Docker's."""
 
 
 # %% notebooks/12c_the_store.ipynb#find
@@ -197,10 +185,10 @@ def summary(layout: Layout, record: Record) -> dict[str, Any]:
 def repo_digests(record: Record) -> list[str]:
     """Return "busybox@sha256:...", without the tag that a name may have too."""
     parts = [name.partition("@") for name in record.digests]
-    return sorted({f"{repository(name)}@{digest}" for name, _, digest in parts})
+    return sorted({f"{repository_of(name)}@{digest}" for name, _, digest in parts})
 
 
-def repository(name: str) -> str:
+def repository_of(name: str) -> str:
     """Return a name without its tag or digest."""
     return parse_reference(name).familiar_repository()
 
@@ -250,7 +238,7 @@ def _named(name: str, pattern: str) -> bool:
     depth = pattern.count("/")
     return any(
         candidate.count("/") == depth and fnmatch.fnmatchcase(candidate, pattern)
-        for candidate in (name, repository(name))
+        for candidate in (name, repository_of(name))
     )
 
 
@@ -323,185 +311,9 @@ def history(layout: Layout, reference: str) -> list[dict[str, Any]]:
     return rows
 
 
-# %% notebooks/12c_the_store.ipynb#remove
-def remove(
-    layout: Layout,
-    reference: str,
-    users: Sequence[User] = (),
-    force: bool = False,
-    parents: bool = True,
-) -> list[dict[str, str]]:
-    """Take away a name, and the image with the last one; return Docker's [{"Untagged"}, {"Deleted"}].
-
-    `users` are the containers that there are. With an image go its `parents` that nothing else needs.
-    Raises NoSuchImage; ImageConflict in Docker's words.
-    Source: moby's daemon/images/image_delete.go.
-    """
-    try:
-        record = find(layout, reference)
-    except NoSuchImage:
-        raise
-    except ImageError:
-        return _remove_broken(layout, full_name(reference))
-    using = [user for user in users if user.image_id == record.image.id]
-    by_name = not is_id(reference) or reference in {*map(repository, record.names)}
-    gone: list[dict[str, str]] = []
-    if by_name:
-        gone = _untag_name(layout, record, reference, using, force)
-        record = _again(layout, record)
-        if record.names or record.digests:
-            return gone
-    elif _is_single(record):
-        _check_unused(layout, record._replace(names=(), digests=()), using, force)
-        gone = _untag(layout, (*record.names, *record.digests))
-        record = _again(layout, record)
-    try:
-        _check_unused(layout, record, using, force)
-    except ImageConflict:
-        if by_name:
-            return gone  # it stays, without a name, for what needs it
-        raise
-    gone += _untag(layout, (*record.names, *record.digests)) + _delete(layout, record)
-    return gone + (_delete_parents(layout, record.image, users) if parents else [])
-
-
-def _remove_broken(layout: Layout, name: str) -> list[dict[str, str]]:
-    """Remove a name of what is no image, or none for this machine, and what only it needed."""
-    roots = [entry["digest"] for entry in layout.entries() if entry_name(entry) == name]
-    gone = _untag(layout, (name,))
-    layout.forget(roots)
-    collect(layout)
-    return gone
-
-
-def _again(layout: Layout, record: Record) -> Record:
-    """Return an image as it is now; without names and roots where somebody else has just removed it."""
-    every = (new for new in records(layout) if new.image.id == record.image.id)
-    return next(every, Record(record.image, (), (), ()))
-
-
-def _is_single(record: Record) -> bool:
-    """Return whether an image has one tag at most, and digests of that repository only."""
-    every = (*record.names, *record.digests)
-    return len(record.names) <= 1 and len({repository(name) for name in every}) <= 1
-
-
-def _short(identity: str) -> str:
-    return identity.removeprefix("sha256:")[:12]
-
-
-def _untag(layout: Layout, names: Iterable[str]) -> list[dict[str, str]]:
-    gone = []
-    for name in dict.fromkeys(names):
-        layout.untag(name)
-        gone.append({"Untagged": name})
-    return gone
-
-
-def _untag_name(
-    layout: Layout, record: Record, reference: str, using: list[User], force: bool
-) -> list[dict[str, str]]:
-    """Take a name away; with the last tag of a repository go its digests."""
-    if not force and _is_single(record) and using:
-        raise ImageConflict(
-            f'conflict: unable to remove repository reference "{reference}" (must force) - container '
-            f"{_short(using[0].id)} is using its referenced image {_short(record.image.id)}"
-        )
-    name = reference if reference in record.names else full_name(reference)
-    others = [other for other in record.names if other != name]
-    digests: list[str] = []
-    if "@" not in name and repository(name) not in map(repository, others):
-        digests = [other for other in record.digests if repository(other) == repository(name)]
-    return _untag(layout, (name, *digests))
-
-
-def _check_unused(layout: Layout, record: Record, using: list[User], force: bool) -> None:
-    """Raise ImageConflict for an image that children, containers or names need."""
-    image_id = record.image.id
-
-    def conflict(remedy: str, reason: str) -> ImageConflict:
-        return ImageConflict(f"conflict: unable to delete {_short(image_id)} ({remedy}) - {reason}")
-
-    if any(other.image.config.get("parent") == image_id for other in records(layout)):
-        raise conflict("cannot be forced", "image has dependent child images")
-    for user in using:
-        if user.running:
-            reason = f"image is being used by running container {_short(user.id)}"
-            raise conflict("cannot be forced", reason)
-    if not force and (record.names or record.digests):
-        raise conflict("must be forced", "image is referenced in multiple repositories")
-    if not force and using:
-        reason = f"image is being used by stopped container {_short(using[0].id)}"
-        raise conflict("must be forced", reason)
-
-
-def _delete(layout: Layout, record: Record) -> list[dict[str, str]]:
-    """Forget an image that has no name any more, and collect what only it needed."""
-    layout.forget(record.roots)
-    gone = set(collect(layout))
-    pairs = zip(record.image.layers, record.image.config["rootfs"]["diff_ids"], strict=True)
-    layers = [diff_id for layer, diff_id in pairs if layer.digest in gone]
-    return [{"Deleted": name} for name in (record.image.id, *reversed(layers))]
-
-
-def _delete_parents(layout: Layout, image: Image, users: Sequence[User]) -> list[dict[str, str]]:
-    """Remove the image that a removed one was made from, and so on, where nothing else needs it."""
-    parent = image.config.get("parent")
-    for record in records(layout):
-        if record.image.id == parent and not (record.names or record.digests):
-            using = [user for user in users if user.image_id == parent]
-            try:
-                _check_unused(layout, record, using, False)
-            except ImageConflict:
-                break
-            return _delete(layout, record) + _delete_parents(layout, record.image, users)
-    return []
-
-
 def stacks(layout: Layout) -> list[list[str]]:
     """Return the diff_ids of every image's layers, lowest first: what is to stay unpacked.
 
     Those of a broken image are not among them. Raises ImageError for an index that cannot be read.
     """
     return [list(record.image.config["rootfs"]["diff_ids"]) for record in records(layout)]
-
-
-# %% notebooks/12c_the_store.ipynb#prune
-def prune(
-    layout: Layout,
-    users: Sequence[User] = (),
-    filters: Mapping[str, Sequence[str]] | None = None,
-) -> dict[str, Any]:
-    """Remove the images without a name, or with dangling=false all that no container uses.
-
-    Returns what POST /images/prune returns. Images that something depends on stay.
-    """
-    chosen = dict(filters or {})
-    check_filters(chosen, PRUNE_FILTERS)
-    unnamed_only = all(truth("dangling", value) for value in chosen.pop("dangling", ("true",)))
-    used = {user.image_id for user in users}
-    before = store_size(layout)
-    deleted: list[dict[str, str]] = []
-    for record in records(layout):
-        if record.image.id in used or (unnamed_only and (record.names or record.digests)):
-            continue
-        if matches(layout, record, chosen):
-            try:
-                deleted += remove(layout, record.image.id, users, force=True)
-            except (ImageConflict, NoSuchImage):
-                continue  # another image stands on it, or it went with its child
-    collect(layout)
-    return {"ImagesDeleted": deleted or None, "SpaceReclaimed": before - store_size(layout)}
-
-
-def store_size(layout: Layout) -> int:
-    """Return the bytes of all blobs and beginnings of blobs."""
-    total = 0
-    for part in ("ingest", *(f"blobs/{algorithm}" for algorithm in Digest.LENGTHS)):
-        with os.scandir(f"{layout.directory}/{part}") as entries:
-            for entry in entries:
-                try:
-                    total += entry.stat().st_size
-                except FileNotFoundError:
-                    pass  # it has got its name, or has just been removed
-    return total
