@@ -22,7 +22,7 @@ normal_form() { python -m mini_docker.lab.book check; }
 exported() { python -m mini_docker.lab.book export --check; }
 tests() { counted pytest -q; }
 notebooks() {
-    counted pytest -q --nbval --nbval-current-env --nbval-cell-timeout 60 \
+    counted pytest -q --nbval --nbval-current-env --nbval-cell-timeout 600 \
         --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks/*.ipynb
 }
 

@@ -10,7 +10,6 @@ import signal
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -120,9 +119,8 @@ def _threads_end(request: pytest.FixtureRequest) -> Iterator[None]:
     kept: set[threading.Thread] = request.session.stash.setdefault(THREADS, set())
     before = set(threading.enumerate())
     yield
-    end = time.monotonic() + 5
+    end = time.monotonic() + PATIENCE
     while left := set(threading.enumerate()) - before - kept:
         if time.monotonic() > end:
-            warnings.warn(f"{request.node.nodeid} left threads running: {left}", stacklevel=1)
-            return
+            pytest.fail(f"this test left threads running: {left}", pytrace=False)
         time.sleep(0.01)

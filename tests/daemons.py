@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -155,13 +156,12 @@ class Daemon:
             client.settimeout(120)
             client.connect(self.path)
             got = b""
-            try:
+            with contextlib.suppress(ConnectionError):  # it has closed without reading all
                 client.sendall(data)
                 client.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(ConnectionError):
                 while piece := client.recv(65536):
                     got += piece
-            except ConnectionError:
-                pass  # it has closed without reading all
             return got
 
     def upgrade(self, path: str, body: bytes = b"") -> socket.socket:
@@ -174,7 +174,10 @@ class Daemon:
         client.sendall(head.encode() + body)
         answer = b""
         while not answer.endswith(b"\r\n\r\n"):
-            answer += client.recv(1)
+            piece = client.recv(1)
+            if not piece:
+                raise ConnectionError("the daemon has ended")
+            answer += piece
         assert answer.startswith(b"HTTP/1.1 101 UPGRADED"), answer
         return client
 

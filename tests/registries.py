@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
@@ -144,7 +144,7 @@ class Place(NamedTuple):
 
 def settings_for(folder: Path, **changes: Any) -> Settings:
     """Return settings that touch nothing of this machine, and do not wait long."""
-    base = Settings(certificates=(str(folder / "certs.d"),), back_off=0.01, timeout=10.0)
+    base = Settings(certificates=(str(folder / "certs.d"),), back_off=0.01, timeout=240.0)
     return base._replace(**changes)
 
 
@@ -345,12 +345,15 @@ def place(teaching: TeachingRegistry, tmp_path: Path) -> Place:
 
 def on(method: str, part: str, action: Any, times: int = 1 << 30) -> Any:
     """Return a rule: the first `times` requests of a method whose path has `part` get `action(handler)`."""
-    left = [times]
+    left, lock = [times], Lock()
 
     def rule(handler: Handler) -> bool:
-        if handler.command != method or part not in handler.path or left[0] <= 0:
+        if handler.command != method or part not in handler.path:
             return False
-        left[0] -= 1
+        with lock:  # requests come in several threads
+            left[0] -= 1
+            if left[0] < 0:
+                return False
         return action(handler) is not False
 
     return rule

@@ -80,6 +80,16 @@ class Lab:
         """Return the pid of the data root's daemon."""
         return int((self.data_root / "daemon.lock").read_text())
 
+    def kill_daemon(self) -> None:
+        """Kill the data root's daemon, and wait until nothing of it answers any more."""
+        pid = self.daemon_pid()
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: has_ended(pid))
+
+    def forget_created(self) -> None:
+        """Remove what killed clients have asked for and never started; their daemon may still be at it."""
+        until(lambda: self.call("container", "prune", "-f").returncode == 0 and not self._found())
+
     def _found(self) -> list[str]:
         found = [
             f"{name}/{entry}"
@@ -128,12 +138,16 @@ def ignore_hidden_signal() -> None:
 
 
 def has_ended(pid: int) -> bool:
-    """Say whether a process is gone, or a zombie that its new parent, PID 1, has not reaped yet."""
+    """Say whether a process, with all its threads, is gone, or a zombie that nobody has reaped yet.
+
+    As long as one of its threads has still to die, its sockets and locks are there.
+    """
     try:
         stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+        threads = len(os.listdir(f"/proc/{pid}/task"))
     except (FileNotFoundError, ProcessLookupError):  # before it was opened, before it was read
         return True
-    return stat.rpartition(") ")[2][0] == "Z"
+    return stat.rpartition(") ")[2][0] == "Z" and threads <= 1
 
 
 def catches(pid: int, number: int) -> bool:

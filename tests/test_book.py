@@ -439,13 +439,19 @@ RUNS = """
 # %% id="environment" tags=["quick"]
 import os
 import sys
+import time
 
 print(os.path.basename(os.getcwd()), "PYTEST_CURRENT_TEST" in os.environ)
 print("to stderr", file=sys.stderr)
 print("predictions from before:", os.path.exists(os.environ["MINI_DOCKER_LAB_DIR"]))
 
 # %% id="child"
-os.system("echo from a child; sleep 0.2")
+write, said = sys.stdout.write, []
+sys.stdout.write = lambda text: said.append(text) or write(text)
+os.system("echo from a child")
+while 'from a child' not in ''.join(said):  # it comes through a pipe and another thread
+    time.sleep(0.01)
+del sys.stdout.write
 
 # %% id="value"
 X = object()
@@ -530,6 +536,8 @@ def test_normalise_is_idempotent() -> None:
 PICTURE = """
 # %% id="picture"
 import os
+import sys
+import time
 
 from IPython.display import SVG
 
@@ -537,7 +545,12 @@ display(SVG(f"<svg xmlns='http://www.w3.org/2000/svg'>{6 * 7}</svg>"))
 print("PYTEST_CURRENT_TEST" in os.environ)
 
 # %% id="child"
-os.system("echo from a child; sleep 0.2")
+write, said = sys.stdout.write, []
+sys.stdout.write = lambda text: said.append(text) or write(text)
+os.system("echo from a child")
+while 'from a child' not in ''.join(said):  # it comes through a pipe and another thread
+    time.sleep(0.01)
+del sys.stdout.write
 """
 
 

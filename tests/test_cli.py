@@ -270,7 +270,7 @@ def test_a_stream_that_is_closed_or_full_is_no_traceback(redirection: str) -> No
 @pytest.mark.anywhere
 def test_rm_reports_each_and_a_failure_stays_a_failure(lab: Lab) -> None:
     for name in ("one", "two", "busy"):
-        lab.call("create", "--name", name, "--network", "none", "busybox", "sleep", "60")
+        lab.call("create", "--name", name, "--network", "none", "busybox", "sleep", "1000")
     lab.call("start", "busy")
     ends = [
         lab.call("rm", *words.split()) for words in ("one", "nosuch two busy", "-f nosuch busy")

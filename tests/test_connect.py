@@ -58,7 +58,7 @@ class House:
         """Connect a record, and let a sleeping process stand for its container."""
         netns_fd = self.wiring.attach(record, self.spaces.pop)
         assert netns_fd is not None
-        command = ["nsenter", f"--net=/proc/{os.getpid()}/fd/{netns_fd}", "sleep", "60"]
+        command = ["nsenter", f"--net=/proc/{os.getpid()}/fd/{netns_fd}", "sleep", "1000"]
         self.sleepers.append(subprocess.Popen(command))
         record["State"]["Pid"] = self.sleepers[-1].pid
         directory = f"{self.directory}/containers/{record['Id']}"
@@ -76,7 +76,7 @@ class House:
 
 
 def house(scenario: Callable[[str], None], store: str) -> None:
-    outcome = run_in_child(_house, scenario, store, timeout=30.0)
+    outcome = run_in_child(_house, scenario, store, timeout=240.0)
     assert outcome.status == 0 and not outcome.timed_out, outcome.output or outcome.error
 
 

@@ -41,7 +41,7 @@ def test_cve_2019_5736_the_command_is_the_runtime(
 
 def test_cve_2019_5736_what_waits_at_the_gate_is_hidden(runtime: Runtime) -> None:
     """A neighbour in the same pid namespace looks at an init that is still our interpreter."""
-    pid = runtime.start("sleep", "60", capabilities={})
+    pid = runtime.start("sleep", "1000", capabilities={})
     neighbour, runtime.id = runtime.id, f"{runtime.id}-b"
     kinds = [{"type": kind} for kind in ("mount", "uts", "ipc", "network", "cgroup")]
     kinds.append({"type": "pid", "path": f"/proc/{pid}/ns/pid"})
@@ -56,7 +56,7 @@ def test_cve_2019_5736_what_waits_at_the_gate_is_hidden(runtime: Runtime) -> Non
 
 
 def test_cve_2019_5736_exec_of_the_runtime(runtime: Runtime) -> None:
-    runtime.start("sleep", "60")
+    runtime.start("sleep", "1000")
     done = runtime.call("exec", runtime.id, "/proc/self/exe")
     assert done.returncode == 255 and 'exec: "/proc/self/exe": permission denied' in done.stderr
 
@@ -142,7 +142,7 @@ def test_cve_2021_30465_a_destination_that_changes_all_the_time(
 
 
 def test_cve_2022_29162_nothing_becomes_inheritable(runtime: Runtime) -> None:
-    runtime.start("sleep", "60", capabilities={"bounding": ["CAP_CHOWN"]})
+    runtime.start("sleep", "1000", capabilities={"bounding": ["CAP_CHOWN"]})
     done = runtime.call("exec", "--cap", "CAP_KILL", runtime.id, "cat", "/proc/self/status")
     sets = dict(line.split(":\t") for line in done.stdout.splitlines() if line.startswith("Cap"))
     assert sets["CapEff"] == f"{1 << 5 | 1:016x}"  # root gets what the bounding set leaves
@@ -166,7 +166,7 @@ def test_cve_2024_21626_the_working_directory(runtime: Runtime, number: int, bel
 
 
 def test_cve_2024_21626_the_working_directory_of_exec(runtime: Runtime) -> None:
-    runtime.start("sleep", "60")
+    runtime.start("sleep", "1000")
     host_fd = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
     try:
         for number in range(3, 12):
@@ -198,7 +198,7 @@ def test_cve_2024_21626_no_descriptor_is_left_to_the_container(runtime: Runtime)
 def test_what_waits_keeps_nothing_of_its_caller_open(runtime: Runtime) -> None:
     """An engine waits for the end of a pipe that the container's init must not hold."""
     read_fd, write_fd = os.pipe()
-    runtime.write(runtime.document("sleep", "60"))
+    runtime.write(runtime.document("sleep", "1000"))
     null = {"capture_output": False, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     words = ("create", "-b", str(runtime.bundle), runtime.id)
     assert runtime.call(*words, pass_fds=[write_fd], **null).returncode == 0

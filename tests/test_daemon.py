@@ -69,7 +69,8 @@ def test_an_attached_client_does_not_notice_the_daemons_death(daemon: Daemon) ->
     assert daemon.ask("POST", "/containers/cat/start")[0] == 204
     daemon.kill()
     stream.sendall(b"hello\n")
-    assert stream.recv(100) == b"\1\0\0\0\0\0\0\6hello\n"
+    frame = b"\1\0\0\0\0\0\0\6hello\n"
+    assert stream.recv(len(frame), socket.MSG_WAITALL) == frame
     stream.shutdown(socket.SHUT_WR)
     assert all_of(stream) == b""
     daemon.start()
@@ -95,7 +96,7 @@ def test_policies_start_again_and_stop_ends_it(daemon: Daemon) -> None:
 
 
 def test_pause_kill_stop_and_their_refusals(daemon: Daemon) -> None:
-    daemon.run("one", "sleep", "60")
+    daemon.run("one", "sleep", "1000")
     assert daemon.ask("POST", "/containers/one/start") == (304, "")
     assert daemon.ask("POST", "/containers/one/pause")[0] == 204
     assert daemon.ask("POST", "/containers/one/pause")[0] == 409
@@ -114,7 +115,7 @@ def test_pause_kill_stop_and_their_refusals(daemon: Daemon) -> None:
 
 
 def test_exec_streams_codes_and_missing_commands(daemon: Daemon) -> None:
-    daemon.run("host", "sleep", "60")
+    daemon.run("host", "sleep", "1000")
     both = {"AttachStdout": True, "AttachStderr": True}
 
     def run(*words: str, **more: Any) -> tuple[bytes, int]:

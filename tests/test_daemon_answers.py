@@ -18,7 +18,7 @@ ELSEWHERE = {  # what needs a registry, a terminal or a raw stream has tests of 
     "POST /containers/{id}/resize", "PUT /containers/{id}/archive", "POST /images/load",
 }  # fmt: skip
 MORE = [
-    ("POST", "/containers/create?name=one", {"Image": "busybox", "Cmd": ["sleep", "60"]}),
+    ("POST", "/containers/create?name=one", {"Image": "busybox", "Cmd": ["sleep", "1000"]}),
     ("POST", "/containers/one/explain", None),
     ("POST", "/containers/one/pause", None),
     ("POST", "/containers/one/unpause", None),

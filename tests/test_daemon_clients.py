@@ -26,7 +26,7 @@ def script(daemon: Daemon, text: str, *names: str) -> str:
     host = {"DOCKER_HOST": f"unix://{daemon.path}", "DOCKER_CONFIG": str(daemon.root / "config")}
     done = subprocess.run(
         ["bash", "-c", text], env={**os.environ, **host}, cwd=daemon.root,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600,
     )  # fmt: skip
     return done.stdout
 
@@ -41,7 +41,7 @@ $D run --rm --network none busybox nosuch 2>/dev/null; echo rc $?
 $D run --rm --network none busybox /etc/passwd 2>/dev/null; echo rc $?
 $D logs one 2>/dev/null
 $D ps -a --filter name=one --format '{{.Names}} {{.State}}'
-$D run -d --network none --name two busybox sleep 60 >/dev/null
+$D run -d --network none --name two busybox sleep 1000 >/dev/null
 $D exec two sh -c 'echo inside; exit 9'; echo rc $?
 echo piped | $D exec -i two cat
 $D cp two:/etc/passwd - | tar t
@@ -91,7 +91,7 @@ client = docker.from_env()
 assert client.ping()
 assert client.containers.run("busybox", "echo sdk", network_mode="none") == b"sdk\\n"
 more = {"detach": True, "name": "kept", "network_mode": "none", "labels": {"a": "b"}}
-box = client.containers.run("busybox", "sleep 60", **more)
+box = client.containers.run("busybox", "sleep 1000", **more)
 assert box.exec_run("echo ex") == (0, b"ex\\n")
 assert [c.name for c in client.containers.list(filters={"label": "a=b"})] == ["kept"]
 assert box.stats(stream=False)["pids_stats"]["current"] >= 1
@@ -146,7 +146,9 @@ services:
     networks: [back]
   web:
     image: busybox
-    command: sh -c 'sleep 0.5; nc db 5432 </dev/null >/tmp/index.html; exec httpd -f -p 80 -h /tmp'
+    command: >
+      sh -c 'until nc db 5432 </dev/null | grep . >/tmp/index.html; do sleep 0.1; done;
+      exec httpd -f -p 80 -h /tmp'
     depends_on: [db]
     networks: [back]
     environment: {A: b}
@@ -154,8 +156,8 @@ volumes: {data: {}}
 networks: {back: {}}
 """
 COMPOSE = """
-docker-compose up -d 2>&1 | tail -1; sleep 1
-docker-compose exec -T web wget -qO- http://web/
+docker-compose up -d 2>&1 | tail -1
+until docker-compose exec -T web wget -qO- http://web/; do sleep 0.1; done
 docker-compose run --rm web sh -c 'echo $A' 2>/dev/null
 docker-compose up -d --scale db=2 >/dev/null 2>&1; docker-compose ps -q | wc -l
 docker-compose restart -t 0 web >/dev/null 2>&1; docker-compose ps | grep -c Up

@@ -81,7 +81,7 @@ def test_connect_and_disconnect_while_it_runs(daemon: Daemon) -> None:
         daemon.ask(
             "POST", "/networks/create", {"Name": name, "IPAM": {"Config": [{"Subnet": subnet}]}}
         )
-    web = daemon.run("web", "sleep", "60", **FRONT)
+    web = daemon.run("web", "sleep", "1000", **FRONT)
     static = {
         "Container": "web",
         "EndpointConfig": {"IPAMConfig": {"IPv4Address": "10.72.0.9"}, "Aliases": ["w"]},

@@ -79,7 +79,7 @@ swarm leave
 service ls
 plugin ls -q
 run --rm --network none --ipc container:t2 busybox true
-run -d --network none --ipc shareable --name t3 busybox sh -c 'echo hello >/dev/shm/f; sleep 1000'
+run -d --network none --ipc shareable --name t3 busybox sh -c 'echo hi >/dev/shm/f; while :; do sleep 9; done'
 run --rm --network none --ipc container:t3 busybox sh -c 'until cat /dev/shm/f; do sleep 0.1; done 2>&-'
 run --rm --network none --ipc container:nosuch busybox true
 run --rm --network none --pid container:nosuch busybox true

@@ -83,8 +83,11 @@ def test_the_lock_keeps_the_other_process_out(store: Store) -> None:
     _, end = in_other_process(lock.__enter__)
     waiter = os.fork()
     if waiter == 0:
-        with store.lock():
-            os._exit(7)
+        try:
+            with store.lock():
+                os._exit(7)
+        finally:
+            os._exit(1)
     try:
         assert os.waitpid(waiter, os.WNOHANG) == (0, 0)
     finally:

@@ -51,8 +51,11 @@ class Engine:
         """Call with a terminal of our own; return what it showed, and the status."""
         pid, master = pty.fork()
         if pid == 0:
-            os.chdir(self.folder)
-            os.execvpe(self.words[0], [*self.words, *words], self.environment)
+            try:
+                os.chdir(self.folder)
+                os.execvpe(self.words[0], [*self.words, *words], self.environment)
+            finally:
+                os._exit(127)
         output = b""
         while True:
             try:
@@ -147,10 +150,18 @@ def remove_groups(name: str) -> None:
     for root, directories, _ in os.walk("/sys/fs/cgroup"):
         if name in directories and not os.path.islink(f"{root}/{name}"):
             for below, _, _ in sorted(os.walk(f"{root}/{name}"), reverse=True):
-                try:
-                    os.rmdir(below)
-                except OSError:
-                    continue
+                wait_until(lambda: is_removed(below), f"{below} is busy")  # noqa: B023
+
+
+def is_removed(group: str) -> bool:
+    """Remove a control group; say whether it has gone, which it cannot while a process in it still ends."""
+    try:
+        os.rmdir(group)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 @pytest.fixture(params=["podman", "docker"])
@@ -217,9 +228,9 @@ def test_limits_exec_pause_stats_update_restart_stop(engine: Engine) -> None:
         assert "sh -c" in engine.ok("top", "web")
         if engine.words[0] == "docker":
             engine.ok("update", "-m", "60m", "--memory-swap", "-1", "web")
-        engine.ok("restart", "-t", "5", "web")
+        engine.ok("restart", "-t", "120", "web")
         wait_until(lambda: engine.ok("logs", "web").count("started") == 2, "it did not start again")
-        engine.ok("stop", "-t", "10", "web")
+        engine.ok("stop", "-t", "120", "web")
         assert engine.ok("inspect", "-f", "{{.State.ExitCode}}", "web") == "3\n"
     finally:
         engine("rm", "-f", "web")
@@ -258,13 +269,19 @@ def test_devices_limits_and_a_restart_policy(docker: Engine) -> None:
 
 
 def test_a_memory_limit_kills(engine: Engine) -> None:
-    run = engine.run("--name", "greedy", "-m", "20m", "busybox", "tail", "/dev/zero")
-    try:
-        assert run.returncode == 137
-        if engine.words[0] == "docker":  # conmon 2.1 does not notice it on a hybrid machine
-            assert engine.ok("inspect", "-f", "{{.State.OOMKilled}}", "greedy") == "true\n"
-    finally:
-        engine("rm", "-f", "greedy")
+    told = ""
+    for _ in range(
+        5
+    ):  # containerd loses the news of it when the container has gone before it looks
+        run = engine.run("--name", "greedy", "-m", "20m", "busybox", "tail", "/dev/zero")
+        try:
+            assert run.returncode == 137
+            told = engine.ok("inspect", "-f", "{{.State.OOMKilled}}", "greedy")
+        finally:
+            engine("rm", "-f", "greedy")
+        if told == "true\n" or engine.words[0] != "docker":
+            return  # conmon 2.1 does not notice it on a hybrid machine
+    assert told == "true\n"
 
 
 def test_volumes_and_a_read_only_root(engine: Engine, tmp_path: pathlib.Path) -> None:

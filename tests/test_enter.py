@@ -68,7 +68,7 @@ def name_of(pid: int) -> str:
 
 
 def create_then_start(root: str) -> tuple[str, int, str, int]:
-    spec = small_document(root, "sh", "-c", "sleep 60; exit 3")
+    spec = small_document(root, "sh", "-c", "sleep 1000; exit 3")
     pid, report_fd, word_fd = created(spec)
     before = os.path.basename(os.readlink(f"/proc/{pid}/exe"))
     times = release(word_fd, report_fd)
@@ -112,32 +112,36 @@ def test_a_command_that_execve_refuses_fails_start(root: str) -> None:
     assert result(start_fails, root) == f'{errno.ENOEXEC} exec: "odd": exec format error'
 
 
+def make_and_die(root: str, at_gate: bool, write_fd: int) -> None:
+    """Create a container, say its pid, and get killed: at the gate, or before by the second watch."""
+    spec = small_document(root, "sleep", "1000")
+    if not at_gate:
+        spec["hooks"] = {"prestart": [hook("true")]}
+    seen: list[int] = []
+
+    def watch(pid: int) -> bytes:
+        seen.append(pid)
+        if len(seen) == 1:
+            os.write(write_fd, b"%d" % pid)
+        else:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return b""
+
+    gate = make_gate(os.environ["GATE"])  # FIFOs: a pipe would end with its maker
+    steps = [step for _, step in plan(spec, Resources((), None, None, None, gate, True))]
+    start(spec, steps, None, watch)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def survivors(root: str, at_gate: bool) -> bool:
     """Let the maker die before or behind the gate; return whether init lives on."""
     read_fd, write_fd = os.pipe()
     maker = os.fork()
     if maker == 0:
-        spec = small_document(root, "sleep", "60")
-        if not at_gate:
-            spec["hooks"] = {"prestart": [hook("true")]}
-        seen: list[int] = []
-
-        def watch(pid: int) -> bytes:
-            seen.append(pid)
-            if len(seen) == 1:
-                os.write(write_fd, b"%d" % pid)
-            else:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return b""
-
-        gate = make_gate(os.environ["GATE"])  # FIFOs: a pipe would end with its maker
-        start(
-            spec,
-            [s for _, s in plan(spec, Resources((), None, None, None, gate, True))],
-            None,
-            watch,
-        )
-        os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            make_and_die(root, at_gate, write_fd)
+        finally:
+            os._exit(1)
     os.waitpid(maker, 0)
     init = int(os.read(read_fd, 20))
     end = time.monotonic() + (0.2 if at_gate else 240)
@@ -159,7 +163,7 @@ def test_init_outlives_its_maker_from_the_gate_on(
 
 def all_hooks(root: str, directory: str) -> list[int]:
     note = "readlink /proc/self/ns/mnt; ls -d /bin/true 2>/dev/null"
-    spec = small_document(root, "sleep", "60")
+    spec = small_document(root, "sleep", "1000")
     spec["hooks"] = {
         "createContainer": [hook(f"cat >{directory}/inside; ({note}) >>{directory}/inside")],
         "startContainer": [hook("cat >/late; readlink /proc/self/ns/mnt >>/late")],
@@ -191,7 +195,7 @@ def test_hooks_inside_get_their_state_and_the_container_s_namespaces(
     [
         (hook("echo no address; exit 3"), "hook #1 /bin/sh: exit status 3: no address"),
         (hook("kill -9 $$"), "hook #1 /bin/sh: killed by signal 9"),
-        (hook("sleep 60", timeout=1), "hook #1 /bin/sh: timed out after 1 s"),
+        (hook("sleep 1000", timeout=1), "hook #1 /bin/sh: timed out after 1 s"),
         ({"path": "/no/such"}, "hook #1 /no/such: exit status 127: No such file or directory"),
     ],
 )
@@ -228,7 +232,7 @@ def test_a_word_is_whole_or_an_end(tmp_path: Path) -> None:
 
 def visit(root: str, process: dict[str, Any], namespaces: list[str] | None = None) -> str:
     """Run `process` in a container and return its output, or what was refused."""
-    spec = small_document(root, "sleep", "60")
+    spec = small_document(root, "sleep", "1000")
     if namespaces:
         spec["linux"]["namespaces"] += [{"type": kind} for kind in namespaces]
         ids = [{"containerID": 0, "hostID": 100_000, "size": 1000}]
@@ -322,7 +326,7 @@ def test_our_own_namespaces_are_not_joined(root: str) -> None:
 
 def pod(root: str) -> list[str]:
     """Start a container in the pid and network namespaces of another one, by path."""
-    first = small_document(root, "sleep", "60")
+    first = small_document(root, "sleep", "1000")
     read_fd, write_fd = os.pipe()
     with running(first) as pid:
         second = small_document(root, "sh", "-c", "cat /proc/1/comm; test $$ != 1 && echo not 1")

@@ -54,14 +54,17 @@ def test_a_zygote_that_dies_is_replaced_and_containers_go_on(daemon: Daemon) -> 
 
 def test_a_zygote_that_stands_still_is_killed_with_an_order_in_its_hand(daemon: Daemon) -> None:
     """The order is sent, and the one who was to obey it dies: its successor is asked again."""
+    until(lambda: len(children(daemon.process.pid, "md-zygote")) == 1)
     (zygote,) = children(daemon.process.pid, "md-zygote")
     daemon.create("late", "echo", "alive")
     os.kill(zygote, signal.SIGSTOP)
     pid = os.fork()
     if pid == 0:
-        time.sleep(0.5)
-        os.kill(zygote, signal.SIGKILL)
-        os._exit(0)
+        try:
+            time.sleep(0.5)
+            os.kill(zygote, signal.SIGKILL)
+        finally:
+            os._exit(0)
     assert daemon.ask("POST", "/containers/late/start") == (204, "")
     os.waitpid(pid, 0)
     assert daemon.ask("POST", "/containers/late/wait")[1]["StatusCode"] == 0
@@ -296,6 +299,6 @@ def test_a_clock_that_jumps_changes_no_duration(tmp_path: pathlib.Path, seconds:
         until(lambda: probes >= 5 or len(daemon.state("talks")["Health"]["Log"]) > probes)
         began = time.monotonic()
         assert daemon.ask("POST", "/containers/talks/stop?t=1") == (204, "")
-        assert 0.9 < time.monotonic() - began < 30
+        assert 0.9 < time.monotonic() - began < DAY / 2
     finally:
         daemon.close()

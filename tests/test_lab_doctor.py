@@ -201,13 +201,12 @@ def test_require(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
 
 
 def test_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MINI_DOCKER_LAB_PATIENCE", "0.1")
-
     def fail() -> None:
         raise OSError(1, "no")
 
     assert attempt(lambda: None) == ""
     assert attempt(fail) == "PermissionError: [Errno 1] no"
+    monkeypatch.setenv("MINI_DOCKER_LAB_PATIENCE", "0.1")
     assert attempt(lambda: __import__("time").sleep(60), seconds=1) == (
         "the attempt did not end in time"
     )

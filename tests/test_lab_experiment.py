@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -246,11 +247,11 @@ def test_it_works_from_a_thread_and_inside_itself() -> None:
 
 def children() -> set[str]:
     """Return our children, zombies too: those of other tests' fixtures among them."""
-    return {
-        pid
-        for task in os.listdir("/proc/self/task")
-        for pid in Path(f"/proc/self/task/{task}/children").read_text().split()
-    }
+    found: set[str] = set()
+    for path in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended
+            found.update(path.read_text().split())
+    return found
 
 
 def test_it_leaves_no_descriptor_and_no_zombie() -> None:

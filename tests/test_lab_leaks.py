@@ -153,12 +153,14 @@ def test_forked_orphan_without_exec_is_found_by_its_command_line() -> None:
     read_fd, write_fd = os.pipe()
     middle = os.fork()
     if middle == 0:
-        os.setsid()
-        if pid := os.fork():
-            os.write(write_fd, str(pid).encode())
-        else:
-            time.sleep(600)
-        os._exit(0)
+        try:
+            os.setsid()
+            if pid := os.fork():
+                os.write(write_fd, str(pid).encode())
+            else:
+                time.sleep(600)
+        finally:
+            os._exit(0)
     os.waitpid(middle, 0)
     orphan = int(os.read(read_fd, 20))
     os.close(read_fd)

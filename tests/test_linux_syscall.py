@@ -372,9 +372,11 @@ def clone_into_new_namespaces() -> dict[str, Any]:
     read_fd, write_fd = os.pipe()
     pid, pidfd = clone3(CLONE_NEWUTS | CLONE_NEWPID)
     if pid == 0:
-        sethostname(b"lab")
-        os.write(write_fd, f"{os.getpid()} {pidfd} {uts()} {os.uname().nodename}".encode())
-        os._exit(7)
+        try:
+            sethostname(b"lab")
+            os.write(write_fd, f"{os.getpid()} {pidfd} {uts()} {os.uname().nodename}".encode())
+        finally:
+            os._exit(7)
     os.close(write_fd)
     facts = {"fdinfo": Path(f"/proc/self/fdinfo/{pidfd}").read_text(), "pid": pid}
     facts["inheritable"] = os.get_inheritable(pidfd)
@@ -427,7 +429,7 @@ def test_a_pidfd_never_means_a_stranger() -> None:
 
 
 def test_a_signal_by_pidfd_arrives() -> None:
-    child = subprocess.Popen(["sleep", "60"])
+    child = subprocess.Popen(["sleep", "1000"])
     pidfd = pidfd_open(child.pid)
     try:
         pidfd_send_signal(pidfd, signal.SIGTERM)

@@ -18,7 +18,7 @@ import pytest
 
 from mini_docker.security.seccomp import filter_flags, has_seccomp_flag
 from tests.bundles import Runtime, rootfs, runtime  # noqa: F401 (fixtures)
-from tests.system import Lab, lab  # noqa: F401 (a fixture)
+from tests.system import Lab, lab, until  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.root
 oci = pytest.mark.oci
@@ -94,12 +94,13 @@ def test_a_supervisor_answers_mkdir(runtime: Runtime, tmp_path: pathlib.Path, no
     path = tmp_path / "agent"
     supervisor = Supervisor(path, errno.EXDEV)
     try:
-        pid = runtime.create("sh", "-c", "mkdir /proc/x; sleep 60",
+        pid = runtime.create("sh", "-c", "mkdir /proc/x; sleep 1000",
                              seccomp=policy(path, listenerMetadata="of the test"),
                              noNewPrivileges=no_new, terminal=False)  # fmt: skip
         assert runtime.call("start", runtime.id).returncode == 0
         done = runtime.call("exec", runtime.id, "mkdir", "/proc/y")
         assert "cross-device link" in done.stderr
+        until(lambda: len(supervisor.asked) == 2)  # the first command may be slower than the second
     finally:
         runtime.call("delete", "--force", runtime.id)
         supervisor.close()
@@ -180,7 +181,7 @@ def test_features_tell_of_flags_and_actions(runtime: Runtime) -> None:
 def test_a_start_whose_listener_is_gone_ends_the_container(
     runtime: Runtime, tmp_path: pathlib.Path
 ) -> None:
-    runtime.create("sleep", "60", seccomp=policy(tmp_path / "gone"), noNewPrivileges=True)
+    runtime.create("sleep", "1000", seccomp=policy(tmp_path / "gone"), noNewPrivileges=True)
     done = runtime.call("start", runtime.id)
     assert done.returncode == 1 and "listenerPath" in done.stderr
     assert runtime.status() == "stopped"
@@ -195,7 +196,7 @@ def test_the_engine_s_containers_and_execs_ask_too(lab: Lab, tmp_path: pathlib.P
     flags = ("--name", "asks", "--security-opt", f"seccomp={profile}")
     try:
         try:
-            run = lab.call("run", "-d", *flags, "busybox", "sleep", "60")
+            run = lab.call("run", "-d", *flags, "busybox", "sleep", "1000")
             assert run.returncode == 0, run.stderr
             done = lab.call("exec", "asks", "mkdir", "/tmp/y")
             assert "cross-device link" in done.stderr, done

@@ -268,14 +268,18 @@ def the_rest_is_forwarded(shop: Shop) -> None:
     response = shop.ask(RED, query("example.org", ident=4711))
     thread.join()
     assert response[-4:] == b"good" and response[:2] == struct.pack("!H", 4711)
-    assert code_and_count(shop.ask(SPY, query("secret.example.org"))) == (SERVFAIL, 0)
     shop.udp.settimeout(0.1)
+    with pytest.raises(TimeoutError):
+        while True:  # a question may have been asked twice
+            shop.udp.recv(4096)
+    assert code_and_count(shop.ask(SPY, query("secret.example.org"))) == (SERVFAIL, 0)
     with pytest.raises(TimeoutError):
         shop.udp.recv(100)
 
     def world_by_tcp() -> None:
         connection, _ = shop.tcp.accept()
-        data = connection.recv(4096)[2:]
+        file = connection.makefile("rb")
+        data = file.read(int.from_bytes(file.read(2), "big"))
         reply = answer(data, parse_query(data), NOERROR, [(A, b"long")] * 100)
         message = len(reply).to_bytes(2, "big") + reply
         connection.sendall(message[:10])

@@ -394,8 +394,8 @@ def test_the_host_is_the_same_byte_for_byte(root: Path) -> None:
         before = Path("/proc/self/mountinfo").read_bytes()
         child = os.fork()
         if child == 0:
-            unshare(CLONE_NEWNS)
             try:
+                unshare(CLONE_NEWNS)
                 apply(steps)
             finally:
                 os._exit(0)

@@ -103,7 +103,10 @@ def with_orphans(script: str) -> tuple[int, int]:
     process.prctl(process.PR_SET_CHILD_SUBREAPER, 1)
     pid = os.fork()
     if pid == 0:
-        os.execv("/bin/sh", ["sh", "-c", script])
+        try:
+            os.execv("/bin/sh", ["sh", "-c", script])
+        finally:
+            os._exit(127)
     code = reap_until(pid)
     left = 0
     while True:

@@ -79,14 +79,16 @@ def in_user_namespace(spec: dict[str, Any], work: Callable[[], object], deny: bo
     answer_fd, child_answer_fd = os.pipe()
     pid, _ = clone3(CLONE_NEWUSER)
     if pid == 0:
-        os.close(parent_go_fd)
-        os.read(go_fd, 1)
         try:
-            answer = work()
-        except Exception as error:
-            answer = type(error).__name__
-        os.write(child_answer_fd, str(answer).encode())
-        os._exit(0)
+            os.close(parent_go_fd)
+            os.read(go_fd, 1)
+            try:
+                answer = work()
+            except Exception as error:
+                answer = type(error).__name__
+            os.write(child_answer_fd, str(answer).encode())
+        finally:
+            os._exit(0)
     if deny:
         Path(f"/proc/{pid}/setgroups").write_text("deny")
     write_id_maps(pid, spec)

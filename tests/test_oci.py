@@ -53,7 +53,7 @@ def test_new_namespaces(runtime: Runtime) -> None:
 @root
 @oci("config-linux.md", "namespaces: joined by path")
 def test_namespaces_by_path(runtime: Runtime) -> None:
-    pid = runtime.start("sleep", "60")
+    pid = runtime.start("sleep", "1000")
     shared = {k: f"/proc/{pid}/ns/{n}" for k, n in (("pid", "pid"), ("uts", "uts"), ("ipc", "ipc"))}
     first, runtime.id = runtime.id, f"{runtime.id}-b"
     try:
@@ -155,7 +155,7 @@ def test_io_priority(runtime: Runtime) -> None:
 @root
 @oci("config.md", "process.execCPUAffinity")
 def test_affinity_of_exec(runtime: Runtime) -> None:
-    runtime.start("sleep", "60")
+    runtime.start("sleep", "1000")
     process = {"args": ["grep", "Cpus_allowed_list", "/proc/self/status"], "cwd": "/"}
     full = {**process, "env": ["PATH=/bin"], "execCPUAffinity": {"initial": "0", "final": "0"}}
     path = runtime.directory / "process.json"
@@ -368,7 +368,7 @@ def test_personality(runtime: Runtime) -> None:
 @oci("config-linux.md", "resources.memory, cpu, pids in the control group")
 def test_resources(runtime: Runtime) -> None:
     limits = {"memory": {"limit": 20 << 20}, "cpu": {"shares": 0}, "pids": {"limit": 20}}
-    runtime.start("sleep", "60", resources={**limits, "blockIO": {"weight": 0}})
+    runtime.start("sleep", "1000", resources={**limits, "blockIO": {"weight": 0}})
     stats = json.loads(runtime.call("events", "--stats", runtime.id).stdout)["data"]
     assert stats["pids"]["limit"] == 20
     assert stats["memory"]["usage"]["limit"] == 20 << 20
@@ -377,7 +377,7 @@ def test_resources(runtime: Runtime) -> None:
 @root
 @oci("config-linux.md", "cgroupsPath")
 def test_the_path_of_the_control_group(runtime: Runtime) -> None:
-    pid = runtime.start("sleep", "60")
+    pid = runtime.start("sleep", "1000")
     lines = pathlib.Path(f"/proc/{pid}/cgroup").read_text().splitlines()
     assert all(line.endswith(f":/{runtime.id}") for line in lines)
 
@@ -395,7 +395,7 @@ def test_seccomp(runtime: Runtime) -> None:
 @root
 @oci("config.md", "annotations")
 def test_annotations_are_in_the_state(runtime: Runtime) -> None:
-    runtime.create("sleep", "60", annotations={"org.example": "x"})
+    runtime.create("sleep", "1000", annotations={"org.example": "x"})
     state = json.loads(runtime.call("state", runtime.id).stdout)
     assert state["annotations"] == {"org.example": "x"}
 
@@ -451,7 +451,7 @@ def test_a_hook_that_fails(runtime: Runtime, point: str) -> None:
 @root
 @oci("config.md", "hooks: timeout")
 def test_a_hook_that_hangs(runtime: Runtime) -> None:
-    hook = {"path": "/bin/sleep", "args": ["sleep", "60"], "timeout": 1}
+    hook = {"path": "/bin/sleep", "args": ["sleep", "1000"], "timeout": 1}
     assert "timed out after 1 s" in runtime.refused(hooks={"createRuntime": [hook]})
 
 

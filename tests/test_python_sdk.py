@@ -76,7 +76,7 @@ def test_the_system(client: Any) -> None:
 
 def test_a_container_in_every_state(client: Any) -> None:
     box = client.containers.create(
-        "busybox", "sleep 60", name="one", labels={"a": "b"}, network_mode="none"
+        "busybox", "sleep 1000", name="one", labels={"a": "b"}, network_mode="none"
     )
     assert (box.status, box.labels) == ("created", {"a": "b"})
     box.start()
@@ -195,7 +195,7 @@ def test_exec_in_all_ways(client: Any) -> None:
 
 def test_archives_of_what_runs_and_what_does_not(client: Any) -> None:
     box = run(
-        client, "sh", "-c", "echo kept >/vol/data; sleep 60", volumes={"vol": {"bind": "/vol"}}
+        client, "sh", "-c", "echo kept >/vol/data; sleep 1000", volumes={"vol": {"bind": "/vol"}}
     )
     assert box.put_archive("/tmp", tar_of("note", b"words"))
     assert box.exec_run("cat /tmp/note").output == b"words"

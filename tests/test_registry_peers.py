@@ -26,7 +26,7 @@ FILES = {"etc/greeting": b"hello from a stranger\n", "big": os.urandom(2_000_000
 
 def run(*words: str) -> str:
     """Run a peer; a failure shows what it said."""
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, f"{' '.join(words)}\n{done.stderr[-1000:]}"
     return done.stdout
 

@@ -120,7 +120,7 @@ def test_the_ids_of_subuid(user: User) -> None:
 def test_exec_kill_and_delete(user: User, many: bool) -> None:
     if many:
         need_tools()
-    started = user.run(user.document("sleep", "60", many=many), "--detach")
+    started = user.run(user.document("sleep", "1000", many=many), "--detach")
     assert started.returncode == 0
     name = user.runtime.id
     state = json.loads(user.call("state", name).stdout)
@@ -157,7 +157,7 @@ def test_limits_need_a_control_group(user: User) -> None:
     done = user.run(document)
     assert done.returncode == 1 and "Permission denied" in done.stderr
     assert user.call("list", "-q").stdout == ""
-    paused = user.run(user.document("sleep", "60"), "--detach")
+    paused = user.run(user.document("sleep", "1000"), "--detach")
     assert paused.returncode == 0
     done = user.call("pause", user.runtime.id)
     assert done.returncode == 1 and "has no control group of its own" in done.stderr
@@ -173,7 +173,7 @@ def test_a_listener(user: User, no_new: bool, wanted: dict[str, int]) -> None:
     path = user.folder / "agent"
     supervisor = Supervisor(path, errno.EXDEV)
     path.chmod(0o777)
-    document = user.document("sleep", "60", many=bool(wanted), seccomp=policy(path),
+    document = user.document("sleep", "1000", many=bool(wanted), seccomp=policy(path),
                              noNewPrivileges=no_new, user=wanted)  # fmt: skip
     try:
         assert user.run(document, "--detach").returncode == 0

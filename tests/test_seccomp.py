@@ -338,8 +338,10 @@ def test_the_kernel_obeys(action: str, words: str, unprivileged: bool) -> None:
 def test_the_kernel_kills(action: str) -> None:
     pid = os.fork()
     if pid == 0:
-        getpgid_under(policy(rule("getpgid", action), default="ALLOW"), True)
-        os._exit(0)
+        try:
+            getpgid_under(policy(rule("getpgid", action), default="ALLOW"), True)
+        finally:
+            os._exit(0)
     assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGSYS
 
 
@@ -550,7 +552,7 @@ def bundle(directory: Path, document: dict[str, Any]) -> str:
     shutil.copy(busybox, directory / "rootfs/bin/busybox")
     subprocess.run(["runc", "spec"], cwd=directory, check=True)
     spec = json.loads((directory / "config.json").read_text())
-    spec["process"].update(terminal=False, args=["/bin/busybox", "sleep", "60"])
+    spec["process"].update(terminal=False, args=["/bin/busybox", "sleep", "1000"])
     spec["process"].pop("rlimits", None)  # raising a limit needs CAP_SYS_RESOURCE
     spec["linux"]["seccomp"] = document
     (directory / "config.json").write_text(json.dumps(spec))

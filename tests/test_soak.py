@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from mini_docker.lab import compare, snapshot
-from tests.system import Lab, lab, until  # noqa: F401 (a fixture)
+from tests.system import Lab, has_ended, lab, until  # noqa: F401 (a fixture)
 
 pytestmark = [pytest.mark.root, pytest.mark.anywhere]
 RUNS = int(os.environ.get("MINI_DOCKER_SOAK", "100"))
@@ -90,13 +90,15 @@ def test_a_random_kill_leaves_nothing_that_the_next_command_does_not_clean(lab: 
         time.sleep(chance.uniform(0, whole))
         victims = [process.pid] if chance.random() < 0.5 else keepers(lab.daemon_pid())
         try:
-            os.kill(chance.choice(victims), signal.SIGKILL)
+            victim = chance.choice(victims)
+            os.kill(victim, signal.SIGKILL)
+            until(lambda: has_ended(victim))  # noqa: B023
         except ProcessLookupError:
             pass
         process.wait(240)
         lab.call("ps")  # starts the daemon again, which recovers
     assert lab.run("busybox", "echo", "alive").stdout == "alive\n"
-    lab.call("container", "prune", "-f")  # of clients killed between create and start, as in Docker
+    lab.forget_created()  # of clients killed between create and start, as in Docker
     assert lab.leftovers() == []
     assert settled(lab) == links_before
     until(

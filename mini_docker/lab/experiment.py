@@ -88,9 +88,12 @@ def supervise(
             if init == 0:
                 be_init(function, args)
             close_range(OUTPUT_FD)
-            signal.sigwait({signal.SIGTERM, signal.SIGCHLD})
-            os.kill(init, signal.SIGKILL)
-            os.waitpid(init, 0)
+            ended = 0
+            while not ended and signal.sigwait({signal.SIGTERM, signal.SIGCHLD}) == signal.SIGCHLD:
+                ended, _ = os.waitpid(init, os.WNOHANG)  # it may only have been stopped, or go on
+            if not ended:
+                os.kill(init, signal.SIGKILL)
+                os.waitpid(init, 0)
     except BaseException as error:
         os.write(STATUS_FD, b"!" + describe(error).encode())
     finally:

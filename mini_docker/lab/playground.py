@@ -50,7 +50,7 @@ class Playground:
         words = [str(COMMAND), "--data-root", self.root, word]
         subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    def start(self, seconds: float = 30.0) -> None:
+    def start(self, seconds: float = 240.0) -> None:
         """Start the daemon, again if it was killed, and wait until it answers. Raises CommandError."""
         words = [str(COMMAND), "daemon", "--data-root", self.root, "--host", self.host]
         again = ("nsenter", f"--net=/proc/self/fd/{self.netns_fd}")
