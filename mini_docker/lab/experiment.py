@@ -238,8 +238,8 @@ def run_in_child(function: Callable[..., Any], *args: Any, timeout: float = 10.0
         for index, (read_fd, write_fd) in enumerate(pipes):
             os.close(write_fd)
             pipes[index] = (read_fd, -1)
-        limit = timeout * patience()
-        received, timed_out = collect(supervisor, [read_fd for read_fd, _ in pipes], limit)
+        fds = [read_fd for read_fd, _ in pipes]
+        received, timed_out = collect(supervisor, fds, stretched(timeout))
     finally:
         if supervisor:
             stop(supervisor)
@@ -248,12 +248,12 @@ def run_in_child(function: Callable[..., Any], *args: Any, timeout: float = 10.0
     return outcome_of(received, timed_out)
 
 
-def patience() -> float:
-    """Return how many times longer this machine may take: 1, or what MINI_DOCKER_LAB_PATIENCE says.
+def stretched(seconds: float) -> float:
+    """Return a limit of time as long as this machine needs it: times what MINI_DOCKER_LAB_PATIENCE says.
 
-    The labs' virtual machine sets it, for software emulation is ten times slower.
+    The labs' virtual machine sets it, for software emulation is ten times slower; tests do too.
     """
-    return float(os.environ.get("MINI_DOCKER_LAB_PATIENCE") or 1)
+    return seconds * float(os.environ.get("MINI_DOCKER_LAB_PATIENCE") or 1)
 
 
 def stop(supervisor: int) -> None:
@@ -331,7 +331,7 @@ def outcome_of(received: Sequence[bytes], timed_out: bool) -> Outcome:
 def in_child(function: Callable[..., Any], *args: Any, timeout: float = 10.0) -> Any:
     """Call `function(*args)` as pid 2 of a fresh pid namespace; print what it wrote; return its value.
 
-    Its mounts are private and its /proc is its own. After `timeout` seconds (times `patience`) it is stopped.
+    Its mounts are private and its /proc is its own. After `timeout` seconds (`stretched`) it is stopped.
     Everything it started dies with it. Returns None when it failed. Raises CannotRun where the kernel
     forbids namespaces.
     """

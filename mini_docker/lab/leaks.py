@@ -22,7 +22,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
-from mini_docker.lab.experiment import patience as machine_patience
+from mini_docker.lab.experiment import stretched
 
 CLEAN = (
     "Nothing left behind: mounts, links, network namespaces, control groups, "
@@ -76,9 +76,9 @@ def report_leaks(before: Snapshot, patience: float = 2.0) -> None:
     """Print that nothing is left behind since `before`, or name each thing that is.
 
     The kernel destroys namespaces and cgroups a little after their last process: a leak is one that is
-    still there after `patience` seconds (times `MINI_DOCKER_LAB_PATIENCE`).
+    still there after `patience` seconds (`stretched`).
     """
-    leaked = find_leaks(before, patience * machine_patience())
+    leaked = find_leaks(before, stretched(patience))
     print(CLEAN if not leaked else "\n".join(["Left behind:", *(f"  {leak}" for leak in leaked)]))
 
 
