@@ -1,4 +1,4 @@
-"""Real clients, changed in nothing but DOCKER_HOST: docker 20.10 and newer, the Python SDK, compose."""
+"""Real clients, changed in nothing but DOCKER_HOST: docker 20.10 and newer, the Python SDK."""
 
 from __future__ import annotations
 
@@ -134,39 +134,3 @@ def test_the_python_sdk(daemon: Daemon) -> None:
     if "No module named 'docker'" in said:
         cannot_run_here("there is no SDK (remedy: labs/provision.sh --peers)")
     assert said == "done 2\n", said
-
-
-STACK = """
-version: "3.8"
-services:
-  db:
-    image: busybox
-    command: sh -c 'while true; do echo row | nc -l -p 5432; done'
-    volumes: ["data:/var/lib/db"]
-    networks: [back]
-  web:
-    image: busybox
-    command: >
-      sh -c 'until nc db 5432 </dev/null | grep . >/tmp/index.html; do sleep 0.1; done;
-      exec httpd -f -p 80 -h /tmp'
-    depends_on: [db]
-    networks: [back]
-    environment: {A: b}
-volumes: {data: {}}
-networks: {back: {}}
-"""
-COMPOSE = """
-docker-compose up -d 2>&1 | tail -1
-until docker-compose exec -T web wget -qO- http://web/; do sleep 0.1; done
-docker-compose run --rm web sh -c 'echo $A' 2>/dev/null
-docker-compose up -d --scale db=2 >/dev/null 2>&1; docker-compose ps -q | wc -l
-docker-compose restart -t 0 web >/dev/null 2>&1; docker-compose ps | grep -c Up
-docker-compose down -v -t 0 >/dev/null 2>&1; echo rc $?
-"""
-
-
-def test_compose_with_a_web_server_and_a_database(daemon: Daemon) -> None:
-    (daemon.root / "docker-compose.yml").write_text(STACK)
-    said = script(daemon, COMPOSE, "docker-compose")
-    assert said.splitlines()[-5:] == ["row", "b", "3", "3", "rc 0"], said
-    assert daemon.ask("GET", "/volumes")[1]["Volumes"] in ([], None)

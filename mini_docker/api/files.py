@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
 import posixpath
+import stat
 import time
 from contextlib import contextmanager
 
@@ -63,11 +65,31 @@ def missing(call: Call, path: str) -> HttpError:
     return HttpError(404, f"Could not find the file {path} in container {call.holes['id']}")
 
 
-def described(fd: int, path: str) -> list[tuple[str, str]]:
+def last_part(path: str) -> str:
+    """Return the name that a path gives to what it leads to: "dir/." says ".", the root is "/"."""
+    if path == "." or path.endswith("/."):
+        return "."
+    return posixpath.basename(posixpath.normpath(f"/{path}")) or "/"
+
+
+def described(fd: int, place: Place, path: str) -> list[tuple[str, str]]:
     """Return the header that describes a file."""
-    name = posixpath.basename(posixpath.normpath(path)) or "/"
-    text = json.dumps(path_stat(fd, name), separators=(",", ":"))
+    found = path_stat(fd, last_part(path), place)
+    text = json.dumps(found, separators=(",", ":"))
     return [(STAT, base64.b64encode(text.encode()).decode())]
+
+
+def opened(place: Place, path: str) -> int:
+    """Open what a path leads to; one that ends in a slash or a dot leads to a directory, through symlinks.
+
+    Raises NoSuchPath, OSError.
+    """
+    directory = path.endswith(("/", "/."))
+    fd = open_place(place, path, follow=directory)
+    if directory and not stat.S_ISDIR(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+    return fd
 
 
 def archive_stat(call: Call) -> None:
@@ -75,9 +97,9 @@ def archive_stat(call: Call) -> None:
     path = wanted_path(call)
 
     def use(place: Place) -> None:
-        fd = open_place(place, path)
+        fd = opened(place, path)
         try:
-            call.reply.head(200, described(fd, path))
+            call.reply.head(200, described(fd, place, path))
             call.reply.end()
         finally:
             os.close(fd)
@@ -90,12 +112,10 @@ def archive_get(call: Call) -> None:
     path = wanted_path(call)
 
     def use(place: Place) -> None:
-        fd = open_place(place, path, follow=path.endswith("/"))
+        fd = opened(place, path)
         try:
-            headers = described(fd, path)
-            name = posixpath.basename(posixpath.normpath(path)) or "."
-            piece = call.reply.stream_out(TAR, headers)
-            for data in read_tree(fd, name, place.maps):
+            piece = call.reply.stream_out(TAR, described(fd, place, path))
+            for data in read_tree(fd, last_part(path), place.maps, place.kernels):
                 piece(data)
             call.reply.end()
         finally:

@@ -175,7 +175,9 @@ class Wiring:
             self.networks.release(container_id, unplug=True)
             os.close(netns_fd)
             raise
-        found = port_map(self.networks.bindings(container_id), exposed)
+        ends = self.networks.endpoints_of(container_id).values()
+        outward = any(not end["Internal"] for end in ends)  # internal networks expose nothing
+        found = port_map(self.networks.bindings(container_id), exposed if outward else ())
         record["NetworkSettings"] = network_settings(settings, found, container_id)
         return netns_fd
 

@@ -36,7 +36,7 @@ from mini_docker.storage.overlay import remove_tree
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any, NamedTuple
+    from typing import Any, BinaryIO, NamedTuple
 
     from mini_docker.engine.container import Container
     from mini_docker.engine.remap import Mappings
@@ -48,16 +48,20 @@ if TYPE_CHECKING:
         """A path of a container: a descriptor of the root it is resolved in, and the path in there.
 
         `maps` translate the owners that are seen there, where they are not the container's own numbers;
-        `mounts_fd` keeps what is mounted in that root, -1 where nothing has to be kept.
+        `mounts_fd` keeps what is mounted in that root, -1 where nothing has to be kept; `kernels` are
+        directories below the path that hold the kernel's files, and none of the container.
         """
 
         root_fd: int
         path: str
         maps: Maps
         mounts_fd: int = -1
+        kernels: frozenset[str] = frozenset()
 
 else:
-    Place = namedtuple("Place", ("root_fd", "path", "maps", "mounts_fd"), defaults=(-1,))
+    Place = namedtuple(
+        "Place", ("root_fd", "path", "maps", "mounts_fd", "kernels"), defaults=(-1, frozenset())
+    )
 
 
 # %% notebooks/14g_files.ipynb#roots
@@ -94,7 +98,8 @@ def locate(store: Store, container: Container, path: str, write: bool = False) -
         refuse_read_only(container, inside)
     maps = mappings_of(container.record)
     if container.alive:
-        return Place(os.open(f"/proc/{container.state['Pid']}/root", OPEN_PATH), clean, maps)
+        root_fd = os.open(f"/proc/{container.state['Pid']}/root", OPEN_PATH)
+        return Place(root_fd, clean, maps, kernels=kernels_own(clean))
     root_fd = writable(store, container) if write else stacked(store, container)
     for point in inside[-1:]:
         # one that never ran has no mount points yet; with a user namespace, volumes have other owners
@@ -104,6 +109,15 @@ def locate(store: Store, container: Container, path: str, write: bool = False) -
             return Place(os.open(point["Source"], OPEN_PATH), within, maps)
     kept = mount_volumes(root_fd, points, store.root) if points and not maps else -1
     return Place(root_fd, clean, None, kept)
+
+
+KERNEL_TREES = ("/dev", "/proc", "/sys")
+
+
+def kernels_own(path: str) -> frozenset[str]:
+    """Return the directories below `path`, seen from there, whose files are the kernel's: "./proc"."""
+    top = path.rstrip("/")
+    return frozenset(f".{tree[len(top) :]}" for tree in KERNEL_TREES if tree.startswith(f"{top}/"))
 
 
 def below(path: str, directory: str) -> bool:
@@ -224,12 +238,33 @@ def open_place(place: Place, what: str, follow: bool = False) -> int:
         raise NoSuchPath(what) from None
 
 
-def path_stat(fd: int, name: str) -> dict[str, Any]:
+MOST_LINKS = 40  # as the kernel
+
+
+def final_target(place: Place) -> str:
+    """Return the path in the container that a symlink leads to in the end, be there something or not."""
+    path = place.path
+    for _ in range(MOST_LINKS):
+        try:
+            fd = openat2(place.root_fd, path, OPEN_PATH | os.O_NOFOLLOW, IN_ROOT)
+        except OSError:
+            break
+        try:
+            if not stat.S_ISLNK(os.fstat(fd).st_mode):
+                break
+            target = os.readlink("", dir_fd=fd)
+            path = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
+        finally:
+            os.close(fd)
+    return path
+
+
+def path_stat(fd: int, name: str, place: Place) -> dict[str, Any]:
     """Return Docker's description of a file: name, size, Go's mode, mtime, linkTarget."""
     from mini_docker.engine.logs import moment
 
     found = os.fstat(fd)
-    target = os.readlink("", dir_fd=fd) if stat.S_ISLNK(found.st_mode) else ""
+    target = final_target(place) if stat.S_ISLNK(found.st_mode) else ""
     return {
         "name": name,
         "size": found.st_size,
@@ -257,20 +292,23 @@ class _Pieces:
         yield from waiting
 
 
-def read_tree(fd: int, name: str, maps: Maps = None) -> Iterator[bytes]:
+def read_tree(
+    fd: int, name: str, maps: Maps = None, empty: frozenset[str] = frozenset()
+) -> Iterator[bytes]:
     """Yield a tar of the file or directory behind `fd` (O_PATH), under `name`. Symlinks are not followed.
 
-    With `maps` its owners are the container's numbers for those on the host.
+    With `maps` its owners are the container's numbers for those on the host; what is in the directories
+    `empty` ("./proc") is left out.
     """
     pieces = _Pieces()
     with tarfile.open(fileobj=pieces, mode="w|", format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
-        for entry in _entries(fd, name):
+        for entry in _entries(fd, name, empty):
             _add(archive, maps, *entry)
             yield from pieces.take()
     yield from pieces.take()
 
 
-def _entries(fd: int, name: str) -> Iterator[tuple[int, str, str]]:
+def _entries(fd: int, name: str, empty: frozenset[str]) -> Iterator[tuple[int, str, str]]:
     """Yield (directory fd, name in it, name in the tar): the thing itself, then all below it."""
     found = os.fstat(fd)
     if not stat.S_ISDIR(found.st_mode):
@@ -280,12 +318,23 @@ def _entries(fd: int, name: str) -> Iterator[tuple[int, str, str]]:
     try:
         yield top_fd, "", name
         for directory, names, files, directory_fd in os.fwalk(".", dir_fd=top_fd):
-            names.sort()
-            prefix = posixpath.normpath(f"{name}/{directory}")
+            prefix = name.rstrip("/") + directory[1:]
             for child in sorted([*names, *files]):
                 yield directory_fd, child, f"{prefix}/{child}"
+            names[:] = sorted(n for n in names if f"{directory}/{n}" not in empty)
     finally:
         os.close(top_fd)
+
+
+class _Exactly:
+    """A file that somebody may write to: who has promised a size gets it, with zeros for what is gone."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+
+    def read(self, size: int) -> bytes:
+        """Return `size` bytes."""
+        return self.file.read(size).ljust(size, b"\0")
 
 
 def _add(archive: tarfile.TarFile, maps: Maps, dir_fd: int, child: str, name: str) -> None:
@@ -307,7 +356,7 @@ def _add(archive: tarfile.TarFile, maps: Maps, dir_fd: int, child: str, name: st
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_NOFOLLOW if child else 0)
         with open(os.open(path, flags, dir_fd=dir_fd if child else None), "rb") as file:
             info.size = os.fstat(file.fileno()).st_size
-            archive.addfile(info, file)
+            archive.addfile(info, _Exactly(file))  # type: ignore[arg-type]
         return
     if kind == stat.S_IFLNK:
         info.type, info.linkname = tarfile.SYMTYPE, os.readlink(child, dir_fd=dir_fd)
