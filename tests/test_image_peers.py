@@ -25,7 +25,7 @@ from mini_docker.images.layout import (
     as_json,
     this_platform,
 )
-from mini_docker.images.tar import pack
+from mini_docker.images.pack import pack
 from tests.conftest import cannot_run_here
 from tests.test_archive import new_layout, pack_with
 from tests.test_layers import describe, make_tree

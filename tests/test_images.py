@@ -23,9 +23,9 @@ from mini_docker.images.layout import (
     Layout,
     NoSuchImage,
     full_name,
-    write_atomically,
 )
 from mini_docker.images.tar import LayerError
+from mini_docker.linux.files import write_atomically
 from tests.conftest import cannot_run_here
 
 DIGEST = "sha256:" + "0" * 64

@@ -30,6 +30,7 @@ from mini_docker.images.compression import (
 )
 from mini_docker.images.layers import Ahead, chain_id
 from mini_docker.images.layout import Digest
+from mini_docker.images.pack import pack
 from mini_docker.images.tar import (
     FILE,
     SYMLINK,
@@ -38,7 +39,6 @@ from mini_docker.images.tar import (
     Source,
     end_of_archive,
     header_blocks,
-    pack,
     read_members,
 )
 from mini_docker.images.unpack import unpack_tar

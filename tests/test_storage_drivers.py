@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mini_docker.images.tar import pack
+from mini_docker.images.pack import pack
 from mini_docker.images.unpack import unpack_pieces
 from mini_docker.lab import run_in_child
 from mini_docker.storage.driver import DRIVERS, Driver, Root, disk_usage, open_driver

@@ -34,7 +34,7 @@ from mini_docker.engine.files import (
 from mini_docker.engine.logs import moment
 from mini_docker.engine.measure import PsFailed, stats, top
 from mini_docker.engine.store import Conflict
-from mini_docker.images.tar import pack
+from mini_docker.images.pack import pack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

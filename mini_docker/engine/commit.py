@@ -18,7 +18,7 @@ from mini_docker.images.layout import (
     Descriptor,
     as_json,
 )
-from mini_docker.images.tar import pack
+from mini_docker.images.pack import pack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import os
 from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.errors import NoSuchNetwork
 from mini_docker.engine.ipam import Subnet, parse_cidr
-from mini_docker.images.layout import write_atomically
+from mini_docker.linux.files import write_atomically
 from mini_docker.storage.overlay import remove_tree
 
 TYPE_CHECKING = False

@@ -12,7 +12,8 @@ import os
 
 from mini_docker.engine.names import random_name
 from mini_docker.engine.roots import open_roots
-from mini_docker.images.layout import Layout, sweep, temporary_name, write_atomically
+from mini_docker.images.layout import Layout
+from mini_docker.linux.files import sweep, temporary_name, write_atomically
 from mini_docker.storage.overlay import remove_tree
 
 TYPE_CHECKING = False

@@ -22,7 +22,7 @@ from mini_docker.engine.errors import (
 )
 from mini_docker.engine.filters import check_filters, has_labels, matches
 from mini_docker.engine.network_files import Locked
-from mini_docker.images.layout import write_atomically
+from mini_docker.linux.files import write_atomically
 from mini_docker.linux.mount import (
     MNT_DETACH,
     MS_BIND,

@@ -33,6 +33,7 @@ from mini_docker.images.layout import (
     full_name,
     this_platform,
 )
+from mini_docker.images.pack import pack
 from mini_docker.images.reference import parse_reference
 from mini_docker.images.tar import (
     DIRECTORY,
@@ -43,7 +44,6 @@ from mini_docker.images.tar import (
     Source,
     end_of_archive,
     header_blocks,
-    pack,
     read_members,
 )
 

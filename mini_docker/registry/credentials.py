@@ -13,8 +13,8 @@ import shutil
 import subprocess
 from typing import Any, NamedTuple
 
-from mini_docker.images.layout import write_atomically
 from mini_docker.images.reference import DEFAULT_DOMAIN
+from mini_docker.linux.files import write_atomically
 from mini_docker.registry.errors import RegistryError
 
 # %% notebooks/13c_trust.ipynb#login
