@@ -130,9 +130,9 @@ def test_a_long_answer_is_cut_and_says_so() -> None:
 def test_the_files_of_names() -> None:
     host = "search lan\nnameserver 192.0.2.53\noptions edns0\n"
     assert (
-        resolv_text(host, {}, True) == "nameserver 127.0.0.11\nsearch lan\noptions edns0 ndots:0\n"
+        resolv_text(host, {}, True) == "search lan\nnameserver 127.0.0.11\noptions edns0 ndots:0\n"
     )
-    assert resolv_text(host, {}, False) == "nameserver 192.0.2.53\nsearch lan\noptions edns0\n"
+    assert resolv_text(host, {}, False) == host
     given = {"Dns": ["192.0.2.1"], "DnsSearch": ["."], "DnsOptions": ["ndots:2"]}
     assert resolv_text(host, given, False) == "nameserver 192.0.2.1\noptions ndots:2\n"
     assert resolv_text(host, given, True) == "nameserver 127.0.0.11\noptions ndots:2\n"

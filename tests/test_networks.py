@@ -26,7 +26,6 @@ from mini_docker.engine.errors import (
     NoSuchNetwork,
     NoSuchPlugin,
 )
-from mini_docker.engine.filters import parse_time, parse_until
 from mini_docker.engine.ipam import (
     Subnet,
     choose_pool,
@@ -38,6 +37,7 @@ from mini_docker.engine.ipam import (
     plan_pools,
     show,
 )
+from mini_docker.engine.moments import SECOND, parse_moment, parse_until
 from mini_docker.engine.network_requests import (
     endpoint_configs,
     network_settings,
@@ -251,10 +251,10 @@ def test_what_docker_does_not_connect() -> None:
 
 
 def test_times_and_durations() -> None:
-    assert parse_time("1970-01-01T00:01:00.5Z") == 60.5
-    assert parse_time("1970-01-01T01:00:00+01:00") == 0
-    earlier = time.time()
-    assert earlier - 5401 < parse_until(["1h30m"]) < time.time() - 5399
+    assert parse_moment("1970-01-01T00:01:00.5Z") == 60.5 * SECOND
+    assert parse_moment("1970-01-01T01:00:00+01:00") == 0
+    assert parse_moment("1970-01-02") == parse_moment("1970-01-02T00:00") == 86400 * SECOND
+    assert abs(parse_until(["1h30m"]) - (time.time() - 5400)) < 5
     assert parse_until(["100", "50"]) == 50
     for text in ("x", "", "2026-13-01", "1d"):
         with pytest.raises(InvalidRequest, match="failed to parse value as time or duration"):

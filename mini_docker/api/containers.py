@@ -10,15 +10,10 @@ from signal import NSIG
 from mini_docker.api.http import HttpError
 from mini_docker.api.routes import Route
 from mini_docker.api.schemas import CONFIG, checked
+from mini_docker.engine.filters import check_filters, has_labels
+from mini_docker.engine.moments import parse_until
 from mini_docker.engine.store import NoSuchContainer
-from mini_docker.engine.views import (
-    check_filters,
-    inspect,
-    list_containers,
-    matches_labels,
-    older_than,
-    summary,
-)
+from mini_docker.engine.views import inspect, list_containers, summary
 from mini_docker.images.catalog import find, tar_size
 from mini_docker.images.layout import ARCHITECTURE, NoSuchImage
 
@@ -118,7 +113,7 @@ def restart(call: Call) -> None:
 def kill(call: Call) -> None:
     """POST /containers/{id}/kill."""
     text, name = call.request.query.get("signal", ""), call.holes["id"]
-    if text.lstrip("-").isdigit() and not 0 < int(text) < NSIG:
+    if text.lstrip("-").isdigit() and not 0 <= int(text) < NSIG:
         words = f"The linux daemon does not support signal {int(text) % (1 << 64)}"
         raise HttpError(400, f"Cannot kill container: {name}: {words}")
     try:
@@ -182,11 +177,11 @@ def prune(call: Call) -> None:
     check_filters(filters, PRUNE_FILTERS)
     if len(filters.get("until", ())) > 1:
         raise HttpError(400, "more than one until filter specified")
-    until = min(map(older_than, filters.get("until", ())), default=float("inf"))
+    until = parse_until(filters.get("until", ()))
     yes, no = filters.get("label", ()), filters.get("label!", ())
 
     def matches(labels: dict[str, str]) -> bool:
-        return matches_labels(labels, yes) and not (no and matches_labels(labels, no))
+        return has_labels(labels, yes) and not (no and has_labels(labels, no))
 
     removed, freed = call.engine.containers.prune(until, matches)
     call.engine.events.publish("container", "prune", "", {"reclaimed": str(freed)})

@@ -31,8 +31,8 @@ from mini_docker.engine.files import (
     stacked,
     write_tree,
 )
-from mini_docker.engine.logs import moment
 from mini_docker.engine.measure import PsFailed, stats, top
+from mini_docker.engine.moments import moment
 from mini_docker.engine.store import Conflict
 from mini_docker.images.pack import pack
 

@@ -13,8 +13,7 @@ from mini_docker.api.http import HttpError
 from mini_docker.api.routes import Route
 from mini_docker.api.schemas import checked
 from mini_docker.engine.commit import changed
-from mini_docker.engine.logs import moment
-from mini_docker.engine.views import older_than
+from mini_docker.engine.moments import moment, parse_until
 from mini_docker.images import catalog
 from mini_docker.images.archive import import_tree, load, save
 from mini_docker.images.layout import ImageError, NoSuchImage, full_name
@@ -145,7 +144,7 @@ def image_prune(call: Call) -> None:
     """POST /images/prune."""
     users, filters = call.engine.image_users(), call.request.filters()
     if "until" in filters:
-        filters["until"] = [str(int(older_than(value))) for value in filters["until"]]
+        filters["until"] = [str(int(parse_until(filters["until"])))]
     before = known_images(call)
     try:
         done = prune(call.engine.store.layout, users, filters)

@@ -9,6 +9,7 @@ from mini_docker.api.http import HttpError
 from mini_docker.api.routes import Route
 from mini_docker.api.schemas import checked
 from mini_docker.engine.network_record import FALSE, TRUE
+from mini_docker.engine.store import NoSuchContainer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,8 +80,13 @@ def network_connect(call: Call) -> None:
 def network_disconnect(call: Call) -> None:
     """POST /networks/{id}/disconnect."""
     body = checked(call.request.json(), "NetworkDisconnect")
-    force = bool(body.get("Force"))
-    call.engine.disconnect(call.holes["id"], body.get("Container") or "", force)
+    name, force = body.get("Container") or "", bool(body.get("Force"))
+    try:
+        call.engine.disconnect(call.holes["id"], name, force)
+    except NoSuchContainer:
+        if not force:
+            raise
+        raise HttpError(404, f"endpoint {name} not found") from None
     call.reply.empty(200)
 
 

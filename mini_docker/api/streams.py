@@ -11,9 +11,8 @@ from mini_docker.api.containers import found
 from mini_docker.api.http import HttpError
 from mini_docker.api.routes import Route
 from mini_docker.engine.document import InvalidRequest
-from mini_docker.engine.logs import SECOND, parse_moment
+from mini_docker.engine.moments import point_in_time
 from mini_docker.engine.streams import LogsWanted, attach, resize, send_logs
-from mini_docker.engine.views import older_than
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -132,12 +131,9 @@ def moment_of(text: str) -> int:
     if text in ("", "0"):
         return 0
     try:
-        return parse_moment(text)
-    except ValueError:
-        try:
-            return int(older_than(text) * SECOND)
-        except InvalidRequest:
-            raise HttpError(400, f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
+        return point_in_time(text)
+    except InvalidRequest:
+        raise HttpError(400, f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
 
 
 def tail_of(text: str) -> int | None:

@@ -15,8 +15,9 @@ from mini_docker.api.http import HttpError
 from mini_docker.api.routes import NEWEST, OLDEST, Route, text
 from mini_docker.api.streams import moment_of
 from mini_docker.cgroups.tree import hierarchies
-from mini_docker.engine.logs import SECOND, moment
-from mini_docker.engine.views import matches_labels, summary
+from mini_docker.engine.filters import has_labels
+from mini_docker.engine.moments import SECOND, moment
+from mini_docker.engine.views import summary
 from mini_docker.engine.volumes import usage
 from mini_docker.engine.wishes import RUNTIMES
 from mini_docker.images import catalog
@@ -248,7 +249,7 @@ def event_matches(event: dict[str, Any], filters: dict[str, list[str]]) -> bool:
         elif name == "event":
             passes = event["Action"].partition(":")[0] in values or event["Action"] in values
         elif name == "label":
-            passes = matches_labels(attributes, values)
+            passes = has_labels(attributes, values)
         elif name == "scope":
             passes = event["scope"] in values
         elif name == "image":

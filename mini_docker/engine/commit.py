@@ -10,6 +10,7 @@ import shlex
 
 from mini_docker import __version__
 from mini_docker.engine.document import InvalidRequest
+from mini_docker.engine.moments import parse_duration
 from mini_docker.images import catalog
 from mini_docker.images.layout import (
     MEDIA_TYPE_CONFIG,
@@ -22,63 +23,68 @@ from mini_docker.images.pack import pack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from mini_docker.engine.container import Container
     from mini_docker.engine.store import Store
 
+    Config = dict[str, Any]
+
 
 # %% notebooks/14g_files.ipynb#instructions
-LISTS = {"CMD": "Cmd", "ENTRYPOINT": "Entrypoint"}
-WORDS = {"USER": "User", "WORKDIR": "WorkingDir", "STOPSIGNAL": "StopSignal"}
-SETS = {"EXPOSE": "ExposedPorts", "VOLUME": "Volumes"}
-INSTRUCTIONS = {*LISTS, *WORDS, *SETS, "ENV", "LABEL", "ONBUILD"}
-
-
-def changed(config: dict[str, Any], instructions: Sequence[str]) -> dict[str, Any]:
+def changed(config: Config, instructions: Sequence[str]) -> Config:
     """Return an image's config after instructions of a Dockerfile (CMD, ENV ...). Raises InvalidRequest."""
     new = dict(config)
     for instruction in instructions:
         word, _, rest = instruction.strip().partition(" ")
-        key, rest = word.upper(), rest.strip()
-        if key not in INSTRUCTIONS:
+        change = INSTRUCTIONS.get(word.upper())
+        if not change:
             raise InvalidRequest(f"{word.lower()} is not a valid change command")
-        if not rest:
+        if not rest.strip():
             raise InvalidRequest(f"{word} requires at least one argument")
-        if key in LISTS:
-            new[LISTS[key]] = _command(rest)
-        elif key in WORDS:
-            new[WORDS[key]] = rest
-        elif key in SETS:
-            values = json.loads(rest) if rest.startswith("[") else rest.split()
-            for value in values if key == "EXPOSE" else ():
-                if not value.partition("/")[0].replace("-", "").isdigit():
-                    raise InvalidRequest(f"Invalid containerPort: {value}")
-            ports = [v if "/" in v or key == "VOLUME" else f"{v}/tcp" for v in values]
-            new[SETS[key]] = {**(new.get(SETS[key]) or {}), **{value: {} for value in ports}}
-        elif key == "ENV":
-            given = dict(_pairs(rest))
-            kept = [e for e in new.get("Env") or () if e.partition("=")[0] not in given]
-            new["Env"] = [*kept, *(f"{name}={value}" for name, value in given.items())]
-        elif key == "LABEL":
-            new["Labels"] = {**(new.get("Labels") or {}), **dict(_pairs(rest))}
-        else:
-            new["OnBuild"] = [*(new.get("OnBuild") or ()), rest]
+        new |= change(new, rest.strip())
     return new
 
 
-def _command(text: str) -> list[str]:
+def command_of(text: str) -> list[str]:
     """Return the words of the exec form, or the shell's command line."""
-    if text.startswith("["):
-        try:
-            return [str(word) for word in json.loads(text)]
-        except ValueError:
-            pass
-    return ["/bin/sh", "-c", text]
+    return words_of(text) or ["/bin/sh", "-c", text]
 
 
-def _pairs(text: str) -> list[tuple[str, str]]:
+def words_of(text: str) -> list[str]:
+    """Return the words of a JSON array; none of what is no such array."""
+    try:
+        found = json.loads(text) if text.startswith("[") else []
+    except ValueError:
+        return []
+    return [str(word) for word in found]
+
+
+def exposed(config: Config, text: str) -> Config:
+    """EXPOSE 80 443/tcp 5000-5010/udp."""
+    ports = words_of(text) or text.split()
+    for port in ports:
+        if not port.partition("/")[0].replace("-", "").isdigit():
+            raise InvalidRequest(f"Invalid containerPort: {port}")
+    named: Config = {port if "/" in port else f"{port}/tcp": {} for port in ports}
+    return {"ExposedPorts": (config.get("ExposedPorts") or {}) | named}
+
+
+def volumes(config: Config, text: str) -> Config:
+    """VOLUME /data /more, or as a JSON array."""
+    named: Config = {path: {} for path in words_of(text) or text.split()}
+    return {"Volumes": (config.get("Volumes") or {}) | named}
+
+
+def environment(config: Config, text: str) -> Config:
+    """ENV A=1 B="2 3", or the old form ENV A 1."""
+    given = dict(pairs(text))
+    kept = [entry for entry in config.get("Env") or () if entry.partition("=")[0] not in given]
+    return {"Env": [*kept, *(f"{name}={value}" for name, value in given.items())]}
+
+
+def pairs(text: str) -> list[tuple[str, str]]:
     """Return NAME=value pairs, or the one pair of the old form `NAME value`. Raises InvalidRequest."""
     try:
         words = shlex.split(text)
@@ -87,6 +93,65 @@ def _pairs(text: str) -> list[tuple[str, str]]:
     if "=" not in words[0]:
         return [(words[0], text.partition(" ")[2].strip())]
     return [(word.partition("=")[0], word.partition("=")[2]) for word in words]
+
+
+def health_check(config: Config, text: str) -> Config:
+    """HEALTHCHECK --interval=5s --retries=2 CMD curl localhost, or HEALTHCHECK NONE."""
+    found: Config = {}
+    while text.startswith("--"):
+        flag, _, text = text.partition(" ")
+        name, _, value = flag[2:].partition("=")
+        if name not in HEALTH_FLAGS:
+            raise InvalidRequest(f"Unknown flag: {name}")
+        key, parse = HEALTH_FLAGS[name]
+        found[key], text = parse(value), text.strip()
+    kind, _, command = text.partition(" ")
+    if kind.upper() == "NONE":
+        return {"Healthcheck": {"Test": ["NONE"]}}
+    if kind.upper() != "CMD":
+        raise InvalidRequest(f'Unknown type "{kind.upper()}" in HEALTHCHECK (try CMD)')
+    if not command.strip():
+        raise InvalidRequest("Missing command after HEALTHCHECK CMD")
+    words = words_of(command.strip())
+    test = ["CMD", *words] if words else ["CMD-SHELL", command.strip()]
+    return {"Healthcheck": {"Test": test, **found}}
+
+
+def retries(text: str) -> int:
+    """--retries=3: at least one. Raises InvalidRequest."""
+    if not text.isdigit():
+        raise InvalidRequest(f'strconv.ParseInt: parsing "{text}": invalid syntax')
+    if int(text) < 1:
+        raise InvalidRequest(f"--retries must be at least 1 (not {text})")
+    return int(text)
+
+
+def nanoseconds(text: str) -> int:
+    """--interval=1m30s. Raises InvalidRequest."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from None
+
+
+HEALTH_FLAGS: dict[str, tuple[str, Callable[[str], int]]] = {
+    "interval": ("Interval", nanoseconds),
+    "timeout": ("Timeout", nanoseconds),
+    "start-period": ("StartPeriod", nanoseconds),
+    "retries": ("Retries", retries),
+}
+INSTRUCTIONS: dict[str, Callable[[Config, str], Config]] = {
+    "CMD": lambda _, text: {"Cmd": command_of(text)},
+    "ENTRYPOINT": lambda _, text: {"Entrypoint": command_of(text)},
+    "USER": lambda _, text: {"User": text},
+    "WORKDIR": lambda _, text: {"WorkingDir": text},
+    "EXPOSE": exposed,
+    "VOLUME": volumes,
+    "ENV": environment,
+    "LABEL": lambda config, text: {"Labels": (config.get("Labels") or {}) | dict(pairs(text))},
+    "ONBUILD": lambda config, text: {"OnBuild": [*(config.get("OnBuild") or ()), text]},
+    "HEALTHCHECK": health_check,
+}
 
 
 # %% notebooks/14g_files.ipynb#commit

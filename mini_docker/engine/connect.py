@@ -228,6 +228,12 @@ class Wiring:
         resolv = hosts.resolv_text(_host_file("/etc/resolv.conf"), host, embedded)
         return {"hostname": f"{hostname}\n", "hosts": self.hosts(record), "resolv.conf": resolv}
 
+    def shared_names(self, host: Mapping[str, Any]) -> dict[str, str]:
+        """Return Config's Hostname and Domainname where another container's are shared, with its network."""
+        kind, _, other = network_mode(host).partition(":")
+        config = self.find(other)["Config"] if kind == "container" else {}
+        return {key: config.get(key) or "" for key in ("Hostname", "Domainname") if config}
+
     def hosts(self, record: dict[str, Any]) -> str:
         """Return the text of /etc/hosts, for the networks that a container is on now."""
         networks = (record.get("NetworkSettings") or {}).get("Networks") or {}

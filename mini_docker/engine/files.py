@@ -261,7 +261,7 @@ def final_target(place: Place) -> str:
 
 def path_stat(fd: int, name: str, place: Place) -> dict[str, Any]:
     """Return Docker's description of a file: name, size, Go's mode, mtime, linkTarget."""
-    from mini_docker.engine.logs import moment
+    from mini_docker.engine.moments import moment
 
     found = os.fstat(fd)
     target = final_target(place) if stat.S_ISLNK(found.st_mode) else ""

@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 
-from mini_docker.engine.logs import SECOND, moment
+from mini_docker.engine.moments import SECOND, moment
 from mini_docker.engine.orders import StartFailed
 from mini_docker.engine.store import Conflict
 

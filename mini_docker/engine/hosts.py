@@ -67,8 +67,8 @@ def resolv_text(host_text: str, host: Mapping[str, Any], embedded: bool) -> str:
     options = given["DnsOptions"] or _values(base, "options")
     if embedded and not any(option.startswith("ndots:") for option in options):
         options.append("ndots:0")
-    lines = [f"nameserver {ip}" for ip in servers]
-    lines += [f"search {' '.join(search)}"] if search and search != ["."] else []
+    lines = [f"search {' '.join(search)}"] if search and search != ["."] else []
+    lines += [f"nameserver {ip}" for ip in servers]
     lines += [f"options {' '.join(options)}"] if options else []
     return "\n".join([*lines, ""])
 

@@ -311,6 +311,7 @@ class Launch:
     def _document(self, rootfs_fd: int) -> dict[str, Any]:
         """Return the OCI document; the user is looked up in the image's own /etc/passwd."""
         image_config = self.record["ImageConfig"]
+        self.record["Config"] |= self.wiring.shared_names(self.record["HostConfig"])
         name = self.record["Config"].get("User") or image_config.get("User") or ""
         groups = self.record["HostConfig"].get("GroupAdd") or ()
         user = look_up_user(rootfs_fd, name, groups)

@@ -16,7 +16,7 @@ from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.errors import Refused
 from mini_docker.engine.explain import read_steps
 from mini_docker.engine.launch import Launch, cgroup_of, remove_cgroup
-from mini_docker.engine.logs import SECOND
+from mini_docker.engine.moments import SECOND
 from mini_docker.engine.orders import StartFailed, ask_shim, first_word, order_of, words_of
 from mini_docker.engine.roster import Roster
 from mini_docker.engine.starter import what_to_start

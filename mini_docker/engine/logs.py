@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import calendar
 import functools
 import json
 import os
@@ -14,6 +13,7 @@ import time
 from collections import namedtuple
 from json.encoder import encode_basestring
 
+from mini_docker.engine.moments import moment, parse_moment
 from mini_docker.engine.store import write_whole
 
 TYPE_CHECKING = False
@@ -30,37 +30,6 @@ if TYPE_CHECKING:
 
 else:
     Entry = namedtuple("Entry", ("stream", "at", "data"))
-
-
-# %% notebooks/14e_logs.ipynb#times
-SECOND = 1_000_000_000
-MOMENT = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d\d):(\d\d))?"
-)
-
-
-def moment(at: int) -> str:
-    """Return a time (nanoseconds since 1970) as Docker writes it: RFC 3339 in UTC, no zeros at its end."""
-    seconds, fraction = divmod(at, SECOND)
-    text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    return f"{text}.{fraction:09}".rstrip("0").rstrip(".") + "Z"
-
-
-def parse_moment(text: str) -> int:
-    """Return the nanoseconds since 1970 that "2026-11-23T19:24:48.5Z" or "1795461888.5" mean.
-
-    Raises ValueError.
-    """
-    if found := MOMENT.fullmatch(text):
-        *fields, fraction, sign, hours, minutes = found.groups()
-        seconds = calendar.timegm(time.struct_time((*map(int, fields), 0, 0, 0)))
-        if sign:
-            seconds -= int(f"{sign}1") * (int(hours) * 3600 + int(minutes) * 60)
-        return seconds * SECOND + int((fraction or "").ljust(9, "0"))
-    whole, _, fraction = text.partition(".")
-    if not whole.isdigit() or (fraction and not fraction.isdigit()) or len(text) > 30:
-        raise ValueError(f"'{text}' is not a time such as 2026-11-23T19:24:48Z or 1795461888.5")
-    return int(whole) * SECOND + int(fraction.ljust(9, "0")[:9] or 0)
 
 
 # %% notebooks/14e_logs.ipynb#writer

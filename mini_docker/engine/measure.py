@@ -9,7 +9,7 @@ import os
 import time
 
 from mini_docker.engine.launch import cgroup_of
-from mini_docker.engine.logs import moment
+from mini_docker.engine.moments import moment
 from mini_docker.engine.store import NoSuchContainer
 from mini_docker.engine.views import NEVER
 

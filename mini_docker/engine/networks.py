@@ -16,7 +16,8 @@ from mini_docker.engine.errors import (
     NoSuchNetwork,
     NoSuchPlugin,
 )
-from mini_docker.engine.filters import check_filters, has_labels, matches, parse_time, parse_until
+from mini_docker.engine.filters import check_filters, has_labels, matches
+from mini_docker.engine.moments import SECOND, parse_moment, parse_until
 from mini_docker.engine.network_files import NetworkFiles, names
 from mini_docker.engine.network_record import PREDEFINED, new_record
 from mini_docker.engine.segments import Segments, routed
@@ -119,7 +120,7 @@ class Networks(Endpoints):
         check_filters(wanted, PRUNE_FILTERS)
         until, removed = parse_until(wanted.get("until", ())), []
         for record in self.files.records():
-            old = parse_time(record["Created"]) < until
+            old = parse_moment(record["Created"]) / SECOND < until
             refused = any(has_labels(record["Labels"], [text]) for text in wanted.get("label!", ()))
             if record["Name"] in PREDEFINED or refused or not old:
                 continue

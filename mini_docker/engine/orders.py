@@ -116,6 +116,15 @@ def words_of(error: Exception) -> str:
     return str(error.strerror) if alone and isinstance(error, OSError) else str(error)
 
 
+# What is asked for, its name, and what is set already and speaks of the same thing
+CPU_CONFLICTS = (
+    ("NanoCpus", "Nano CPUs", "CpuPeriod", "CPU Period"),
+    ("NanoCpus", "Nano CPUs", "CpuQuota", "CPU Quota"),
+    ("CpuPeriod", "CPU Period", "NanoCpus", "NanoCPUs"),
+    ("CpuQuota", "CPU Quota", "NanoCpus", "NanoCPUs"),
+)
+
+
 def check_update(record: dict[str, Any], limits: dict[str, Any]) -> None:
     """Refuse new limits that do not go with the old ones, or with this machine.
 
@@ -129,7 +138,12 @@ def check_update(record: dict[str, Any], limits: dict[str, Any]) -> None:
     if policy != "no" and record["HostConfig"].get("AutoRemove"):
         words = "Restart policy cannot be updated because AutoRemove is enabled for the container"
         raise Conflict(f"Cannot update container {record['Id']}: {words}")
-    swap = record["HostConfig"].get("MemorySwap") or 0
+    host = record["HostConfig"]
+    for ours, name, theirs, other in CPU_CONFLICTS:
+        if limits.get(ours) and host.get(theirs):
+            words = f"Conflicting options: {name} cannot be updated as {other} has already been set"
+            raise Conflict(f"Cannot update container {record['Id']}: {words}")
+    swap = host.get("MemorySwap") or 0
     if limits.get("Memory", 0) > max(swap, MINIMUM_MEMORY) and not limits.get("MemorySwap"):
         words = "Memory limit should be smaller than already set memoryswap limit, update the memoryswap"
         raise Conflict(f"Cannot update container {record['Id']}: {words} at the same time")

@@ -150,6 +150,8 @@ def _be_starter(
         answer = (0, error.step, error.errno, error.strerror)
     except OSError as error:
         answer = (0, "starter", error.errno or 0, str(error)[:4000])
+    except ValueError as error:  # of what is planned: something that the document must not say
+        answer = (0, "document", 0, str(error)[:4000])
     except BaseException as error:
         answer = (0, "starter", 0, f"{type(error).__name__}: {error}"[:4000])
     finally:

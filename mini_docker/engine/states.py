@@ -79,15 +79,20 @@ def next_delay(last: float, lived: float) -> float:
     return FIRST_DELAY if not last or lived > LONG_LIFE else min(last * 2, LONGEST_DELAY)
 
 
+# The real-time signals have no names of their own: signal(7) counts them from either end.
+SIGNALS = {one.name.removeprefix("SIG"): int(one) for one in signal.Signals} | {
+    f"{end}{sign}{n}": signal.Signals[f"SIG{end}"] + int(f"{sign}{n}")
+    for end, sign in (("RTMIN", "+"), ("RTMAX", "-"))
+    for n in range(1, 16)
+}
+
+
 def parse_signal(text: str) -> int:
-    """Return the number of "KILL", "SIGKILL" or "9". Raises InvalidRequest in Docker's words."""
-    if text.isdigit() and 0 < int(text) < signal.NSIG:
-        return int(text)
-    name = text.upper()
-    found = getattr(signal, name if name.startswith("SIG") else f"SIG{name}", None)
-    if not isinstance(found, signal.Signals):
+    """Return the number of "KILL", "SIGKILL", "RTMIN+3" or "9". Raises InvalidRequest in Docker's words."""
+    number = int(text) if text.isdigit() else SIGNALS.get(text.upper().removeprefix("SIG"), 0)
+    if not 0 < number < signal.NSIG:
         raise InvalidRequest(f"Invalid signal: {text}")
-    return int(found)
+    return number
 
 
 # %% notebooks/14f_states.ipynb#status-words

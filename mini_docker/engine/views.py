@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import re
-import time
 
 from mini_docker.engine.document import InvalidRequest
-from mini_docker.engine.logs import SECOND, log_path, moment
+from mini_docker.engine.filters import check_filters, check_truths, has_labels
+from mini_docker.engine.logs import log_path
+from mini_docker.engine.moments import SECOND, moment
 from mini_docker.engine.states import STATES, status_words
 from mini_docker.engine.store import NoSuchContainer
 from mini_docker.security.paths import MASKED, READONLY
@@ -258,13 +259,6 @@ KNOWN = frozenset(
 )
 
 
-def check_filters(filters: Filters, known: frozenset[str]) -> None:
-    """Raise InvalidRequest for a filter that is not known."""
-    for name in filters:
-        if name not in known:
-            raise InvalidRequest(f"Invalid filter '{name}'")
-
-
 HEALTH = ("starting", "healthy", "unhealthy", "none")
 
 
@@ -279,23 +273,12 @@ def check_values(filters: Filters) -> None:
     for code in filters.get("exited", ()):
         if not code.removeprefix("-").isdigit():
             raise InvalidRequest(f'strconv.Atoi: parsing "{code}": invalid syntax')
-    for truth in filters.get("is-task", ()):
-        if truth not in ("true", "1", "false", "0"):
-            raise InvalidRequest(f"Invalid filter 'is-task=[{truth}]'")
+    check_truths(filters, "is-task")
     for key in ("publish", "expose"):
         for text in filters.get(key, ()):
             if not re.fullmatch(r"\d+(-\d+)?(/\w+)?", text):
                 words = f'strconv.ParseUint: parsing "{text}": invalid syntax'
                 raise InvalidRequest(f"error while looking up for {key} {text}: {words}")
-
-
-def matches_labels(labels: dict[str, str], wanted: Sequence[str]) -> bool:
-    """Return whether all of `wanted` ("key" or "key=value") are among `labels`."""
-    for text in wanted:
-        key, equals, value = text.partition("=")
-        if key not in labels or (equals and labels[key] != value):
-            return False
-    return True
 
 
 def matches_name(name: str, patterns: Sequence[str]) -> bool:
@@ -342,7 +325,7 @@ def _tests(
     """Return one function for each filter: values of one filter are alternatives, labels are not."""
     makers: dict[str, Callable[[list[str]], Callable[[Container], bool]]] = {
         "label": lambda values: (
-            lambda c: matches_labels(c.record["Config"].get("Labels") or {}, values)
+            lambda c: has_labels(c.record["Config"].get("Labels") or {}, values)
         ),
         "name": lambda values: lambda c: matches_name(c.name, values),
         "id": lambda values: lambda c: any(c.id.startswith(value) for value in values),
@@ -406,21 +389,3 @@ def _has_port(container: Container, wanted: list[str], key: str) -> bool:
             ):
                 return True
     return False
-
-
-def older_than(seconds_text_or_duration: str) -> float:
-    """Return the moment (seconds since 1970) that `until` means: a time, or a duration back from now."""
-    from mini_docker.engine.logs import parse_moment
-
-    units = {"s": 1, "m": 60, "h": 3600, "ms": 0.001, "us": 1e-6, "ns": 1e-9}
-    pieces = re.findall(r"(\d+(?:\.\d+)?)(ms|us|ns|h|m|s)", seconds_text_or_duration)
-    if pieces and "".join(number + unit for number, unit in pieces) == seconds_text_or_duration:
-        return time.time() - sum(float(number) * units[unit] for number, unit in pieces)
-    midnight = "T00:00:00" * (
-        re.fullmatch(r"\d{4}-\d\d-\d\d", seconds_text_or_duration) is not None
-    )
-    try:
-        return parse_moment(seconds_text_or_duration + midnight) / SECOND
-    except ValueError:
-        words = f'failed to parse value as time or duration: "{seconds_text_or_duration}"'
-        raise InvalidRequest(words) from None

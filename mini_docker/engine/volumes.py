@@ -20,7 +20,7 @@ from mini_docker.engine.errors import (
     NoSuchVolume,
     VolumeInUse,
 )
-from mini_docker.engine.filters import check_filters, has_labels, matches
+from mini_docker.engine.filters import check_filters, check_truths, has_labels, matches
 from mini_docker.engine.network_files import Locked
 from mini_docker.linux.files import write_atomically
 from mini_docker.linux.mount import (
@@ -197,9 +197,7 @@ class Volumes:
         """Return the answer to GET /volumes. `users` are {volume: container ids}. Raises InvalidRequest."""
         wanted, used = dict(filters or {}), users or {}
         check_filters(wanted, ("dangling", "driver", "label", "name"))
-        for value in wanted.get("dangling", ()):
-            if value not in ("true", "1", "false", "0"):
-                raise InvalidRequest(f"Invalid filter 'dangling=[{value}]'")
+        check_truths(wanted, "dangling")
         found = []
         for name in self.names():
             record = self.read(name)
@@ -243,6 +241,7 @@ class Volumes:
         before 1.42, or the filter all=true). Raises InvalidRequest."""
         wanted, used = dict(filters or {}), users or {}
         check_filters(wanted, ("all", "label", "label!"))
+        check_truths(wanted, "all")
         named = named or bool({"1", "true"} & set(wanted.get("all", ())))
         deleted, reclaimed = [], 0
         for name in self.names():
@@ -349,10 +348,11 @@ class Volumes:
             mount(options["device"], self.data(name), kind, flags, data or None)
         except OSError as error:
             os.unlink(f"{self.directory}/{name}/users/{container_id}")
-            words = f"failed to mount local volume: mount {options['device']}:{self.data(name)}"
-            raise NetworkFailure(
-                f"{words}: {str(error.strerror).rpartition(': ')[2].lower()}"
-            ) from None
+            place = self.data(name)
+            words = f"failed to mount local volume: mount {options['device']}:{place}, flags: {flags:#x}"
+            reason = str(error.strerror).rpartition(": ")[2].lower()
+            words = f"error while mounting volume '{place}': {words}: {reason}"
+            raise NetworkFailure(words) from None
 
     def _unmount(self, name: str) -> None:
         while is_mounted(self.data(name)):
