@@ -467,17 +467,18 @@ def open_life(path: str) -> int:
     return fd
 
 
-def write_life(fd: int, life: dict[str, Any]) -> None:
+def write_life(fd: int, life: bytes) -> None:
     """Write down what has become of a process, whole or not at all: `open_life` has made room."""
-    os.pwrite(fd, json.dumps(life).encode().ljust(LIFE_SIZE), 0)
+    os.pwrite(fd, life.ljust(LIFE_SIZE), 0)
 
 
-def life_of(pid: int, code: int, lived: float) -> dict[str, Any]:
-    """Return what is to be known of a process that has ended.
+def life_of(pid: int, code: int, lived: float) -> bytes:
+    """Return what is to be known of a process that has ended, as JSON.
 
     `lived` is in seconds of a clock that nobody sets: back-off and health do not follow the calendar.
     """
-    return {"Pid": pid, "ExitCode": code, "At": time.time_ns(), "Lived": lived}
+    ended = b'{"Pid": %d, "ExitCode": %d, "At": %d, "Lived": %f}'
+    return ended % (pid, code, time.time_ns(), lived)
 
 
 def _open_log(options: dict[str, Any] | None) -> LogWriter | None:
@@ -517,7 +518,7 @@ def _run(order: dict[str, Any], lifeline: _socket.socket, given: list[tuple[str,
     one = _begin(order, given)
     pid = one.process.pid
     one.listen(listener)
-    write_life(life_fd, {"Pid": pid})
+    write_life(life_fd, b'{"Pid": %d}' % pid)
     _say(lifeline, b'{"pid": %d}' % pid)
     began = time.monotonic()
     code = one.run()
@@ -599,7 +600,7 @@ def rehearse(directory: str) -> None:
         listener = listen_at(f"{directory}/socket")
         one.listen(listener)
         life_fd = open_life(f"{directory}/life")
-        write_life(life_fd, {"Pid": os.getpid()})
+        write_life(life_fd, b'{"Pid": %d}' % os.getpid())
         for _, write_fd in ends:
             os.close(write_fd)
         while not one.ended:

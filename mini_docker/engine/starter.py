@@ -1,14 +1,13 @@
 # Exported from notebooks/14d_shims.ipynb by mini_docker.lab.book: edit there, not here.
 
 # %% notebooks/14d_shims.ipynb#starter-module
-"""From an order to a process on streams, by a process in between that takes its memory with it."""
+"""From an order to a process on streams: by a child that plans for itself, or by a process in between."""
 
 from __future__ import annotations
 
 import json
 import marshal
 import os
-import signal
 import socket
 import stat
 from collections import namedtuple
@@ -19,7 +18,10 @@ from mini_docker.engine.modes import SHM
 from mini_docker.engine.privileges import NO_LIMIT, kept_program
 from mini_docker.engine.remap import to_host
 from mini_docker.linux.process import (
+    CLONE_NEWCGROUP,
+    CLONE_NEWNET,
     CLONE_NEWPID,
+    CLONE_NEWTIME,
     CLONE_PARENT,
     PR_SET_DUMPABLE,
     PR_SET_PDEATHSIG,
@@ -29,6 +31,7 @@ from mini_docker.linux.process import (
     setns,
 )
 from mini_docker.linux.step import Step
+from mini_docker.namespaces.kinds import entries, new_namespaces, plan_births
 from mini_docker.runtime.console import Console, receive_console
 from mini_docker.runtime.enter import other_namespaces, plan_before, plan_enter
 from mini_docker.runtime.idmap import open_sources
@@ -42,11 +45,12 @@ from mini_docker.runtime.init import (
     start,
 )
 from mini_docker.runtime.listener import take_listener
-from mini_docker.runtime.plan import Resources, plan
+from mini_docker.runtime.plan import Planned, Resources, plan
 from mini_docker.runtime.talk import Talk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable
     from typing import Any, NamedTuple, NoReturn
 
@@ -64,6 +68,8 @@ if TYPE_CHECKING:
         terminal: bool
 
 else:
+    import _signal as signal  # the C half: the Python half makes an enum's member of each number
+
     Streams = namedtuple("Streams", ("stdin", "stdout", "stderr", "terminal"))
 
 
@@ -103,7 +109,9 @@ def _start(
     stdio: tuple[int, int, int] | None,
     console: Console | None,
 ) -> Process:
-    begin = start_inside if "enter" in order else start_apart
+    if "enter" in order:
+        return start_inside(order, fds, stdio, console)
+    begin = start_apart if order["flags"] is None or order.get("explain") else start_here
     return begin(order, fds, stdio, console)
 
 
@@ -116,8 +124,7 @@ def start_apart(
 ) -> Process:
     """Have `start_process` called by a process in between; what it starts is a child of this one.
 
-    The document and the plan are some two megabytes, which a process that lives as long as its container
-    need not keep. Raises StartError, OSError.
+    Raises StartError, OSError.
     """
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
     starter, pidfd = clone3(0)
@@ -169,9 +176,21 @@ def what_to_start(root: str, spec: dict[str, Any], cgroup: Cgroup, inside: bool)
     """
     return {
         "spec": marshal.dumps(spec),
+        "flags": flags_here(spec),
         "doors": [(step.name, *step.arguments) for step in cgroup.plan_enter(inside)],
         "seccomp": kept_program(root, spec),
     }
+
+
+def flags_here(spec: dict[str, Any]) -> int | None:
+    """Return the namespaces in which a shim itself can have the first process born, CLONE_NEW* of clone(2).
+
+    None for a process that is to be born inside one that exists, or owned by a user namespace: whoever
+    clones it has to go there first. Raises ValueError.
+    """
+    if plan_births(spec) or "user" in dict(entries(spec)):
+        return None
+    return new_namespaces(spec) & ~(CLONE_NEWCGROUP | CLONE_NEWTIME)  # their steps come later
 
 
 def start_process(
@@ -184,6 +203,21 @@ def start_process(
 
     Raises StartError, OSError, ValueError.
     """
+    spec, planned = plan_first(order, fds, stdio, console)
+    steps = [item.step for item in planned]
+    process = start(spec, steps, fds.get("cgroup"), teller(spec, None), CLONE_PARENT)
+    if order.get("explain"):
+        write_steps(".", planned, process.times)
+    return process
+
+
+def plan_first(
+    order: dict[str, Any],
+    fds: dict[str, int],
+    stdio: tuple[int, int, int] | None,
+    console: Console | None,
+) -> tuple[dict[str, Any], list[Planned]]:
+    """Return the document of a container and the plan of its first process. Raises OSError, ValueError."""
     spec = marshal.loads(order["spec"])
     for namespace in spec["linux"]["namespaces"]:
         if namespace["type"] == "network" and "netns" in fds:
@@ -198,12 +232,7 @@ def start_process(
         if "shm" in fds and entry["destination"] == SHM:
             sources[index] = fds["shm"]
     resources = resources_of(order, stdio, console)
-    planned = plan(spec, resources._replace(rootfs_fd=fds.get("rootfs"), mounts=sources))
-    steps = [item.step for item in planned]
-    process = start(spec, steps, fds.get("cgroup"), teller(spec, None), CLONE_PARENT)
-    if order.get("explain"):
-        write_steps(".", planned, process.times)
-    return process
+    return spec, plan(spec, resources._replace(rootfs_fd=fds.get("rootfs"), mounts=sources))
 
 
 def resources_of(
@@ -261,6 +290,21 @@ def give_streams(
 
 
 # %% notebooks/14d_shims.ipynb#inside
+def start_here(
+    order: dict[str, Any],
+    fds: dict[str, int],
+    stdio: tuple[int, int, int] | None,
+    console: Console | None,
+) -> Process:
+    """Start a container's first process, a child of this one. Raises StartError, OSError."""
+
+    def plan_it() -> tuple[dict[str, Any], list[Planned]]:
+        return plan_first(order, fds, stdio, console)
+
+    flags = order["flags"] & ~(CLONE_NEWNET if "netns" in fds else 0)
+    return _bear(order, flags, fds.get("cgroup"), plan_it)
+
+
 def start_inside(
     order: dict[str, Any],
     fds: dict[str, int],
@@ -270,39 +314,54 @@ def start_inside(
     """Start one more process in a running container, a child of this one, which lives no longer than it.
 
     A pid namespace is joined for one's children alone, setns(2): so this process asks for that one, and the
-    child does all the rest itself, in memory that goes with execve. It is born in the container's v2 group
-    (to move would take 7 ms, see `Cgroup.open_unified`), and closed to ptrace as this process is from now
-    on. Raises StartError, OSError.
+    child does all the rest itself. It is born in the container's v2 group (to move would take 7 ms, see
+    `Cgroup.open_unified`), and closed to ptrace as this process is from now on. Raises StartError, OSError.
     """
-    report_fd, child_report_fd = os.pipe2(os.O_CLOEXEC)
-    child_word_fd, word_fd = os.pipe2(os.O_CLOEXEC)
     inside_fd = pidfd_open(order["enter"])
     prctl(PR_SET_DUMPABLE, 0)
     if other_namespaces(order["enter"]) & CLONE_NEWPID:
         setns(inside_fd, CLONE_NEWPID)
+
+    def plan_it() -> tuple[dict[str, Any], list[Planned]]:
+        return _plan_inside(order, resources_of(order, stdio, console), inside_fd)
+
+    try:
+        return _bear(order, 0, fds.get("cgroup"), plan_it)
+    finally:
+        os.close(inside_fd)
+
+
+def _bear(
+    order: dict[str, Any],
+    flags: int,
+    cgroup_fd: int | None,
+    plan_it: Callable[[], tuple[dict[str, Any], list[Planned]]],
+) -> Process:
+    """Clone a child that plans for itself, in memory that goes with execve, and see it become its command.
+
+    Raises StartError, OSError.
+    """
+    report_fd, child_report_fd = os.pipe2(os.O_CLOEXEC)
+    child_word_fd, word_fd = os.pipe2(os.O_CLOEXEC)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    pid, pidfd = clone3(0, fds.get("cgroup"))
+    pid, pidfd = clone3(flags, cgroup_fd)
     if pid == 0:
         os.close(word_fd)
-        talk = Talk(child_report_fd, child_word_fd)
-        _be_inside(order, resources_of(order, stdio, console), inside_fd, talk)
+        _become(plan_it, Talk(child_report_fd, child_word_fd))
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    for fd in (child_report_fd, child_word_fd, inside_fd):
-        os.close(fd)
+    os.close(child_report_fd)
+    os.close(child_word_fd)
     release(word_fd, report_fd, offered=lambda: _take_offer(order, report_fd, pid))
     os.close(word_fd)
     os.close(report_fd)
     return Process(pid, pidfd, ())
 
 
-def _be_inside(order: dict[str, Any], resources: Resources, inside_fd: int, talk: Talk) -> NoReturn:
-    """Plan, join what is left to join, and become the command; or say what went wrong."""
+def _become(plan_it: Callable[[], tuple[dict[str, Any], list[Planned]]], talk: Talk) -> NoReturn:
+    """Plan, and become the command; or say what went wrong."""
     try:
-        spec = {**marshal.loads(order["spec"]), "process": order["process"]}
-        give_streams(spec["process"], spec, resources.stdio)
-        flags = other_namespaces(order["enter"])
-        before = plan_before(spec, inside_fd, flags, resources)
-        steps = [*before, *(planned.step for planned in plan_enter(spec, resources))]
+        spec, planned = plan_it()
+        steps = [item.step for item in planned]
         command = [os.fsencode(argument) for argument in spec["process"]["args"]]
         environment = parse_environment(spec["process"]["env"])
     except BaseException as error:
@@ -312,8 +371,19 @@ def _be_inside(order: dict[str, Any], resources: Resources, inside_fd: int, talk
     init(steps, command, environment, talk)
 
 
+def _plan_inside(
+    order: dict[str, Any], resources: Resources, inside_fd: int
+) -> tuple[dict[str, Any], list[Planned]]:
+    """Return the document of an exec and its plan: to join what is left to join, and the rest of it."""
+    spec = {**marshal.loads(order["spec"]), "process": order["process"]}
+    give_streams(spec["process"], spec, resources.stdio)
+    flags = other_namespaces(order["enter"])
+    before = plan_before(spec, inside_fd, flags, resources)
+    return spec, [*(Planned("", step) for step in before), *plan_enter(spec, resources)]
+
+
 def _take_offer(order: dict[str, Any], report_fd: int, pid: int) -> None:
     """Pass a listener of seccomp's on, with the container's state."""
     spec = marshal.loads(order["spec"])
-    tell = teller(spec, order["enter"])
+    tell = teller(spec, order.get("enter"))
     take_listener(report_fd, pid, spec["linux"]["seccomp"], tell(pid) if tell else b"")
