@@ -10,13 +10,14 @@ import os
 
 from mini_docker.cli.archives import file_pieces, open_input
 from mini_docker.cli.command import Command
-from mini_docker.cli.copy import Collected
 from mini_docker.cli.create import pairs
 from mini_docker.cli.errors import CommandError
 from mini_docker.cli.messages import show_progress
+from mini_docker.cli.pack import packed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import tarfile
     from collections.abc import Iterator
     from typing import Any
 
@@ -108,27 +109,18 @@ def is_ignored(path: str, rules: list[tuple[bool, str]]) -> bool:
 
 
 def context_pieces(where: str, rules: list[tuple[bool, str]], dockerfile: str) -> Iterator[bytes]:
-    """Yield a directory as a tar archive, a file at a time."""
-    import tarfile
+    """Yield a directory as a tar archive, all of it root's."""
+    always = (dockerfile, ".dockerignore")
+    files = (
+        (os.path.join(where, path), path)
+        for path in sorted(_paths(where))
+        if path in always or not is_ignored(path, rules)
+    )
+    return packed(files, _give_to_root)
 
-    out = Collected()
-    archive = tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT)  # type: ignore[call-overload]
-    for path in sorted(_paths(where)):
-        if path not in (dockerfile, ".dockerignore") and is_ignored(path, rules):
-            continue
-        info = archive.gettarinfo(os.path.join(where, path), path)
-        if info is None:
-            continue
-        info.uid = info.gid = 0
-        info.uname = info.gname = ""
-        if info.isfile():
-            with open(os.path.join(where, path), "rb") as file:
-                archive.addfile(info, file)
-        else:
-            archive.addfile(info)
-        yield out.take()
-    archive.close()
-    yield out.take()
+
+def _give_to_root(info: tarfile.TarInfo) -> None:
+    info.uid = info.gid = 0
 
 
 def _paths(where: str) -> Iterator[str]:

@@ -13,6 +13,7 @@ import tarfile
 from mini_docker.cli.client import quote
 from mini_docker.cli.command import Command
 from mini_docker.cli.errors import CommandError, DaemonError
+from mini_docker.cli.pack import packed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -226,10 +227,11 @@ def copy_in(client: Client, source: str, name: str, path: str, parsed: Parsed) -
     if parsed.on("follow-link"):
         source = os.path.realpath(source) + ("/." if source.endswith("/.") else "")
     where, new_name = _place_inside(client, name, path, source)
-    total = [0]
+    sizes: list[int] = []
     query["path"] = where
-    client.call("PUT", url, query, _packed(source, new_name, total), headers).read()
-    _said(parsed, source, f"{name}:{path}", total[0])
+    archive = packed(_tree(source, new_name), lambda info: sizes.append(info.size))
+    client.call("PUT", url, query, archive, headers).read()
+    _said(parsed, source, f"{name}:{path}", sum(sizes))
 
 
 def _place_inside(client: Client, name: str, path: str, source: str) -> tuple[str, str]:
@@ -259,44 +261,6 @@ def _place_inside(client: Client, name: str, path: str, source: str) -> tuple[st
     if path.endswith("/"):
         raise CommandError("not a directory")
     return os.path.dirname(path) or "/", os.path.basename(path)
-
-
-class Collected:
-    """A file that tarfile writes to, emptied piece by piece."""
-
-    def __init__(self) -> None:
-        """Begin empty."""
-        self.pieces: list[bytes] = []
-
-    def write(self, data: bytes) -> int:
-        """Keep what is written."""
-        self.pieces.append(bytes(data))
-        return len(data)
-
-    def take(self) -> bytes:
-        """Return what was written since the last time."""
-        found, self.pieces = b"".join(self.pieces), []
-        return found
-
-
-def _packed(source: str, name: str, total: list[int]) -> Iterator[bytes]:
-    """Yield a path as an archive, a file at a time; a big file in pieces."""
-    out = Collected()
-    archive = tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT)  # type: ignore[call-overload]
-    for path, arcname in _tree(source, name):
-        info = archive.gettarinfo(path, arcname)
-        if info is None:
-            continue  # a socket: tar cannot hold one
-        info.uname = info.gname = ""
-        if info.isfile():
-            total[0] += info.size
-            with open(path, "rb") as file:
-                archive.addfile(info, file)
-        else:
-            archive.addfile(info)
-        yield out.take()
-    archive.close()
-    yield out.take()
 
 
 def _tree(source: str, name: str) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ import os
 from mini_docker.namespaces.kinds import FLAGS as NAMESPACES
 from mini_docker.namespaces.mnt import DEFAULT_MOUNTS
 from mini_docker.namespaces.options import ATTRIBUTES, BINDS, OURS, PROPAGATION, TREE_ATTRIBUTES
+from mini_docker.runtime.schema import HOOK_POINTS
 from mini_docker.security.capabilities import DEFAULT, NAMES
 from mini_docker.security.compiler import ACTIONS, ARCHITECTURES, OPERATORS
 from mini_docker.security.paths import MASKED, READONLY
@@ -30,14 +31,7 @@ def features() -> dict[str, Any]:
     return {
         "ociVersionMin": "1.0.0",
         "ociVersionMax": "1.2.0",
-        "hooks": [
-            "prestart",
-            "createRuntime",
-            "createContainer",
-            "startContainer",
-            "poststart",
-            "poststop",
-        ],
+        "hooks": list(HOOK_POINTS),
         "mountOptions": sorted(options),
         "linux": {
             "namespaces": sorted(NAMESPACES),

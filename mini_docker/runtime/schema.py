@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 # A key that ends in "!" must be there; {"*": form} is an object with any keys. Keys that a form does not
 # name are left alone, as the specification asks ("Extensibility"). Source: config.md, config-linux.md.
 
+HOOK_POINTS = (
+    "prestart",
+    "createRuntime",
+    "createContainer",
+    "startContainer",
+    "poststart",
+    "poststop",
+)
 HOOK = {"path!": "path", "args": ["string"], "env": ["variable"], "timeout": "positive"}
 ID_MAP = {"containerID!": "uint32", "hostID!": "uint32", "size!": "uint32"}
 USER = {"uid": "uint32", "gid": "uint32", "umask": "uint32", "additionalGids": ["uint32"]}
@@ -175,17 +183,7 @@ DOCUMENT = {
     "process!": PROCESS,
     "root!": {"path!": "string", "readonly": "bool"},
     "mounts": [MOUNT],
-    "hooks": {
-        name: [HOOK]
-        for name in (
-            "prestart",
-            "createRuntime",
-            "createContainer",
-            "startContainer",
-            "poststart",
-            "poststop",
-        )  # fmt: skip
-    },
+    "hooks": {point: [HOOK] for point in HOOK_POINTS},
     "annotations": {"*": "string"},
     "linux!": LINUX,
 }
