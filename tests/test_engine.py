@@ -299,8 +299,13 @@ def test_a_lock_of_somebody_else_is_no_reason_to_kill_a_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upkeep, "PATIENCE", 0.02)
+
+    def hold_the_lock() -> None:
+        set_process_name(b"somebody")  # a test before may have run a daemon's main() here
+        fds.append(upkeep.serve(str(tmp_path)))
+
     fds: list[int] = []
-    pid, end = in_other_process(lambda: fds.append(upkeep.serve(str(tmp_path))))
+    pid, end = in_other_process(hold_the_lock)
     try:
         with pytest.raises(BlockingIOError):
             upkeep.end_daemon(str(tmp_path))
