@@ -9,11 +9,11 @@ import json
 import os
 import threading
 
+from mini_docker.engine.attached import CHUNK, STDOUT, frame
 from mini_docker.engine.container import Container
 from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.launch import cgroup_of, look_up_user
 from mini_docker.engine.orders import StartFailed, first_word
-from mini_docker.engine.shim import CHUNK, STDOUT, frame
 from mini_docker.engine.starter import what_to_start
 from mini_docker.engine.store import Conflict
 from mini_docker.security.capabilities import available

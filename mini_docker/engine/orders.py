@@ -9,9 +9,9 @@ import json
 import os
 import socket
 
+from mini_docker.engine.attached import CHUNK
 from mini_docker.engine.document import MINIMUM_MEMORY, InvalidRequest
 from mini_docker.engine.logs import log_path
-from mini_docker.engine.shim import CHUNK
 from mini_docker.engine.store import LIFE, Conflict
 from mini_docker.engine.wishes import check_wishes
 

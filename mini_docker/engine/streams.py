@@ -12,9 +12,9 @@ import termios
 import time
 from collections import namedtuple
 
+from mini_docker.engine.attached import CHUNK, frame
 from mini_docker.engine.logs import follow_log, log_path, read_log
 from mini_docker.engine.moments import moment
-from mini_docker.engine.shim import CHUNK, frame
 from mini_docker.engine.store import Conflict
 
 TYPE_CHECKING = False
