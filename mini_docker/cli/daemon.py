@@ -1,6 +1,6 @@
-# Exported from notebooks/G_object_commands.ipynb by mini_docker.lab.book: edit there, not here.
+# Exported from notebooks/H_the_command_itself.ipynb by mini_docker.lab.book: edit there, not here.
 
-# %% notebooks/G_object_commands.ipynb#daemon-module
+# %% notebooks/H_the_command_itself.ipynb#daemon-module
 """Our daemon's process: run in the foreground by a command, or started by the first that needs it."""
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mini_docker.cli.flags import Parsed
 
 
-# %% notebooks/G_object_commands.ipynb#daemon-words
+# %% notebooks/H_the_command_itself.ipynb#daemon-words
 DAEMON_FLAGS = """
 -H, --host list         Where to listen: unix://PATH, tcp://ADDRESS:PORT (with --tlsverify), fd://
     --data-root string  Where images and containers are kept
@@ -66,7 +66,7 @@ def daemon(call: Call, parsed: Parsed) -> int:
     return os.execv(words[0], words)
 
 
-# %% notebooks/G_object_commands.ipynb#daemon-start
+# %% notebooks/H_the_command_itself.ipynb#daemon-start
 PATIENCE = 60.0  # seconds for a daemon to come up on a slow machine
 STEP = 0.01
 IDLE = (
@@ -150,7 +150,7 @@ def _last_line(path: str) -> str:
         return (file.read().strip().splitlines() or ["without a word"])[-1]
 
 
-# %% notebooks/G_object_commands.ipynb#daemon-table
+# %% notebooks/H_the_command_itself.ipynb#daemon-table
 COMMANDS: tuple[Command, ...] = (
     Command(
         "daemon",

@@ -1,6 +1,6 @@
-# Exported from notebooks/G_object_commands.ipynb by mini_docker.lab.book: edit there, not here.
+# Exported from notebooks/H_the_command_itself.ipynb by mini_docker.lab.book: edit there, not here.
 
-# %% notebooks/G_object_commands.ipynb#draw-module
+# %% notebooks/H_the_command_itself.ipynb#draw-module
 """`draw`: networks, layers and namespaces as pictures, from what the daemon says of them."""
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ else:
     Frame = namedtuple("Frame", ("title", "rows"))
 
 
-# %% notebooks/G_object_commands.ipynb#draw-look
+# %% notebooks/H_the_command_itself.ipynb#draw-look
 def network_frames(client: Client, names: list[str]) -> list[Frame]:
     """Return a box for each network: its subnets, and the containers in it with their addresses."""
     frames = []
@@ -104,7 +104,7 @@ def _whose(mode: str) -> str:
     )
 
 
-# %% notebooks/G_object_commands.ipynb#draw-show
+# %% notebooks/H_the_command_itself.ipynb#draw-show
 def as_text(frames: list[Frame]) -> str:
     """Return boxes drawn with the characters that terminals have for it."""
     lines = []
@@ -153,7 +153,7 @@ def as_svg(frames: list[Frame]) -> str:
     return done.stdout
 
 
-# %% notebooks/G_object_commands.ipynb#draw
+# %% notebooks/H_the_command_itself.ipynb#draw
 SUBJECTS: dict[str, Callable[[Client, list[str]], list[Frame]]] = {
     "networks": network_frames,
     "layers": layer_frames,
@@ -176,7 +176,7 @@ def draw(call: Call, parsed: Parsed) -> int:
     return 0
 
 
-# %% notebooks/G_object_commands.ipynb#draw-table
+# %% notebooks/H_the_command_itself.ipynb#draw-table
 COMMANDS: tuple[Command, ...] = (
     Command(
         "draw",

@@ -1,6 +1,6 @@
-# Exported from notebooks/G_object_commands.ipynb by mini_docker.lab.book: edit there, not here.
+# Exported from notebooks/H_the_command_itself.ipynb by mini_docker.lab.book: edit there, not here.
 
-# %% notebooks/G_object_commands.ipynb#lab-module
+# %% notebooks/H_the_command_itself.ipynb#lab-module
 """The commands of the lab: prepare, check and clean up this machine. They speak to no daemon."""
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mini_docker.cli.flags import Parsed
 
 
-# %% notebooks/G_object_commands.ipynb#lab
+# %% notebooks/H_the_command_itself.ipynb#lab
 def upkeep(action: str, call: Call) -> int:
     """Become the program that looks after a data root: as Docker's plugins, it is no part of the client."""
     words = program(LAUNCHER.format("mini_docker.engine.upkeep"))
@@ -43,7 +43,7 @@ def reset(call: Call, parsed: Parsed) -> int:
     return upkeep("reset", call)
 
 
-# %% notebooks/G_object_commands.ipynb#lab-table
+# %% notebooks/H_the_command_itself.ipynb#lab-table
 COMMANDS: tuple[Command, ...] = (
     Command(
         "setup",

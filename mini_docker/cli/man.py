@@ -1,6 +1,6 @@
-# Exported from notebooks/G_object_commands.ipynb by mini_docker.lab.book: edit there, not here.
+# Exported from notebooks/H_the_command_itself.ipynb by mini_docker.lab.book: edit there, not here.
 
-# %% notebooks/G_object_commands.ipynb#man-module
+# %% notebooks/H_the_command_itself.ipynb#man-module
 """Pages for man(1), one for each command and one for all, from the same tables as the help."""
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mini_docker.cli.flags import Flag
 
 
-# %% notebooks/G_object_commands.ipynb#man-texts
+# %% notebooks/H_the_command_itself.ipynb#man-texts
 ENVIRONMENT = {
     "DOCKER_HOST": "The daemon to speak to, as --host",
     "DOCKER_CONTEXT": "The context to use, as --context",
@@ -61,7 +61,7 @@ def section(head: str, parts: Iterable[list[str]]) -> list[str]:
     return [f".SH {head}", *lines] if lines else []
 
 
-# %% notebooks/G_object_commands.ipynb#man-pages
+# %% notebooks/H_the_command_itself.ipynb#man-pages
 def page_name(name: str) -> str:
     """Return what man(1) calls the page of a command: "mini_docker-network-ls"."""
     return "-".join([PROGRAM, *name.split()])

@@ -1,6 +1,6 @@
-# Exported from notebooks/G_object_commands.ipynb by mini_docker.lab.book: edit there, not here.
+# Exported from notebooks/H_the_command_itself.ipynb by mini_docker.lab.book: edit there, not here.
 
-# %% notebooks/G_object_commands.ipynb#manual-module
+# %% notebooks/H_the_command_itself.ipynb#manual-module
 """What is written from the tables of commands: completion for three shells, and the manual."""
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mini_docker.cli.flags import Flag, Parsed
 
 
-# %% notebooks/G_object_commands.ipynb#completion-words
+# %% notebooks/H_the_command_itself.ipynb#completion-words
 # what the words after a command are: lines of another command
 NAMES = {
     "CONTAINER": f"{PROGRAM} ps -a --format '{{{{.Names}}}}'",
@@ -54,7 +54,7 @@ def flag_words(flags: tuple[Flag, ...]) -> list[str]:
     return [text for flag in flags for text in (f"--{flag.name}", f"-{flag.letter}") if text != "-"]
 
 
-# %% notebooks/G_object_commands.ipynb#completion-bash
+# %% notebooks/H_the_command_itself.ipynb#completion-bash
 BASH = """# bash completion of {program}: written by "{program} completion bash"
 _{program}() {{
     local word=${{COMP_WORDS[COMP_CWORD]}} path= at=1 words=
@@ -95,7 +95,7 @@ def _verbs(group: str) -> list[str]:
     return [path.partition(" ")[2] for path in all_paths() if path.startswith(f"{group} ")]
 
 
-# %% notebooks/G_object_commands.ipynb#completion-zsh
+# %% notebooks/H_the_command_itself.ipynb#completion-zsh
 ZSH = """#compdef {program}
 # zsh completion of {program}: written by "{program} completion zsh"
 _{program}() {{
@@ -146,7 +146,7 @@ def _about(path: str) -> str:
     return command.about if command else ""
 
 
-# %% notebooks/G_object_commands.ipynb#completion-fish
+# %% notebooks/H_the_command_itself.ipynb#completion-fish
 def fish() -> str:
     """Return the completion for fish."""
     lines = [
@@ -188,7 +188,7 @@ def _fish_quoted(text: str) -> str:
     return f"'{escaped}'"
 
 
-# %% notebooks/G_object_commands.ipynb#completion
+# %% notebooks/H_the_command_itself.ipynb#completion
 SHELLS = {"bash": bash, "zsh": zsh, "fish": fish}
 
 
@@ -201,7 +201,7 @@ def completion(call: Call, parsed: Parsed) -> int:
     return 0
 
 
-# %% notebooks/G_object_commands.ipynb#manual
+# %% notebooks/H_the_command_itself.ipynb#manual
 def manual(call: Call, parsed: Parsed) -> int:
     """Print the manual of all commands as Markdown, or write its pages for man(1) into a directory."""
     if parsed.words:
@@ -243,7 +243,7 @@ def _section(command: Command, others: list[str]) -> list[str]:
     return [f"## {command.name}\n", *([also] if also else []), f"```\n{text}\n```\n"]
 
 
-# %% notebooks/G_object_commands.ipynb#manual-table
+# %% notebooks/H_the_command_itself.ipynb#manual-table
 COMMANDS: tuple[Command, ...] = (
     Command(
         "completion",
