@@ -208,6 +208,6 @@ def open_notebook(browser: Browser, address: str, name: str) -> None:
 
 def run(browser: Browser, first: str, last: str) -> None:
     """Run the cells of the open notebook from one id ("": the first cell) to another, both included."""
-    browser.ask("POST", "/timeouts", {"script": 120_000})
+    browser.ask("POST", "/timeouts", {"script": 460_000})
     failed = browser.script(RUN, first, last)
     assert failed == [], f"cells that failed: {failed}"

@@ -536,7 +536,7 @@ def test_both_of_memory_and_swap_can_be_raised_and_lowered(group: Cgroup) -> Non
 def test_an_update_takes_members_into_a_tree_that_they_were_not_in(group: Cgroup) -> None:
     """v1: who was limited in processes alone is moved when a memory limit comes."""
     group.create({"pids": {"limit": 50}})
-    with running(group, "echo; exec sleep 100") as process:
+    with running(group, "echo; exec sleep 1000") as process:
         group.update({"memory": {"limit": 64 * MB}, "cpu": {"cpus": "0"}})
         names = [file.name for file in files_for(group.trees, {"memory": {"limit": 1}})]
         members = read_file(os.path.dirname(group.file(names[0])) + "/cgroup.procs").split()
@@ -548,7 +548,7 @@ def test_an_update_takes_members_into_a_tree_that_they_were_not_in(group: Cgroup
 def test_everywhere_means_all_trees(group: Cgroup) -> None:
     group.create({}, everywhere=True)
     assert len(group.directories) == len(set(group.trees.mounts.values()))
-    with running(group, "echo; exec sleep 100") as process:
+    with running(group, "echo; exec sleep 1000") as process:
         assert group.members() == [process.pid]
         assert Cgroup.find(hierarchies(), group.path).members() == [process.pid]
         group.kill()
@@ -558,11 +558,11 @@ def test_everywhere_means_all_trees(group: Cgroup) -> None:
 def test_enter_kill_remove_with_a_daemonised_grandchild(group: Cgroup) -> None:
     group.create({})
     with running(
-        group, "setsid sh -c 'trap \"\" TERM HUP; echo $$; exec sleep 100' & wait"
+        group, "setsid sh -c 'trap \"\" TERM HUP; echo $$; exec sleep 1000' & wait"
     ) as process:
         assert len(group.members()) == 2
         Cgroup.find(hierarchies(), group.path).kill()  # as a process that knows only the name
-        assert process.wait(60) == -signal.SIGKILL
+        assert process.wait(240) == -signal.SIGKILL
     assert group.members() == []
     group.remove()
     group.kill()
@@ -571,13 +571,13 @@ def test_enter_kill_remove_with_a_daemonised_grandchild(group: Cgroup) -> None:
 @pytest.mark.root
 def test_a_process_hidden_in_a_group_below_dies_too(group: Cgroup) -> None:
     group.create({})
-    with running(group, "echo ready; exec sleep 100") as process:
+    with running(group, "echo ready; exec sleep 1000") as process:
         for directory in group.directories.values():
             os.mkdir(f"{directory}/below")
             Path(directory, "below/cgroup.procs").write_text(str(process.pid))
         group.kill()
         group.remove()
-        assert process.wait(60) == -signal.SIGKILL
+        assert process.wait(240) == -signal.SIGKILL
 
 
 @pytest.mark.root
@@ -594,7 +594,7 @@ def test_freeze_thaw_and_die_frozen(group: Cgroup) -> None:
         assert not group.is_frozen()
         group.freeze()
         group.kill()
-        assert process.wait(60) == -signal.SIGKILL
+        assert process.wait(240) == -signal.SIGKILL
 
 
 def cpu_ticks(pid: int) -> str:
@@ -639,7 +639,7 @@ def test_no_internal_processes(leak_free: None) -> None:
     parent.create({"pids": {"limit": 50}})
     try:
         with (
-            running(parent, "echo; exec sleep 100"),
+            running(parent, "echo; exec sleep 1000"),
             pytest.raises(OSError, match="holds processes"),
         ):
             Cgroup(trees, f"{parent.path}/child").create({"memory": {"limit": 64 * MB}})

@@ -45,7 +45,7 @@ def test_cve_2019_5736_what_waits_at_the_gate_is_hidden(runtime: Runtime) -> Non
     neighbour, runtime.id = runtime.id, f"{runtime.id}-b"
     kinds = [{"type": kind} for kind in ("mount", "uts", "ipc", "network", "cgroup")]
     kinds.append({"type": "pid", "path": f"/proc/{pid}/ns/pid"})
-    waiting = runtime.create("sleep", "61", namespaces=kinds, capabilities={})
+    waiting = runtime.create("sleep", "1001", namespaces=kinds, capabilities={})
     assert "python" in os.readlink(f"/proc/{waiting}/exe")
     look = "for p in /proc/[0-9]*; do echo $(cat $p/comm) $(readlink $p/exe); done"
     seen = runtime.call("exec", neighbour, "sh", "-c", look).stdout

@@ -94,7 +94,7 @@ run --rm --network none --ipc none busybox ls -d /dev/shm
 run --rm --network none --ipc bad busybox true
 run --rm --network none --uts host -h me busybox hostname
 run --rm --network none --domainname dom.example busybox cat /proc/sys/kernel/domainname
-run --rm --network none --device /nosuch busybox true
+run --rm --network none --device /dev/nosuch busybox true
 run --rm --network none --cpuset-cpus 999 busybox true
 run --rm --network none --cpuset-cpus bad busybox true
 run --rm --network none --cpu-shares -1 busybox true

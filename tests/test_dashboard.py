@@ -143,7 +143,7 @@ def test_a_burst_of_events_is_few_looks_and_the_last_is_seen(lab: Playground) ->
 @pytest.mark.anywhere
 def test_the_window_says_refusals_and_that_nobody_answers(lab: Playground) -> None:
     pytest.importorskip("ipywidgets", reason="cannot run here, because there is no ipywidgets")
-    web = lab.run("web", "exec sleep 100")
+    web = lab.run("web", "exec sleep 1000")
     window = Dashboard(lab.host, "of-a-test")
     try:
         until(lambda: "1 containers, 1 running" in window.top.value)
@@ -167,7 +167,7 @@ def test_a_map_of_a_living_daemon(lab: Playground) -> None:
     lab.client.json(
         "POST", "/networks/create", None, {"Name": "two", "EnableIPv6": True, "IPAM": pools}
     )
-    one = lab.run("one", "exec sleep 100", "two", PortBindings={"80/tcp": [{"HostPort": "8080"}]})
+    one = lab.run("one", "exec sleep 1000", "two", PortBindings={"80/tcp": [{"HostPort": "8080"}]})
     assert draw_map(look_at_networks(lab.client)).text.splitlines() == [
         "two (bridge): 10.71.0.0/24 fd00:71::/64",
         "port 8080 -> one   (80/tcp)",

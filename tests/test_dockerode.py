@@ -25,7 +25,7 @@ def test_dockerode_says_all_it_can(daemon: Daemon) -> None:
     registry = in_netns(daemon.netns_fd, real, daemon.root / "registry")
     try:
         done = subprocess.run(
-            [node, str(FOLDER / "talk.js")], capture_output=True, text=True, timeout=120,
+            [node, str(FOLDER / "talk.js")], capture_output=True, text=True, timeout=600,
             env={**os.environ, "DOCKER_HOST": f"unix://{daemon.path}", "REGISTRY": registry.host},
         )  # fmt: skip
     finally:

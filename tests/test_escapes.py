@@ -103,7 +103,10 @@ def test_the_console_is_the_container_s_own(lab: Lab) -> None:
     pid, master = pty.fork()
     if pid == 0:
         words = ("run", "--rm", "-it", "--network", "none", "busybox", "sh", "-c", script)
-        os.execv(lab.arguments()[0], lab.arguments(*words))
+        try:
+            os.execv(lab.arguments()[0], lab.arguments(*words))
+        finally:
+            os._exit(127)
     output = b""
     try:
         while chunk := os.read(master, 4096):

@@ -208,15 +208,15 @@ def refusal(daemon: Daemon, name: str, **host: Any) -> str:
 @pytest.mark.usefixtures("leak_free")
 def test_containers_share_what_they_are_told_to(daemon: Daemon) -> None:
     daemon.run(
-        "db", "sh", "-c", "echo hello > /dev/shm/f; sleep 100", HostConfig={"IpcMode": "shareable"}
+        "db", "sh", "-c", "echo hello > /dev/shm/f; sleep 1000", HostConfig={"IpcMode": "shareable"}
     )
-    daemon.run("shy", "sleep", "100")
+    daemon.run("shy", "sleep", "1000")
     pids = {name: daemon.state(name)["Pid"] for name in ("db", "shy")}
     ipc = os.readlink(f"/proc/{pids['db']}/ns/ipc")
     script = "until cat /dev/shm/f; do sleep 0.1; done; readlink /proc/self/ns/ipc"
     words = said(daemon, "aa", script, IpcMode="container:db")
     assert "hello" in words and ipc in words
-    assert "sleep 100" in said(
+    assert "sleep 1000" in said(
         daemon, "bb", "cat /proc/1/cmdline | tr '\\0' ' '", PidMode="container:shy"
     )
     assert daemon.state("shy")["Running"]
@@ -246,7 +246,7 @@ def test_the_hosts_own(daemon: Daemon) -> None:
 @pytest.mark.usefixtures("leak_free")
 def test_a_parent_group_of_ones_own_goes_with_the_last(daemon: Daemon) -> None:
     host = {"CgroupParent": "/md_parent", "CgroupnsMode": "host"}
-    daemon.run("aa", "sleep", "100", HostConfig=host)
+    daemon.run("aa", "sleep", "1000", HostConfig=host)
     pid = daemon.state("aa")["Pid"]
     assert "/md_parent/" in pathlib.Path(f"/proc/{pid}/cgroup").read_text()
     assert daemon.ask("POST", "/containers/aa/pause")[0] == 204

@@ -209,7 +209,7 @@ def test_files_keep_their_owners_everywhere(daemon: Remapped) -> None:
     script = (
         "ls -nd /etc/passwd /etc/resolv.conf /etc/hosts /data; cat /etc/hosts >/dev/null || exit 9;"
         "echo x > /kept; chown 5:6 /kept; echo x > /data/file; echo out > /dev/stdout;"
-        "mkdir /sub; echo 127.0.0.1 me >> /etc/hosts; sleep 100"
+        "mkdir /sub; echo 127.0.0.1 me >> /etc/hosts; sleep 1000"
     )
     daemon.run("web", "sh", "-c", script, HostConfig={"Binds": ["vol:/data"]})
     while daemon.ask("GET", "/containers/web/archive?path=/sub")[0] != 200:
@@ -269,7 +269,7 @@ def test_a_listener_of_seccomp_s(daemon: Remapped, base: pathlib.Path) -> None:
     supervisor = Supervisor(base / "agent", errno.EXDEV)
     profile = json.dumps(policy(base / "agent"))
     try:
-        daemon.run("web", "sleep", "100", HostConfig={"SecurityOpt": [f"seccomp={profile}"]})
+        daemon.run("web", "sleep", "1000", HostConfig={"SecurityOpt": [f"seccomp={profile}"]})
         assert "cross-device link" in execute(daemon, "mkdir", "/sub")
     finally:
         supervisor.close()
@@ -337,7 +337,7 @@ def test_networks_and_terminals_work(daemon: Remapped) -> None:
 
 @pytest.mark.root
 def test_it_outlives_the_daemon_and_can_be_joined(daemon: Remapped) -> None:
-    daemon.run("web", "sleep", "100")
+    daemon.run("web", "sleep", "1000")
     daemon.kill(signal.SIGKILL)
     daemon.start()
     host = {"NetworkMode": "container:web"}

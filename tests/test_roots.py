@@ -18,7 +18,7 @@ from tests.test_storage_drivers import btrfs
 pytestmark = pytest.mark.root
 __all__ = ["btrfs"]  # a fixture
 
-CHANGE = "echo new > /etc/motd; rm /bin/vi; mkdir /srv; chown 7:8 /srv; sleep 100"
+CHANGE = "echo new > /etc/motd; rm /bin/vi; mkdir /s; chown 7:8 /s; mv /s /srv; sleep 1000"
 CHANGED = [("C", "/bin"), ("D", "/bin/vi"), ("C", "/etc"), ("A", "/etc/motd"), ("A", "/srv")]
 
 
