@@ -40,7 +40,7 @@ __all__ += [
     "shared_daemon",
     "shared_dockerd",
 ]  # fixtures
-LONG_LIVED = ("shared_daemon", "shared_remapped", "guarded")  # daemons
+LONG_LIVED = ("shared_daemon", "shared_dockerd", "shared_remapped", "guarded")  # daemons
 THREADS = pytest.StashKey[set[threading.Thread]]()
 PATIENCE = 60.0  # seconds; the kernel removes namespaces and control groups when it has time
 

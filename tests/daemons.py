@@ -22,7 +22,7 @@ from mini_docker.engine.store import Store
 from mini_docker.images.busybox import install_busybox
 from mini_docker.linux.process import CLONE_NEWNET, setns
 from tests.described import check_answer
-from tests.system import COMMAND, cannot_run_here, children, until
+from tests.system import COMMAND, cannot_run_here, children, remove_groups, until
 
 CLIENT = "/usr/bin/docker"
 NETWORKS = ("bridge", "host", "none")
@@ -256,16 +256,17 @@ class Dockerd(Daemon):
                 time.sleep(0.1)
         return False
 
+    def make_groups(self) -> None:
+        """Have the groups that hold all containers' groups; another dockerd may have taken them along."""
+        for tree in set(hierarchies().mounts.values()):
+            os.makedirs(f"{tree}/docker", exist_ok=True)  # as its first container does
+
     def close(self) -> None:
         self.process.terminate()
         self.process.wait(240)
         self.log.close()
         subprocess.run(["umount", "-R", f"{self.root}/data-root"], capture_output=True)
-        trees = pathlib.Path("/sys/fs/cgroup")
-        for group in (*trees.glob("docker"), *trees.glob("*/docker")):
-            for directory in sorted(group.rglob("*/"), reverse=True):
-                directory.rmdir()
-            group.rmdir()
+        remove_groups("docker")
 
 
 def all_of(connection: socket.socket) -> bytes:
@@ -316,8 +317,7 @@ def shared_dockerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dockerd
     try:
         if not dockerd.is_up():
             cannot_run_here("dockerd does not start on this machine")
-        for tree in set(hierarchies().mounts.values()):
-            os.makedirs(f"{tree}/docker", exist_ok=True)  # as its first container does
+        dockerd.make_groups()
         yield dockerd
     finally:
         dockerd.close()

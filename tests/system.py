@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 import signal
@@ -169,3 +170,22 @@ def children(pid: int, name: str) -> list[int]:
         except (FileNotFoundError, ProcessLookupError):
             continue  # a thread, or a child, that has just ended
     return found
+
+
+def remove_groups(name: str) -> None:
+    """Remove the parents that an engine makes for its containers' control groups, and leaves."""
+    for root, directories, _ in os.walk("/sys/fs/cgroup"):
+        if name in directories and not os.path.islink(f"{root}/{name}"):
+            for below, _, _ in sorted(os.walk(f"{root}/{name}"), reverse=True):
+                until(functools.partial(is_removed, below))
+
+
+def is_removed(group: str) -> bool:
+    """Remove a control group; say whether it has gone, which it cannot while a process in it still ends."""
+    try:
+        os.rmdir(group)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True

@@ -516,9 +516,9 @@ def in_eight_processes(call: Callable[[int], str]) -> list[str]:
         read_fd, write_fd = os.pipe()
         pipes.append(read_fd)
         if os.fork() == 0:
-            os.close(gate_write)
-            os.read(gate_read, 1)
             try:
+                os.close(gate_write)
+                os.read(gate_read, 1)
                 os.write(write_fd, call(n).encode())
             finally:
                 os._exit(0)

@@ -20,7 +20,7 @@ from glob import glob
 import pytest
 
 from tests.conftest import ROOT, cannot_run_here
-from tests.test_engines import remove_groups
+from tests.system import remove_groups
 from tests.transcript import LINES, Said, say
 
 pytestmark = [pytest.mark.peers, pytest.mark.root]

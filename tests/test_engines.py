@@ -16,6 +16,7 @@ import pytest
 
 from tests.bundles import MINI_RUNC, rootfs  # noqa: F401 (a fixture)
 from tests.conftest import cannot_run_here
+from tests.system import remove_groups
 
 pytestmark = [pytest.mark.root, pytest.mark.peers]
 LOOP = 'trap "exit 3" TERM; echo started; while :; do sleep 0.05; done'
@@ -143,25 +144,6 @@ def docker(rootfs: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[En
         daemon.wait(240)
         log.close()
         remove_groups("docker")
-
-
-def remove_groups(name: str) -> None:
-    """Remove the parents that an engine makes for its containers' control groups, and leaves."""
-    for root, directories, _ in os.walk("/sys/fs/cgroup"):
-        if name in directories and not os.path.islink(f"{root}/{name}"):
-            for below, _, _ in sorted(os.walk(f"{root}/{name}"), reverse=True):
-                wait_until(lambda: is_removed(below), f"{below} is busy")  # noqa: B023
-
-
-def is_removed(group: str) -> bool:
-    """Remove a control group; say whether it has gone, which it cannot while a process in it still ends."""
-    try:
-        os.rmdir(group)
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return True
 
 
 @pytest.fixture(params=["podman", "docker"])

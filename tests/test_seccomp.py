@@ -33,6 +33,7 @@ from mini_docker.security.policy import (
 )
 from mini_docker.security.seccomp import NATIVE, cached_program, filter_flags, plan_seccomp
 from tests.conftest import cannot_run_here
+from tests.system import remove_groups
 
 ALLOW, EPERM, ENOSYS, KILL = 0x7FFF0000, 0x50001, 0x50026, 0
 AUDIT = dict(ARCHITECTURES.values())
@@ -671,9 +672,7 @@ class Docker:
     def stop(self) -> None:
         self.daemon.terminate()
         self.daemon.wait(240)
-        for root, names, _ in os.walk("/sys/fs/cgroup"):
-            if "docker" in names:
-                os.rmdir(f"{root}/docker")
+        remove_groups("docker")
 
 
 @pytest.fixture(scope="module")
