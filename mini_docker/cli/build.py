@@ -132,6 +132,7 @@ def _paths(where: str) -> Iterator[str]:
 
 # %% notebooks/G_object_commands.ipynb#build-send
 def _build(call: Call, parsed: Parsed, dockerfile: str, pieces: Iterator[bytes]) -> int:
+    """Send the context with what the flags ask for, and show what comes back."""
     query: dict[str, Any] = {
         "t": parsed.all("tag"),
         "dockerfile": dockerfile,

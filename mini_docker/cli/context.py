@@ -180,6 +180,7 @@ def read_context(name: str, directory: str) -> dict[str, Any]:
 
 
 def _stored_endpoint(name: str, directory: str) -> Endpoint:
+    """Return where a stored context leads. Raises CommandError in Docker's words."""
     try:
         stored = read_context(name, directory)
     except CommandError as error:

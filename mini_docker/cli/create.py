@@ -224,6 +224,7 @@ def _host_config(parsed: Parsed) -> dict[str, Any]:
 
 
 def _namespaces(parsed: Parsed) -> dict[str, Any]:
+    """Return whose namespaces, control group and runtime the container has."""
     return given(
         PidMode=parsed.one("pid"),
         IpcMode=parsed.one("ipc"),
@@ -237,6 +238,7 @@ def _namespaces(parsed: Parsed) -> dict[str, Any]:
 
 
 def _sizes(parsed: Parsed) -> dict[str, Any]:
+    """Return what else of HostConfig has no other place: sizes, devices, ulimits, tmpfs."""
     return given(
         ShmSize=parsed.size("shm-size"),
         OomKillDisable=parsed.on("oom-kill-disable") or None,

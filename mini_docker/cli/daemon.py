@@ -102,6 +102,7 @@ def start_daemon(host: str, root: str) -> None:
 
 
 def _start(host: str, root: str, log: str) -> None:
+    """Start a daemon and wait, PATIENCE seconds at most, until it answers. Raises CommandError."""
     import time
 
     more = ["--host", host, "--data-root", root, "--idle", str(IDLE)]

@@ -123,6 +123,7 @@ def parse(flags: Sequence[Flag], arguments: Sequence[str], interspersed: bool = 
 
 
 def _long(by_name: dict[str, Flag], word: str, rest: list[str], parsed: Parsed) -> None:
+    """Take a word that begins with two dashes, and its value from `rest`. Raises UsageError."""
     name, given, value = word.partition("=")
     if name == "--" or name.startswith("---"):
         raise UsageError(f"bad flag syntax: {word}")

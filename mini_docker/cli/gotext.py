@@ -32,6 +32,7 @@ def go_text(value: Any) -> str:
 
 
 def _inner(value: Any) -> str:
+    """Return a value as Go's %v shows it inside another."""
     if value is None:
         return "<nil>"
     if isinstance(value, bool):
@@ -90,6 +91,7 @@ def go_printf(form: str, *values: Any) -> str:
 
 
 def _verb(verb: str, value: Any, marks: str, precision: str | None) -> str:
+    """Return a value as one verb of Printf shows it; one that does not fit it, as Go complains."""
     if verb in "vs":
         text = _inner(value)
         return text[: int(precision)] if precision and verb == "s" else text
@@ -114,6 +116,7 @@ def go_type(value: Any) -> str:
 
 
 def _index(value: Any, *keys: Any) -> Any:
+    """Return `index value key ...`. Raises TemplateError."""
     for key in keys:
         if isinstance(value, dict):
             value = value.get(key)

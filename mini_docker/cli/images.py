@@ -85,6 +85,7 @@ def image_names(one: dict[str, Any], digests: bool) -> list[tuple[str, str, str]
 
 
 def _image_row(one: dict[str, Any], name: str, tag: str, digest: str, cut: bool) -> dict[str, Any]:
+    """Return the fields of one name of an image, as templates call them."""
     size = decimal_size(one.get("Size") or 0, 3)
     counted = one.get("Containers", -1)
     return {
@@ -255,6 +256,7 @@ def history(call: Call, parsed: Parsed) -> int:
 
 
 def _history_row(one: dict[str, Any], human: bool, cut: bool) -> dict[str, Any]:
+    """Return the fields of a step of a history, as templates call them."""
     import time
 
     made_by = one.get("CreatedBy", "").replace("\t", " ")

@@ -51,6 +51,8 @@ def inspector(kind: str) -> Callable[[Call, Parsed], int]:
 
 
 def _finder(client: Client, kinds: list[str], size: bool) -> Callable[[str], Any]:
+    """Return what asks the daemon for an object of the first kind that has that name."""
+
     def find(name: str) -> Any:
         for kind in kinds:
             path = PATHS[kind].format(quote(name, "/:@" if kind == "image" else ""))

@@ -63,6 +63,7 @@ def _field(row: Row, name: str, kind: str) -> Any:
 def _by_template(
     text: str, rows: Sequence[Row], heads: Mapping[str, Any], kind: str, table: bool
 ) -> str:
+    """Return a line for each row by a template, under heads if it is a `table`. Raises CommandError."""
     from mini_docker.cli.gotext import HEAD_FUNCTIONS, TemplateError
     from mini_docker.cli.template import Template
 

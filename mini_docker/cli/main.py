@@ -255,6 +255,7 @@ def split_path(words: list[str]) -> tuple[str, list[str]]:
 
 
 def _run(path: str, rest: list[str], settings: Parsed) -> int:
+    """Run the command at a path, or list a group's. Raises CommandError for one that is not there."""
     from mini_docker.cli.command import run_command
 
     if path in GROUPS:

@@ -83,6 +83,7 @@ def bash() -> str:
 
 
 def _bash_case(path: str, words: list[str], names: str) -> str:
+    """Return the case of one command; `names` is what lists the objects that it takes."""
     text = f"        {path}) words='{' '.join(words)}'"
     return (
         f"{text}\n            [[ $word == -* ]] || words=$({names} 2>/dev/null) ;;"
@@ -127,6 +128,7 @@ def zsh() -> str:
 
 
 def _zsh_case(path: str, words: dict[str, str], names: str) -> str:
+    """Return the case of one command, each word with what it is about."""
     listed = " ".join(_shell_quoted(f"{word}:{about}") for word, about in words.items())
     text = f"        {path}) local -a found=({listed}); _describe {PROGRAM} found"
     return (

@@ -43,6 +43,7 @@ def _written(
     fraction: str | None,
     zone: str | None,
 ) -> str:
+    """Return the seconds since 1970 of a date that was written out; no zone means ours."""
     clock = f"{hour or '00'}:{minute or '00'}:{second or '00'}"
     try:
         if zone:

@@ -66,6 +66,7 @@ def by_name(one: dict[str, Any]) -> list[tuple[int, str]]:
 
 
 def _network_row(one: dict[str, Any], cut: bool) -> dict[str, Any]:
+    """Return a network's fields under the names that templates use."""
     return {
         "ID": short_id(one["Id"]) if cut else one["Id"],
         "Name": one["Name"],

@@ -61,6 +61,7 @@ def _architecture() -> str:
 
 
 def _version_text(client: dict[str, Any], server: dict[str, Any] | None) -> str:
+    """Return Docker's text of the two versions; the daemon's is left out where there is none."""
     lines = [
         "Client: mini_docker",
         f" Version:\t{client['Version']}",
@@ -161,6 +162,7 @@ def info_lines(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _info_runtime(found: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines of `info` about runtimes, init and security."""
     if found.get("Runtimes"):
         yield f"Runtimes: {' '.join(sorted(found['Runtimes']))}"
         yield f"Default Runtime: {found.get('DefaultRuntime', '')}"
@@ -238,6 +240,7 @@ def _sizes(found: list[dict[str, Any]], key: str) -> int:
 def _df_row(
     name: str, found: list[Any], active: list[Any], size: int, free: int, share: bool = True
 ) -> dict[str, str]:
+    """Return a row of `system df`; `size` and `free` are bytes."""
     percent = f" ({free * 100 // size}%)" if share and size > 0 else ""
     return {
         "Type": name,

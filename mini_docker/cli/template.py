@@ -157,6 +157,7 @@ def _pipeline(words: list[tuple[str, str, bool]], in_range: bool = False) -> Nod
 
 
 def _commands(words: list[tuple[str, str, bool]]) -> tuple[list[Node], list[tuple[str, str, bool]]]:
+    """Take the commands of a pipeline; return them and the words after them. Raises TemplateError."""
     commands: list[Node] = [Node("command", "", [], [])]
     while words and words[0][:2] != ("mark", ")"):
         kind, text, _ = words[0]
@@ -264,6 +265,7 @@ class Template:
     def _walk(
         self, nodes: Sequence[Node], dot: Any, scopes: list[dict[str, Any]], out: list[str]
     ) -> None:
+        """Append to `out` what nodes come to; `dot` is what {{.}} means there, `scopes` the variables."""
         for node in nodes:
             if node.kind == "text":
                 out.append(node.words)
@@ -281,6 +283,7 @@ class Template:
                 self._walk(chosen, value if value and node.kind == "with" else dot, inner, out)
 
     def _range(self, node: Node, dot: Any, scopes: list[dict[str, Any]], out: list[str]) -> None:
+        """Walk the inside of a range once for each item of a list or map, or its else for none."""
         value = self._value(node.words._replace(words=[]), dot, scopes)
         if isinstance(value, dict):
             items = sorted(value.items())
@@ -310,6 +313,7 @@ class Template:
         return piped[0]
 
     def _assign(self, names: list[str], value: Any, scopes: list[dict[str, Any]]) -> None:
+        """Declare a variable in the innermost scope (:=), or change it where it is (=)."""
         name, sign = names[:2]
         if sign == ":=":
             scopes[-1][name] = value
@@ -323,6 +327,7 @@ class Template:
     def _command(
         self, operands: Sequence[Node], dot: Any, scopes: list[dict[str, Any]], piped: list[Any]
     ) -> Any:
+        """Return the value of a function or field with its arguments; `piped` is the last one."""
         first, rest = operands[0], operands[1:]
         if first.kind == "function" and first.words in LAZY:
             return self._lazily(first.words, rest, dot, scopes, piped)
@@ -347,6 +352,7 @@ class Template:
         scopes: list[dict[str, Any]],
         piped: list[Any],
     ) -> Any:
+        """Return the value of `and` or `or`, which look no further than they must."""
         value: Any = None
         for node in rest:
             value = self._operand(node, dot, scopes)

@@ -216,6 +216,7 @@ def matches(layout: Layout, record: Record, filters: Mapping[str, Sequence[str]]
 
 
 def _matches(layout: Layout, record: Record, key: str, values: Sequence[str]) -> bool:
+    """Return whether an image passes one filter; of several values of `label` all must fit."""
     if key == "reference":
         return any(
             _named(name, value) for name in (*record.names, *record.digests) for value in values

@@ -288,6 +288,7 @@ class Layout:
             raise ImageError(f"image {name}: its manifest or config lacks {error}") from error
 
     def _read_image(self, name: str, digest: str, manifest: dict[str, Any]) -> Image:
+        """Return the image of a manifest. Raises ImageError, and KeyError or TypeError for what it lacks."""
         if manifest.get("schemaVersion") == 1:
             raise ImageError(
                 f"image {name}: a manifest of schema 1; push it again with a Docker of today"

@@ -125,6 +125,7 @@ class Unpacker:
         self._set_directory_times()
 
     def _unpack_member(self, member: Member, data: Iterator[memoryview]) -> None:
+        """Make one entry true: what it hides is hidden, all else is made."""
         if member.kind == DIRECTORY:
             self.times[member.name] = member.mtime_ns
             if not split_name(member.name):
@@ -177,6 +178,7 @@ class Unpacker:
     def _create_file(
         self, member: Member, data: Iterator[memoryview], parent_fd: int, name: str
     ) -> None:
+        """Write a file by a descriptor of its own, which no link can lead elsewhere."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             fd = os.open(name, flags, 0o600, dir_fd=parent_fd)

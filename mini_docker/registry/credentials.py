@@ -84,6 +84,7 @@ class Credentials:
         return bool(known)
 
     def _read(self) -> dict[str, Any]:
+        """Return config.json; {} where there is none. Raises RegistryError with the remedy."""
         try:
             with open(self.path, "rb") as file:
                 document = json.loads(file.read())
@@ -151,6 +152,7 @@ def _from_file(path: str, document: dict[str, Any], key: str) -> Login | None:
 
 # %% notebooks/13c_trust.ipynb#helpers
 def _ask_helper(helper: str, key: str) -> Login | None:
+    """Return what a credential helper knows of a registry, or None. Raises RegistryError."""
     answer = _run_helper(helper, "get", key)
     if answer is None:
         return None

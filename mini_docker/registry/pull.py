@@ -90,6 +90,7 @@ class _Pull:
         self.where = f"registry {client.domain}: {reference.familiar()}"
 
     def run(self, platform: str | None) -> Descriptor:
+        """Bring all in, and return what the name means; a broken pull leaves what another can go on from."""
         top = self.repository.manifest(self.reference.target())
         tag = self.reference.digest or self.reference.tag or ""
         self.voice.say({"status": f"Pulling from {self.reference.path}", "id": tag})
@@ -216,6 +217,7 @@ class _Pull:
         side_by_side(self.client, self.client.settings.max_concurrent_downloads, tasks)
 
     def _layer(self, lease: Lease, layer: Descriptor, diff_id: str, missing: bool) -> None:
+        """Download a layer where it is missing, unpack it where that is asked for, and say so."""
         if missing:
             Download(lease, self.repository, layer, partial(self.voice.tell, layer)).run()
             self.voice.tell(layer, "Download complete")

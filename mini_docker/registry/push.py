@@ -83,6 +83,7 @@ class _Push:
         self.voice = Voice(progress)
 
     def run(self, top: Descriptor) -> Descriptor:
+        """Send blobs, then manifests, the one with the name last; return its descriptor."""
         self.voice.say({"status": f"The push refers to repository [{self.reference.repository()}]"})
         manifests = self._manifests(top)
         blobs: dict[str, Descriptor] = {}

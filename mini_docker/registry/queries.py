@@ -122,6 +122,7 @@ def _json(client: Client, path: str, what: str) -> dict[str, Any] | None:
 
 
 def _found(entry: dict[str, Any]) -> Found:
+    """Return a line of a search's answer, whatever it lacks."""
     stars = entry.get("star_count")
     return Found(
         str(entry.get("name") or ""),

@@ -176,6 +176,7 @@ class Repository:
         raise BadContent(f"{self._where(what)}: more than {MOST_PAGES} pages")
 
     def _listing(self, response: Response, what: str) -> dict[str, Any]:
+        """Return the JSON object of a listing. Raises BadContent."""
         try:
             document: dict[str, Any] = json.loads(self.read_all(response, PAGE_LIMIT, what))
             document.get("")

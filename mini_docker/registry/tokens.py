@@ -157,6 +157,7 @@ def check_realm(where: str, realm: str, url: str) -> None:
 
 
 def _token_request(realm: str, fields: list[tuple[str, str]], login: Login | None) -> Request:
+    """Return the request for a token: by a form with an identity token, else by a query."""
     if login and login.identity_token:
         fields += [("grant_type", "refresh_token"), ("client_id", CLIENT_ID)]
         fields += [("refresh_token", login.identity_token)]

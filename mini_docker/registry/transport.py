@@ -123,6 +123,8 @@ class Connections:
         target: str,
         request: Request,
     ) -> Response:
+        """Send a request by one connection; it is kept when the answer was read to its end."""
+
         def done(reusable: bool) -> None:
             with self._lock:
                 self._busy.discard(connection)

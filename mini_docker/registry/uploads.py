@@ -118,6 +118,7 @@ class Upload:
             self.report(offset)
 
     def _patch(self, start: int, end: int) -> None:
+        """Send bytes `start` to `end`. Raises OutOfStep where the session is elsewhere, or gone."""
         headers = {
             "Content-Type": "application/octet-stream",
             "Content-Length": str(end - start),

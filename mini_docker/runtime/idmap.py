@@ -83,6 +83,7 @@ def open_sources(spec: dict[str, Any]) -> dict[int, int]:
 
 
 def _open_idmapped(linux: dict[str, Any], entry: dict[str, Any], where: str) -> int:
+    """Return the detached, mapped mount of one entry. Raises ValueError, and OSError where it cannot map."""
     options = entry.get("options") or ()
     if not {"bind", "rbind"}.intersection(options) and entry.get("type") != "bind":
         raise ValueError(f"{where}.uidMappings: only a bind mount can have its ids mapped")

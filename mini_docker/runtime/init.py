@@ -307,6 +307,7 @@ def find_program(name: bytes, path: bytes) -> bytes:
 
 
 def _check_program(name: bytes, shown: str) -> None:
+    """Raise, in Docker's words, what execve(2) would refuse: nothing there, a directory, no permission."""
     if not os.path.exists(name):
         text = f'exec: "{shown}": stat {shown}: no such file or directory'
         raise FileNotFoundError(errno.ENOENT, text)

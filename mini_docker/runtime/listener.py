@@ -49,6 +49,7 @@ def take_listener(report_fd: int, pid: int, seccomp: dict[str, Any], state: byte
 
 
 def _pass_on(pid: int, number: int, seccomp: dict[str, Any], state: bytes) -> None:
+    """Fetch the listener from init, pidfd_getfd(2), and send it where the document says. Raises OSError."""
     pidfd = pidfd_open(pid)
     try:
         listener_fd = pidfd_getfd(pidfd, number)

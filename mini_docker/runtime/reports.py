@@ -44,6 +44,7 @@ def command_list(store: Store, words: Words) -> int:
 
 
 def _row(store: Store, record: dict[str, Any]) -> dict[str, Any]:
+    """Return a container's state and what `list` says beyond it."""
     found = state(store, record)
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.get("created", 0)))
     rootfs = ""

@@ -229,6 +229,7 @@ def check(value: Any, form: Any, where: str) -> None:
 
 
 def _check_object(value: Any, form: Mapping[str, Any], where: str) -> None:
+    """Check an object's keys; one that may be missing and is null is taken away. Raises ValueError."""
     if not isinstance(value, dict):
         raise ValueError(f"{where or 'document'}: an object is needed, not {_kind(value)}")
     if "*" in form:

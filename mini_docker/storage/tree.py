@@ -158,6 +158,7 @@ def merge(upper: str, tree: str) -> None:
 
 
 def _merge(upper: str, tree: str, copier: Copier) -> None:
+    """Lay one directory's changes over the one of the same name, and its attributes last."""
     if is_opaque(upper):
         for name in os.listdir(tree):
             remove(f"{tree}/{name}")
@@ -168,6 +169,7 @@ def _merge(upper: str, tree: str, copier: Copier) -> None:
 
 
 def _merge_entry(entry: os.DirEntry[str], target: str, copier: Copier) -> None:
+    """Lay one entry over what has its name: a whiteout only removes."""
     status = entry.stat(follow_symlinks=False)
     if not entry.is_dir(follow_symlinks=False):
         remove(target)
@@ -289,6 +291,7 @@ def tree_changes(before: str, after: str) -> list[Change]:
 
 
 def _tree_changes(old_fd: int | None, new_fd: int | None, path: str) -> Iterator[Change]:
+    """Yield what differs in a directory and below; None stands for one that is not there."""
     old = {} if old_fd is None else listing(old_fd)
     new = {} if new_fd is None else listing(new_fd)
     for name in old.keys() - new.keys():
@@ -351,6 +354,7 @@ def write_upper(changes: list[Change], after: str, upper: str) -> None:
 
 
 def _copy_inside(root_fd: int, path: str, upper: str, copier: Copier) -> None:
+    """Copy one path of the tree into `upper`; what is gone meanwhile is left out."""
     parent, _, name = path.rpartition("/")
     try:
         parent_fd = openat2(root_fd, f".{parent}", DIRECTORY, RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH)
