@@ -188,7 +188,7 @@ JSON_HEAD = b"Host: d\r\nContent-Type: application/json\r\n"
             b"POST /containers/create HTTP/1.1\r\n" + JSON_HEAD + b"Content-Length: 0\r\n\r\n",
             b"500",
         ),
-        (b"GET /containers/../../etc/passwd/json HTTP/1.1\r\nHost: d\r\n\r\n", b"404"),
+        (b"GET /containers/../../etc/passwd/json HTTP/1.1\r\nHost: d\r\n\r\n", b"301"),
         (b"GET /v1.99/info HTTP/1.1\r\nHost: d\r\n\r\n", b"400"),
         (b"GET /v1.11/info HTTP/1.1\r\nHost: d\r\n\r\n", b"400"),
         (b"GET /containers/json?filters=x HTTP/1.1\r\nHost: d\r\n\r\n", b"500"),

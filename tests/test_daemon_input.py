@@ -183,7 +183,7 @@ def still_heard(client: socket.socket) -> bool:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_body_that_comes_byte_by_byte(quick: Quick) -> None:
+def test_a_body_that_comes_byte_by_byte(quick: Quick, capsys: pytest.CaptureFixture[str]) -> None:
     with quick.connect() as client:
         client.sendall(
             b"POST /containers/create HTTP/1.1\r\nHost: d\r\nContent-Length: 1000\r\n\r\n"
@@ -192,6 +192,7 @@ def test_a_body_that_comes_byte_by_byte(quick: Quick) -> None:
             while True:
                 client.sendall(b" ")
                 time.sleep(0.1)
+    until(lambda: "a client was too slow" in capsys.readouterr().err)
 
 
 def test_a_client_that_closes_its_half_early_gets_its_answer(quick: Quick) -> None:
@@ -219,9 +220,9 @@ def test_a_peer_that_vanishes_is_noticed() -> None:
     ("data", "first"),
     [
         (b"GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", b"200 OK"),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"404"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"505"),
         (b"GET http://d/_ping HTTP/1.1\r\nHost: d\r\n\r\n", b"200 OK"),
-        (b"OPTIONS /_ping HTTP/1.1\r\nHost: d\r\n\r\n", b"404"),
+        (b"OPTIONS /_ping HTTP/1.1\r\nHost: d\r\n\r\n", b"200 OK"),
         (b"GET /_ping HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: gzip\r\n\r\n", b"501"),
         (b"GET /_ping HTTP/1.1\r\nHost: d\r\nContent-Length: -1\r\n\r\n", b"400"),
         (b"GET /_ping HTTP/1.1\r\nHost: d\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", b"400"),
@@ -258,7 +259,7 @@ def test_conflicts_are_refused_in_dockers_words(daemon: Daemon) -> None:
         status, answer = daemon.ask("POST", "/volumes/create", {"Name": name})
         assert status == 400 and answer["message"], name
     for path in ("/images/..%2f..%2fetc/json", "/containers/..%2f..%2fetc/json", "/volumes/..%2fx"):
-        assert daemon.ask("GET", path)[0] in (400, 404), path
+        assert daemon.raw(f"GET {path} HTTP/1.1\r\nHost: d\r\n\r\n".encode())[9:12] == b"301", path
     assert not (daemon.root.parent / "x").exists()
 
 

@@ -6,12 +6,17 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 from email.utils import formatdate
+from functools import cached_property
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import h11
+
+from mini_docker.api.faults import ENDED, NoJson, decoded
+from mini_docker.api.strict import BAD_ESCAPE, LONGEST_HEAD, body_fault, check_head, refusal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +26,6 @@ if TYPE_CHECKING:
 
 # %% notebooks/18_http_api.ipynb#limits
 CHUNK = 1 << 16
-LONGEST_HEAD = 1 << 20  # as Go's net/http, and so dockerd
 LONGEST_JSON = 1 << 24
 HEAD_SECONDS = (
     30.0  # from the first byte of a request to the end of its head, and between pieces of a body
@@ -40,7 +44,11 @@ class HttpError(Exception):
 
 
 class Gone(Exception):
-    """The client went away, or is too slow."""
+    """The client went away."""
+
+
+class Slow(Gone):
+    """The client sends what it has begun too slowly."""
 
 
 # %% notebooks/18_http_api.ipynb#request
@@ -51,14 +59,29 @@ class Request:
         """Take the head apart."""
         self.connection = connection
         self.method = head.method.decode("latin-1")
-        target = urlsplit(head.target.decode("latin-1"))
-        self.path = unquote(target.path)
-        self.query = dict(parse_qsl(target.query, keep_blank_values=True))
-        self.query_lists = parse_qsl(target.query, keep_blank_values=True)
+        target = head.target.decode("latin-1")
+        if not target.startswith("/"):  # a proxy's: http://host/path
+            target = urlsplit(target)._replace(scheme="", netloc="").geturl()
+        path, _, self.query_text = target.partition("?")
+        self.path = unquote(path)
         self.headers = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers
         }
         self.version = ""
+
+    @cached_property
+    def query_lists(self) -> list[tuple[str, str]]:
+        """The names and values of the query. Raises HttpError, in Go's words."""
+        if wrong := BAD_ESCAPE.search(self.query_text):
+            raise HttpError(400, f'invalid URL escape "{wrong[0]}"')
+        if ";" in self.query_text:
+            raise HttpError(400, "invalid semicolon separator in query")
+        return parse_qsl(self.query_text, keep_blank_values=True)
+
+    @cached_property
+    def query(self) -> dict[str, str]:
+        """The query; of several values of a name, the first. Raises HttpError."""
+        return dict(reversed(self.query_lists))
 
     def flag(self, name: str, default: bool = False) -> bool:
         """Return a truth value of the query, read as Docker does: "0", "no", "false", "none" are false."""
@@ -72,10 +95,11 @@ class Request:
         text = self.query.get(name, "")
         if not text:
             return None
-        try:
-            return int(text)
-        except ValueError:
-            raise HttpError(400, f'strconv.Atoi: parsing "{text}": invalid syntax') from None
+        right = re.fullmatch(r"[-+]?[0-9]+", text)
+        if not right or len(text) > 20 or abs(int(text)) >> 63:
+            wrong = "value out of range" if right else "invalid syntax"
+            raise HttpError(400, f'strconv.Atoi: parsing "{text}": {wrong}')
+        return int(text)
 
     def filters(self) -> dict[str, list[str]]:
         """Return `filters`: {"label": {"a=b": true}} (Go's clients) or {"label": ["a=b"]} (all others)."""
@@ -83,11 +107,10 @@ class Request:
         if not text:
             return {}
         try:
-            found = json.loads(text)
-        except (ValueError, RecursionError):
-            first, begun = text.lstrip()[:1] or " ", text.lstrip()[:1] in ("{", "[")
-            unknown = f"invalid character '{first}' looking for beginning of value"
-            raise HttpError(500, "unexpected end of JSON input" if begun else unknown) from None
+            found = decoded(text)
+        except NoJson as error:
+            words = str(error).replace(ENDED, "unexpected end of JSON input")
+            raise HttpError(500, words) from None
         if not isinstance(found, dict):
             raise unfit(found, "map[string]map[string]bool")
         for values in found.values():
@@ -100,15 +123,15 @@ class Request:
         return self.connection.body()
 
     def raw(self) -> bytes:
-        """Return the whole body, which must be short, and come soon. Raises HttpError(413), Gone."""
-        data, deadline = b"", time.monotonic() + HEAD_SECONDS
+        """Return the whole body, which must be short, and come soon. Raises HttpError(413), Slow, Gone."""
+        data, deadline = bytearray(), time.monotonic() + HEAD_SECONDS
         for piece in self.body():
             if time.monotonic() > deadline:
-                raise Gone("the body comes too slowly")
+                raise Slow("its body is not here in time")
             data += piece
             if len(data) > LONGEST_JSON:
                 raise HttpError(413, "request body is too large")
-        return data
+        return bytes(data)
 
     def json(self, required: bool = True, broken: int = 400) -> dict[str, Any]:
         """Return the body's JSON object. Raises HttpError, with Docker's words.
@@ -119,19 +142,17 @@ class Request:
         data = self.raw()
         if not data and not required:
             return {}
+        nothing = "EOF" if broken == 500 else "got EOF while reading request body"
         if not data and not kind:
-            raise HttpError(
-                broken, "EOF" if broken == 500 else "got EOF while reading request body"
-            )
-        if kind.partition(";")[0].strip() != "application/json":
+            raise HttpError(broken, nothing)
+        if kind.partition(";")[0].strip().lower() != "application/json":
             raise HttpError(400, f"Content-Type specified ({kind}) must be 'application/json'")
         if not data.strip():
-            raise HttpError(broken, "EOF")
+            raise HttpError(broken, nothing)
         try:
-            found = json.loads(data)
-        except (ValueError, RecursionError):
-            words = "unexpected EOF" if data[:1] == b"{" else "invalid JSON"
-            raise HttpError(broken, words) from None
+            found = decoded(data)
+        except NoJson as error:
+            raise HttpError(broken, str(error)) from None
         if found is None:
             return {}
         if not isinstance(found, dict):
@@ -175,28 +196,43 @@ class Connection:
         self.http = h11.Connection(h11.SERVER, max_incomplete_event_size=LONGEST_HEAD)
         self.answered = False
         self.hijacked = False
+        self.body_follows = False
 
     # --- in
 
     def next_request(self) -> Request | None:
-        """Return the next request, or None at the end. Raises Gone, h11.RemoteProtocolError."""
+        """Return the next request, or None at the end. Raises Gone, NoHttp."""
         if self.http.our_state is h11.DONE and self.http.their_state is h11.DONE:
             self.http.start_next_cycle()
         if self.http.our_state is not h11.IDLE:
             return None
         self.answered = False
-        event = self._next_event(IDLE_SECONDS)
-        return Request(self, event) if isinstance(event, h11.Request) else None
+        try:
+            event = self._next_event(IDLE_SECONDS)
+        except (h11.RemoteProtocolError, ValueError) as error:
+            # a ValueError: of a length with more digits than int() takes
+            raise refusal(error) from error
+        if not isinstance(event, h11.Request):
+            return None
+        check_head(event)
+        lengths = dict(event.headers)
+        self.body_follows = (
+            lengths.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in lengths
+        )
+        return Request(self, event)
 
-    def _next_event(self, first_wait: float = HEAD_SECONDS) -> Any:
+    def _next_event(self, first_wait: float = 0.0) -> Any:
         """Return h11's next event. A head that comes byte by byte has HEAD_SECONDS for all of them."""
         deadline = None
         while (event := self.http.next_event()) is h11.NEED_DATA:
             now = time.monotonic()
-            wait = first_wait if deadline is None else deadline - now
+            wait = (first_wait or HEAD_SECONDS) if deadline is None else deadline - now
             self.stream.settimeout(max(wait, 0.001))
             try:
                 data = self.stream.recv(CHUNK)
+            except TimeoutError:
+                begun = deadline is not None or not first_wait
+                raise (Slow if begun else Gone)("the rest does not come") from None
             except OSError as error:
                 raise Gone(str(error)) from None
             deadline = deadline or time.monotonic() + HEAD_SECONDS
@@ -204,15 +240,22 @@ class Connection:
         return event
 
     def body(self) -> Iterator[bytes]:
-        """Yield the pieces of the request's body."""
+        """Yield the pieces of the request's body. Raises Gone, HttpError for one that is no body."""
         if self.http.they_are_waiting_for_100_continue:
             self._send(h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue"))
         while self.http.their_state is h11.SEND_BODY:
-            event = self._next_event()
+            try:
+                event = self._next_event()
+            except h11.RemoteProtocolError as error:
+                raise HttpError(400, body_fault(error)) from None
             if isinstance(event, h11.Data):
                 yield bytes(event.data)
             elif isinstance(event, h11.ConnectionClosed):
                 raise Gone("the body ended early")
+
+    def unread(self) -> bool:
+        """Say whether the client may still be sending a body that nobody is going to read."""
+        return not self.hijacked and self.http.their_state in (h11.SEND_BODY, h11.ERROR)
 
     def gone(self) -> bool:
         """Return whether the client has closed the connection, without waiting for it.
@@ -239,8 +282,10 @@ class Connection:
     def head(self, status: int, headers: list[tuple[str, str]]) -> None:
         """Send an answer's head, at once: whoever waits for a stream must not wait for its first word."""
         self.answered = True
-        date = [("Date", formatdate(usegmt=True))]
-        lines = [*self.common, *headers, *date]
+        kept = self.http.they_are_waiting_for_100_continue and self.body_follows
+        last = kept or self.http.their_state is h11.ERROR  # what follows may be no request
+        more = [("Connection", "close")] if last else []
+        lines = [*self.common, *headers, ("Date", formatdate(usegmt=True)), *more]
         self._send(h11.Response(status_code=status, headers=lines, reason=REASONS.get(status, "")))
 
     def piece(self, data: bytes) -> None:
@@ -251,10 +296,15 @@ class Connection:
         """Send the end of the body; what is left of the request's is read, to keep the connection."""
         self._send(h11.EndOfMessage())
         left = 0
-        for piece in self.body():
-            left += len(piece)
-            if left > LONGEST_JSON:
-                raise Gone("the client sends a body that nobody wants")
+        if self.http.our_state is h11.MUST_CLOSE:
+            return
+        try:
+            for piece in self.body():
+                left += len(piece)
+                if left > LONGEST_JSON:
+                    raise Gone("the client sends a body that nobody wants")
+        except HttpError as error:
+            raise Gone(str(error)) from None
 
     def empty(self, status: int, headers: list[tuple[str, str]] | None = None) -> None:
         """Answer without a body."""

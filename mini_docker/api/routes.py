@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections import namedtuple
 
@@ -42,7 +43,7 @@ else:
 
 # %% notebooks/18_http_api.ipynb#versions
 OLDEST, NEWEST = (1, 24), (1, 41)
-VERSION = re.compile(r"/v(\d+)\.(\d+)(/.*)")
+VERSION = re.compile(r"/v([0-9.]+)(/.*)")
 
 
 def text(version: tuple[int, int]) -> str:
@@ -55,20 +56,27 @@ def split_version(path: str) -> tuple[str, str]:
     found = VERSION.fullmatch(path)
     if not found:
         return "", path
-    version = int(found[1]), int(found[2])
+    parts = [int(part or 0) for part in found[1][:32].split(".")]
+    version = parts[0], parts[1] if len(parts) > 1 else 0
     if version > NEWEST:
         raise HttpError(
             400,
-            f"client version {text(version)} is too new. Maximum supported API version is {text(NEWEST)}",
+            f"client version {found[1]} is too new. Maximum supported API version is {text(NEWEST)}",
         )
     if version < OLDEST:
-        words = f"client version {text(version)} is too old. Minimum supported API version is "
+        words = f"client version {found[1]} is too old. Minimum supported API version is "
         words += f"{text(OLDEST)}, please upgrade your client to a newer version"
         raise HttpError(400, words, plain=True)
-    return text(version), found[3]
+    return text(version), found[2]
 
 
 # %% notebooks/18_http_api.ipynb#match
+def clean_path(path: str) -> str:
+    """Return a path without "//", "." and "..": who asks for another one is told to ask for this."""
+    clean = posixpath.normpath(f"/{path.lstrip('/')}")
+    return f"{clean}/" if path.endswith("/") and clean != "/" else clean
+
+
 def pattern(path: str) -> re.Pattern[str]:
     """Return what matches a route's path; what stands in a hole may have slashes, as names of images do."""
     return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>.+)", path))

@@ -12,12 +12,14 @@ import ssl
 import sys
 import threading
 import time
+from urllib.parse import quote
 
 import h11
 
 from mini_docker import __version__
-from mini_docker.api.http import Connection, Gone, HttpError, Request
-from mini_docker.api.routes import NEWEST, Call, Table, split_version, text
+from mini_docker.api.http import Connection, Gone, HttpError, Request, Slow
+from mini_docker.api.routes import NEWEST, Call, Table, clean_path, split_version, text
+from mini_docker.api.strict import NoHttp
 from mini_docker.engine.container import EngineError, NotModified
 from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.errors import (
@@ -77,9 +79,13 @@ def status_of(error: Exception) -> int:
     return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
 
 
+LONGEST_LINE = 1000
+
+
 def log(words: str) -> None:
-    """Write one line to standard error."""
-    print(words.replace("\n", " "), file=sys.stderr, flush=True)
+    """Write one line to standard error; nothing in it can write over others, or colour a terminal."""
+    line = "".join(char if char.isprintable() else " " for char in words[:LONGEST_LINE])
+    print(line, file=sys.stderr, flush=True)
 
 
 # %% notebooks/18_http_api.ipynb#serve
@@ -132,33 +138,37 @@ class Server:
                 connection.stream = stream = tls.wrap_socket(stream, server_side=True)
             while not connection.hijacked and (request := connection.next_request()):
                 self.answer(connection, request)
+            if connection.unread():
+                drain(stream)
+        except Slow as error:
+            log(f"a client was too slow: {error}")
         except (Gone, ssl.SSLError, OSError):
             pass
+        except NoHttp as error:
+            log(f"a request was no HTTP: {error.__cause__ or error}")
+            refuse(stream, error)
+            drain(stream)
         except h11.ProtocolError as error:
-            self._refuse(connection, error)
+            log(f"an answer was no HTTP: {error}")
         finally:
             if not connection.hijacked:
                 stream.close()
             self.used = time.monotonic()
             self.connections.discard(me)
 
-    def _refuse(self, connection: Connection, error: h11.ProtocolError) -> None:
-        """Answer what is no HTTP, if there is still a way to."""
-        log(f"a request was no HTTP: {error}")
-        status = getattr(error, "error_status_hint", 400)
-        try:
-            if not connection.answered:
-                connection.send_json(status, {"message": str(error)})
-                drain(connection.stream)
-        except (Gone, h11.ProtocolError, OSError):
-            pass
-
     def answer(self, connection: Connection, request: Request) -> None:
         """Find the route and call it; every exception becomes an answer, and a line in the log."""
         try:
-            request.version, request.path = split_version(request.path)
-            route, holes = self.table.find(request.method, request.path)
-            route.handler(Call(self.engine, request, connection, holes))
+            clean = clean_path(request.path)
+            if request.method == "OPTIONS":
+                connection.empty(200)
+            elif clean != request.path:
+                query = f"?{request.query_text}" if request.query_text else ""
+                connection.empty(301, [("Location", quote(clean, "/$&+,:;=@") + query)])
+            else:
+                request.version, request.path = split_version(request.path)
+                route, holes = self.table.find(request.method, request.path)
+                route.handler(Call(self.engine, request, connection, holes))
         except (Gone, h11.ProtocolError):
             raise
         except Exception as error:
@@ -177,20 +187,32 @@ class Server:
             listener.close()
 
 
+def refuse(stream: socket.socket, error: NoHttp) -> None:
+    """Answer what is no HTTP, if there is still a way to."""
+    try:
+        stream.settimeout(HANDSHAKE_SECONDS)
+        stream.sendall(error.answer())
+    except OSError:
+        pass
+
+
 def drain(stream: socket.socket) -> None:
     """Read on for a moment: a close with unread data would take the answer away from the client."""
-    stream.shutdown(socket.SHUT_WR)
-    stream.settimeout(0.5)
-    for _ in range(64):
-        if not stream.recv(1 << 16):
-            break
+    try:
+        stream.shutdown(socket.SHUT_WR)
+        stream.settimeout(0.5)
+        for _ in range(64):
+            if not stream.recv(1 << 16):
+                break
+    except OSError:
+        pass
 
 
 def send_error(connection: Connection, error: Exception, head_only: bool = False) -> None:
     """Answer with Docker's error body: {"message": ...}, or plain text for a client that is too old."""
     status = status_of(error)
     if status == 304 or head_only:
-        connection.empty(status)
+        connection.empty(status, [("Content-Type", "application/json")] if head_only else [])
     elif isinstance(error, HttpError) and error.plain:
         connection.send_bytes(status, "text/plain; charset=utf-8", f"{error}\n".encode())
     else:
