@@ -32,6 +32,11 @@ def test_three_outcomes_do_not_fit_into_a_bool(verdict: Verdict) -> None:
 def test_a_check_diagnoses_what_the_answer_raises() -> None:
     assert check_seven(lambda: 7).outcome == "passed"
     assert repr(check_seven(lambda: 6)) == "✘ it returned 6"
-    assert repr(check_seven(None)).startswith("✘ your function raised TypeError: ")
+    assert repr(check_seven(lambda: 7 // 0)).startswith(
+        "✘ your function raised ZeroDivisionError: "
+    )
+    assert repr(check_seven(None)).startswith(
+        "✘ the check can do nothing with your answer: TypeError:"
+    )
     assert repr(check_seven("cannot")) == "– cannot run here, because the kernel is old"
     assert check_seven.__doc__ == "Want a function that returns 7."

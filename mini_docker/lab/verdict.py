@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import CodeType
 from typing import Any, Literal, NamedTuple, ParamSpec
 
 P = ParamSpec("P")
@@ -60,7 +61,10 @@ def cannot_run(words: str) -> Verdict:
 
 # %% notebooks/A_lab_kit.ipynb#check-decorator
 def check(function: Callable[P, Verdict]) -> Callable[P, Verdict]:
-    """Make `function` a check: what the learner's answer raises becomes a verdict, not a traceback."""
+    """Make `function` a check: what the learner's answer raises becomes a verdict, not a traceback.
+
+    What the check itself raises is a failure too: it got something of another kind than it asked for.
+    """
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> Verdict:
@@ -69,9 +73,19 @@ def check(function: Callable[P, Verdict]) -> Callable[P, Verdict]:
         except CannotRun as error:
             return cannot_run(error.reason)
         except Exception as error:
+            if origin(error) is getattr(function, "__code__", None):
+                return failed(f"the check can do nothing with your answer: {describe(error)}")
             return failed(f"your function raised {describe(error)}")
 
     return checked
+
+
+def origin(error: BaseException) -> CodeType | None:
+    """Return the code of the innermost function that an exception came from."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return trace.tb_frame.f_code if trace else None
 
 
 def describe(error: BaseException) -> str:

@@ -13,8 +13,8 @@ DOCKER = "00000000a80425fb"
 @check
 def check_names_of(answer: Callable[[str], list[str]]) -> Verdict:
     """Check the reading of a CapEff line."""
-    if answer("0000000000000000") != []:
-        return failed("an empty mask has no names")
+    if (found := answer("0000000000000000")) != []:
+        return failed(f"an empty mask has no names: a list without any, where yours is {found!r}")
     if answer("0000000000000001") != ["CAP_CHOWN"]:
         return failed("bit 0 is CAP_CHOWN; you say " + ", ".join(answer("0000000000000001")))
     high = answer("0000010000000000")

@@ -377,7 +377,8 @@ def check_translate(answer: Callable[[int, list[dict[str, int]]], int | None]) -
     for number, expected in ((0, 1000), (1, 100_000), (5, 100_004), (10, 100_009)):
         if (given := answer(number, mappings)) != expected:
             return failed(
-                f"{number} is {expected} on the host, not {given}: look for its range first"
+                f"{number} is {expected} on the host, not {given}: "
+                "the first range has one id, 0 alone, and the second begins at 1"
             )
     for number in (11, 100_000):
         if (given := answer(number, mappings)) is not None:

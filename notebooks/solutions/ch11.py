@@ -430,7 +430,7 @@ EXERCISES = [
         check_translate,
         blank=translate_blank,
         solution=translate,
-        wrong=[(translate_first, "look for its range"), (translate_endless, "in no range")],
+        wrong=[(translate_first, "the second begins at 1"), (translate_endless, "in no range")],
     ),
     Exercise(
         "reply",
