@@ -378,6 +378,20 @@ def test_events_of_all_kinds(client: Any) -> None:
     assert sorted(set(wanted) - set(seen)) == []
 
 
+def test_a_kill_is_told_before_the_end(client: Any) -> None:
+    container = run(client)
+    container.kill()
+    container.wait()
+    until(lambda: told_of(client, container) == ["kill", "die"])
+
+
+def told_of(client: Any, container: Any) -> list[str]:
+    """Return what events have said of a container's end so far, in their order."""
+    filters = {"container": container.id, "event": ["kill", "die"]}
+    events = client.events(since=1, until=int(time.time()) + 1, filters=filters, decode=True)
+    return [event["Action"] for event in events]
+
+
 def test_prune_and_what_it_frees(client: Any) -> None:
     run(client, "sh", "-c", "head -c 100000 /dev/zero >/big", labels={"keep": "no"}).wait()
     kept = run(client, "true", labels={"keep": "yes"})

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from mini_docker.engine.container import Container
     from mini_docker.engine.store import Store
+    from mini_docker.images.layout import Image
 
     Config = dict[str, Any]
 
@@ -156,11 +157,7 @@ INSTRUCTIONS: dict[str, Callable[[Config, str], Config]] = {
 
 # %% notebooks/14g_files.ipynb#commit
 def commit(
-    store: Store,
-    container: Container,
-    name: str,
-    config: dict[str, Any],
-    about: dict[str, str],
+    store: Store, container: Container, name: str, config: Config, about: dict[str, str]
 ) -> str:
     """Make an image of a container's changes on top of its image; return its id. Raises ImageError, OSError.
 
@@ -172,36 +169,35 @@ def commit(
             for piece in pack(changes, overlay=True):
                 ingest.write(piece)
             layer = ingest.commit()
-        entry = {
-            "created": about["created"],
-            "created_by": " ".join(container.record["Command"]),
-            "comment": about["comment"],
-        }
-        document = {
-            "architecture": base.config.get("architecture", ""),
-            "os": base.config.get("os", ""),
-            "created": about["created"],
-            "author": about["author"],
-            "comment": about["comment"],
-            "parent": base.id,
-            "container": container.id,
-            "container_config": container.record["Config"],
-            "docker_version": __version__,
-            "config": config,
-            "rootfs": {
-                "type": "layers",
-                "diff_ids": [*base.config["rootfs"]["diff_ids"], layer.digest],
-            },
-            "history": [*(base.config.get("history") or ()), entry],
-        }
+        document = image_config(base, container, config, about, layer.digest)
         described = lease.put(json.dumps(document, sort_keys=True).encode(), MEDIA_TYPE_CONFIG)
-        layers = [*map(as_json, base.layers), as_json(layer)]
         manifest = {
             "schemaVersion": 2,
             "mediaType": MEDIA_TYPE_MANIFEST,
             "config": as_json(described),
-            "layers": layers,
+            "layers": [*map(as_json, base.layers), as_json(layer)],
         }
         stored = lease.put(json.dumps(manifest, sort_keys=True).encode(), MEDIA_TYPE_MANIFEST)
         layout.tag(name, stored) if name else layout.keep(stored)
     return str(described.digest)
+
+
+def image_config(
+    base: Image, container: Container, config: Config, about: dict[str, str], diff_id: str
+) -> Config:
+    """Return the configuration of an image with one layer more than its base. Source: OCI config.md."""
+    diff_ids, history = base.config["rootfs"]["diff_ids"], base.config.get("history") or ()
+    words = " ".join(container.record["Command"])
+    entry = {"created": about["created"], "created_by": words, "comment": about["comment"]}
+    return {
+        "architecture": base.config.get("architecture", ""),
+        "os": base.config.get("os", ""),
+        **about,
+        "parent": base.id,
+        "container": container.id,
+        "container_config": container.record["Config"],
+        "docker_version": __version__,
+        "config": config,
+        "rootfs": {"type": "layers", "diff_ids": [*diff_ids, diff_id]},
+        "history": [*history, entry],
+    }

@@ -127,10 +127,11 @@ class Containers(Lives):
             )
         if number == signal.SIGKILL:
             container.stopped = True
+            self.tell(container, "kill", signal=str(number))  # first: `die` follows at once
             self.end_now(container)
         else:
             self.signal(container, number)
-        self.tell(container, "kill", signal=str(number))
+            self.tell(container, "kill", signal=str(number))
 
     def stop(self, reference: str, seconds: int | None) -> None:
         """Ask a container to end, and after `seconds` (-1: never) kill it. Raises NotModified."""

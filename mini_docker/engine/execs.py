@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import struct
+import termios
 import threading
+import time
 
 from mini_docker.engine.attached import CHUNK, STDOUT, frame
 from mini_docker.engine.container import Container
@@ -204,6 +208,8 @@ class Execs:
             }
             fds += [("cgroup", cgroup_fd)] if cgroup_fd is not None else []
             directory = self.containers.store.directory(one.container.id)
+            if connection:
+                wait_for_reader(connection)
             return self.containers.zygote.fork_shim(order, directory, fds)
         finally:
             if cgroup_fd is not None:
@@ -257,6 +263,20 @@ class Execs:
         """Tell a client in its stream, as Docker does, why there is none."""
         data = f"{error}\r\n".encode()
         try:
+            wait_for_reader(connection)
             connection.sendall(data if one.terminal else frame(STDOUT, data[:CHUNK]))
         except OSError:
             pass
+
+
+def wait_for_reader(connection: socket.socket, seconds: float = 2.0) -> None:
+    """Wait a moment until the client has taken the answer's head, TIOCOUTQ(2const).
+
+    Docker's SDK for Python reads the head through a buffer and the stream past it: what comes together
+    with the head is lost there. `seconds` are for a machine that has no time for the client.
+    """
+    deadline = time.monotonic() + seconds
+    while struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))[0]:
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.001)

@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import functools
-import struct
-import termios
 import time
 from collections import namedtuple
 
 from mini_docker.engine.attached import CHUNK, frame
+from mini_docker.engine.execs import wait_for_reader
 from mini_docker.engine.logs import follow_log, log_path, read_log
 from mini_docker.engine.moments import moment
 from mini_docker.engine.store import Conflict
@@ -64,6 +62,7 @@ def attach(
         if container.alive:
             try:
                 with connection:
+                    wait_for_reader(connection)
                     fds = (connection.fileno(),)
                     containers.ask(container, {"ask": "attach", **wanted}, fds).close()
             except OSError:
@@ -85,19 +84,6 @@ def _send_logs(
         bool(wanted.get("stdout")), bool(wanted.get("stderr")), False, False, 0, 0, None
     )
     send_logs(containers, container, both, connection.sendall, lambda: False)
-
-
-def wait_for_reader(connection: socket.socket, seconds: float = 0.2) -> None:
-    """Wait a moment until the client has taken the answer's head, TIOCOUTQ(2const).
-
-    Docker's SDK for Python reads the head through a buffer and the stream past it: what comes together
-    with the head is lost there.
-    """
-    deadline = time.monotonic() + seconds
-    while struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))[0]:
-        if time.monotonic() > deadline:
-            return
-        time.sleep(0.001)
 
 
 def resize(containers: Containers, container: Container, rows: int, columns: int) -> None:
