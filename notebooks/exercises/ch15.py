@@ -62,7 +62,7 @@ def seen(client_fd: int, server_fd: int, ip: str, port: int = 80) -> str:
     with in_netns(server_fd, socket.create_server, ("0.0.0.0", 80)) as server:
         server.settimeout(1)
         with in_netns(client_fd, socket.socket) as client:
-            client.settimeout(0.5)
+            client.settimeout(1)
             try:
                 client.connect((ip, port))
                 return str(server.accept()[1][0])
@@ -157,9 +157,9 @@ def _guard(root: str, answer: Callable[[], str]) -> Verdict:
 
     def knock(source: str, server_fd: int, port: int) -> bool:
         with in_netns(server_fd, socket.create_server, ("0.0.0.0", 80)) as server:
-            server.settimeout(0.3)
+            server.settimeout(1)
             with in_netns(world_fd, socket.socket) as client:
-                client.settimeout(0.3)
+                client.settimeout(1)
                 client.bind((source, 0))
                 return client.connect_ex(("203.0.113.1", port)) == 0
 
