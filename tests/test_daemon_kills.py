@@ -184,7 +184,18 @@ def forget_all(daemon: Mortal) -> None:
 
 
 def litter(daemon: Daemon) -> list[str]:
-    """Return what is left in the data root, the control groups and the network once all is removed."""
+    """Return what stays in the data root, the control groups and the network once all is removed.
+
+    The kernel takes down the network namespaces of the dead, with their cables, in its own time.
+    """
+    deadline = time.monotonic() + 120
+    while (found := left(daemon)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found
+
+
+def left(daemon: Daemon) -> list[str]:
+    """Return what is left of containers now."""
     found = [
         f"{directory}/{name}"
         for directory in ("containers", "running", "names", "network/leases", "volumes")
