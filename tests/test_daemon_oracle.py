@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import pathlib
 import re
 import shutil
 import subprocess
@@ -16,8 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from mini_docker.api.system import abilities
+from mini_docker.cgroups.tree import Hierarchies
 from tests.conftest import cannot_run_here
-from tests.daemons import CLIENT
+from tests.daemons import CLIENT, Daemon, Dockerd
 
 pytestmark = [pytest.mark.root, pytest.mark.peers]
 
@@ -160,3 +163,48 @@ def newer_client() -> str:
 def test_a_newer_client_is_answered_the_same(both: tuple[str, str]) -> None:
     part = "".join(re.findall(r"(?m)^\+ (.*\n)", TRANSCRIPT))
     assert not (found := differences(both, ALL if SOAK else part, newer_client())), found
+
+
+TOLD = (
+    "Architecture", "BridgeNfIp6tables", "BridgeNfIptables", "CPUSet", "CPUShares", "CgroupVersion",
+    "CpuCfsPeriod", "CpuCfsQuota", "IPv4Forwarding", "KernelVersion", "MemTotal", "MemoryLimit", "NCPU",
+    "OSType", "OSVersion", "OomKillDisable", "OperatingSystem", "PidsLimit", "SecurityOptions",
+    "SwapLimit", "Swarm",
+)  # fmt: skip
+
+
+def test_info_tells_the_same_of_the_machine(
+    daemon: Daemon, dockerd: Dockerd, both: tuple[str, str]
+) -> None:
+    found, wanted = (one.ask("GET", "/info")[1] for one in (daemon, dockerd))
+    assert {key: found[key] for key in TOLD} == {key: wanted[key] for key in TOLD}
+    warned = [word for word in wanted["Warnings"] or () if "blkio" not in word]
+    assert (found["Warnings"] or []) == warned
+    shown = [subprocess.run([CLIENT, "-H", host, "info"], capture_output=True) for host in both]
+    assert [line for line in shown[1].stderr.splitlines() if b"blkio" not in line] == [
+        *shown[0].stderr.splitlines()
+    ]
+
+
+def test_what_a_kernel_cannot_limit_is_warned_of(tmp_path: pathlib.Path) -> None:
+    for name in ("memory.limit_in_bytes", "memory.oom_control", "cpu.shares"):
+        (tmp_path / name).touch()
+    trees = Hierarchies("v1", {"memory": str(tmp_path), "cpu": str(tmp_path)})
+    found = abilities(trees)
+    can = ("MemoryLimit", "OomKillDisable", "CPUShares")
+    cannot = ("SwapLimit", "CpuCfsQuota", "CpuCfsPeriod", "CPUSet", "PidsLimit")
+    assert all(found[key] for key in can) and not any(found[key] for key in cannot)
+    for words in ("swap limit", "cpu cfs quota", "cpu cfs period", "cpuset", "pids limit"):
+        assert f"WARNING: No {words} support" in found["Warnings"]
+
+
+def test_swap_is_limited_where_a_group_has_the_file(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "group").mkdir()
+    trees = Hierarchies("v2", {"": str(tmp_path), "memory": str(tmp_path)})
+    assert abilities(trees)["SwapLimit"]
+    (tmp_path / "group" / "memory.max").touch()
+    found = abilities(trees)
+    assert not found["SwapLimit"] and "WARNING: No swap limit support" in found["Warnings"]
+    assert not any("oom kill" in words for words in found["Warnings"])
+    (tmp_path / "group" / "memory.swap.max").touch()
+    assert abilities(trees)["SwapLimit"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from glob import glob
 
 from mini_docker import __version__
 from mini_docker.api.containers import listed_sizes
@@ -19,7 +20,7 @@ from mini_docker.engine.filters import has_labels
 from mini_docker.engine.moments import SECOND, moment
 from mini_docker.engine.views import summary
 from mini_docker.engine.volumes import usage
-from mini_docker.engine.wishes import RUNTIMES
+from mini_docker.engine.wishes import RUNTIMES, lacking
 from mini_docker.images import catalog
 from mini_docker.images.layout import ARCHITECTURE
 from mini_docker.security.labels import enabled
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mini_docker.api.routes import Call
+    from mini_docker.cgroups.tree import Hierarchies
 
 
 # %% notebooks/18_http_api.ipynb#ping
@@ -73,10 +75,21 @@ def version(call: Call) -> None:
 
 
 # %% notebooks/18_http_api.ipynb#info
-ABLE = (
-    "MemoryLimit", "SwapLimit", "CpuCfsPeriod", "CpuCfsQuota", "CPUShares", "CPUSet", "PidsLimit",
-    "IPv4Forwarding", "LiveRestoreEnabled",
-)  # fmt: skip
+ABLE = {  # a field, the key of linux.resources that it tells of, and what is said for want of it
+    "MemoryLimit": ("memory.limit", "memory limit"),
+    "SwapLimit": ("memory.swap", "swap limit"),
+    "OomKillDisable": ("memory.disableOOMKiller", "oom kill disable"),
+    "CpuCfsQuota": ("cpu.quota", "cpu cfs quota"),
+    "CpuCfsPeriod": ("cpu.period", "cpu cfs period"),
+    "CPUShares": ("cpu.shares", "cpu shares"),
+    "CPUSet": ("cpu.cpus", "cpuset"),
+    "PidsLimit": ("pids.limit", "pids limit"),
+}
+EVERY_LIMIT: dict[str, Any] = {
+    "memory": {"limit": 1 << 30, "swap": 1 << 31, "disableOOMKiller": True},
+    "cpu": {"quota": 1000, "period": 1000, "shares": 1024, "cpus": "0"},
+    "pids": {"limit": 1},
+}
 CONSTANT: dict[str, Any] = {
     "Plugins": {
         "Volume": ["local"],
@@ -119,11 +132,11 @@ CONSTANT: dict[str, Any] = {
     "Isolation": "",
     "KernelMemory": False,
     "KernelMemoryTCP": False,
-    "Warnings": None,
+    "IPv4Forwarding": True,  # we switch it on
+    "LiveRestoreEnabled": True,
     "HttpProxy": "",
     "HttpsProxy": "",
     "NoProxy": "",
-    "OomKillDisable": False,
     "Debug": False,
 }
 
@@ -147,7 +160,6 @@ def info(call: Call) -> None:
         "KernelVersion": machine.release,
         "OperatingSystem": release().get("PRETTY_NAME", "Linux"),
         "OSVersion": release().get("VERSION_ID", ""),
-        **{key: bridge_sees(name) for key, name in BRIDGE_FILTERS.items()},
         "NFd": len(os.listdir("/proc/self/fd")),
         "NGoroutines": threading.active_count(),
         "Architecture": machine.machine,
@@ -156,7 +168,26 @@ def info(call: Call) -> None:
         "DockerRootDir": engine.store.root,
         "Name": machine.nodename,
     }
-    call.reply.send_json(200, {**CONSTANT, **dict.fromkeys(ABLE, True), **found})
+    call.reply.send_json(200, {**CONSTANT, **found, **abilities(hierarchies())})
+
+
+def limits_swap(trees: Hierarchies) -> bool:
+    """Say whether swap is counted and limited; v2's root has no file that tells, the groups below it have."""
+    tree = trees.tree_of("memory") or ""
+    if not trees.speaks_v2("memory"):
+        return os.path.exists(f"{tree}/memory.memsw.limit_in_bytes")
+    return bool(glob(f"{tree}/*/memory.swap.max")) or not glob(f"{tree}/*/memory.max")
+
+
+def abilities(trees: Hierarchies) -> dict[str, Any]:
+    """Return what the kernel can limit and filter here, and Docker's warnings of what it cannot."""
+    missing = lacking(trees, EVERY_LIMIT) | (set() if limits_swap(trees) else {"memory.swap"})
+    able = {field: key not in missing for field, (key, _) in ABLE.items()}
+    sees = {key: bridge_sees(name) for key, name in BRIDGE_FILTERS.items()}
+    told = [field for field in ABLE if trees.version != "v2" or field != "OomKillDisable"]
+    warnings = [f"WARNING: No {ABLE[field][1]} support" for field in told if not able[field]]
+    warnings += [f"WARNING: {BRIDGE_FILTERS[key]} is disabled" for key in sees if not sees[key]]
+    return {**able, **sees, "Warnings": warnings or None}
 
 
 def security_options(remapped: bool) -> list[str]:
