@@ -248,11 +248,12 @@ def commit(call: Call, parsed: Parsed) -> int:
 
 
 # %% notebooks/F_container_commands.ipynb#containers-table
-MANY = "[OPTIONS] CONTAINER [CONTAINER...]"
+CONTAINERS = "CONTAINER [CONTAINER...]"
+WITH_OPTIONS = f"[OPTIONS] {CONTAINERS}"
 COMMANDS: tuple[Command, ...] = (
     Command(
         "stop",
-        MANY,
+        WITH_OPTIONS,
         "Stop one or more running containers",
         SIGNAL + TIMEOUT,
         poster("stop"),
@@ -262,7 +263,7 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "restart",
-        MANY,
+        WITH_OPTIONS,
         "Restart one or more containers",
         SIGNAL + TIMEOUT,
         poster("restart"),
@@ -272,7 +273,7 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "kill",
-        MANY,
+        WITH_OPTIONS,
         "Kill one or more running containers",
         SIGNAL,
         poster("kill"),
@@ -282,7 +283,7 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "pause",
-        MANY.removeprefix("[OPTIONS] "),
+        CONTAINERS,
         "Pause all processes within one or more containers",
         "",
         poster("pause"),
@@ -292,7 +293,7 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "unpause",
-        MANY.removeprefix("[OPTIONS] "),
+        CONTAINERS,
         "Unpause all processes within one or more containers",
         "",
         poster("unpause"),
@@ -302,7 +303,7 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "wait",
-        MANY.removeprefix("[OPTIONS] "),
+        CONTAINERS,
         "Block until one or more containers stop, then print their exit codes",
         "",
         wait,
@@ -322,7 +323,7 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "rm",
-        MANY,
+        WITH_OPTIONS,
         "Remove one or more containers",
         RM_FLAGS,
         rm,
@@ -373,7 +374,7 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "update",
-        MANY,
+        WITH_OPTIONS,
         "Update configuration of one or more containers",
         UPDATE_FLAGS,
         update,

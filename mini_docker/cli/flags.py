@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
 
 # %% notebooks/19_command_line.ipynb#flag-table
-# the words for values that may be given many times
-MANY = frozenset("list map mount network ulimit filter strings".split())
 # older names that Docker still reads and does not show
 OLD_NAMES = {
     "net": "network",
@@ -32,7 +30,6 @@ class Flag:
         self.letter = letter
         self.value = value
         self.help = help
-        self.many = value in MANY
 
 
 class UsageError(Exception):

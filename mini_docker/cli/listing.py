@@ -84,6 +84,16 @@ def quiet_or(form: str, quiet: bool, usual: str, identity: str = "ID") -> str:
     return f"{{{{.{identity}}}}}" if quiet and not form else form or usual
 
 
+def by_name(one: dict[str, Any]) -> list[tuple[int, str]]:
+    """Return a key by which an object called net2 comes before net10."""
+    from re import findall
+
+    return [
+        (int(word), "") if word.isdigit() else (-1, word)
+        for word in findall(r"\d+|\D+", one["Name"])
+    ]
+
+
 # %% notebooks/19b_templates_and_tables.ipynb#labels
 def label_words(labels: Mapping[str, str] | None) -> str:
     """Return labels as one word: "a=b,c=d", in order."""

@@ -50,8 +50,8 @@ PLACES = {
     "images": "images, pull, push, tag, rmi, history",
     "archives": "save, load, import, export",
     "build": "build",
-    "networks": "network ls, network create, network rm, network connect, network disconnect,"
-    " volume ls, volume create, volume rm",
+    "networks": "network ls, network create, network rm, network connect, network disconnect",
+    "volumes": "volume ls, volume create, volume rm",
     "system": "version, info, events, system df",
     "prune": "container prune, image prune, network prune, volume prune, system prune",
     "login": "login, logout, search",

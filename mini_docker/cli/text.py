@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 # %% notebooks/19b_templates_and_tables.ipynb#ages
-MINUTE, HOUR, DAY = 60, 3600, 86_400
+MINUTE, HOUR = 60, 3600
 MOMENT = r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)"
 
 
