@@ -416,6 +416,24 @@ def test_a_program_is_compiled_once_and_believed_only_for_its_own_document(tmp_p
     assert cached_program(directory, first, json.dumps, "x86_64") == made
 
 
+def test_two_first_containers_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One is about to put the program in its place when another, of the same daemon, does so."""
+    directory, document, rename = (
+        str(tmp_path / "kept"),
+        {"defaultAction": "SCMP_ACT_ALLOW"},
+        os.rename,
+    )
+
+    def overtaken(temporary: str, path: str) -> None:
+        monkeypatch.undo()
+        assert cached_program(directory, document, json.dumps) == compile_policy(document)
+        rename(temporary, path)
+
+    monkeypatch.setattr(os, "rename", overtaken)
+    assert cached_program(directory, document, json.dumps) == compile_policy(document)
+    assert [name for name in os.listdir(directory) if "." in name] == []
+
+
 # --- peers --------------------------------------------------------------------------------------
 
 ARGUMENTS: tuple[int, ...] = (

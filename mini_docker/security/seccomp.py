@@ -119,13 +119,9 @@ def cached_program(
             return found[len(key) :]
     except FileNotFoundError:
         os.makedirs(directory, 0o700, exist_ok=True)
+    from mini_docker.linux.files import write_atomically
     from mini_docker.security.compiler import compile_policy
 
     program = compile_policy(document, machine)
-    temporary = f"{path}.{os.getpid()}"
-    with open(temporary, "wb") as file:
-        file.write(key + program)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(temporary, path)
+    write_atomically(path, key + program)  # many may do so at once
     return program
