@@ -36,6 +36,8 @@ pytestmark = pytest.mark.root
 @pytest.fixture(scope="module")
 def root() -> Iterator[str]:
     directory = make_root()
+    for name in ("proc", "dev"):  # root of a user namespace could not make them
+        os.mkdir(f"{directory}/{name}")
     yield directory
     shutil.rmtree(directory)
 
