@@ -21,7 +21,7 @@ from tests.daemons import Daemon, Dockerd
 pytestmark = pytest.mark.root
 
 TEXT = pathlib.Path(__file__).with_name("refusals.txt").read_text(encoding="utf-8")
-SAME, SOONER, OTHER_WORDS, WRITTEN = (
+SAME, SOONER, OTHER_WORDS, STARTS, WRITTEN = (
     [line for line in part.splitlines()[1:] if line and not line.startswith("#")]
     for part in TEXT.split("\n= ")
 )
@@ -77,20 +77,33 @@ def said(daemon: Daemon, line: str) -> tuple[int, str]:
         daemon.ask("DELETE", f"/{path.split('/')[2]}/{found['Id']}?v=1")
     if status == 201 and "Mountpoint" in found:
         daemon.ask("DELETE", f"/volumes/{found['Name']}")
-    words = found.get("message") or " ".join(found.get("Warnings") or ())
-    words = answer.strip() if status >= 400 and isinstance(answer, str) else words
+    return status, sentence(answer)
+
+
+def sentence(answer: Any) -> str:
+    """Return the message or the warnings of an answer, without what differs between two daemons."""
+    found = answer if isinstance(answer, dict) else {"message": answer}
+    words = str(found.get("message") or " ".join(found.get("Warnings") or ())).strip()
     words = re.sub(r"\b[0-9a-f]{64}\b", "ID", words)
     words = re.sub(r"\b[0-9a-f]{12}\b", "SHORT", words)
     # a name that is none is named here
-    return status, re.sub(
-        r"(no such image: .*: )?invalid (reference|tag) format.*", "no name", words
-    )
+    return re.sub(r"(no such image: .*: )?invalid (reference|tag) format.*", "no name", words)
+
+
+def said_at_start(daemon: Daemon, line: str) -> tuple[int, str]:
+    """Return the status and the message of the start of what a create took."""
+    body = {**BASE, **json.loads(line)}
+    assert daemon.ask("POST", "/v1.41/containers/create?name=late", body)[0] == 201, line
+    status, answer = daemon.ask("POST", "/v1.41/containers/late/start")
+    daemon.ask("DELETE", "/containers/late?force=1")
+    return status, sentence(answer)
 
 
 def answers(daemon: Daemon) -> dict[str, tuple[int, str]]:
     """Return what a daemon says to every line."""
     make(daemon)
-    return {line: said(daemon, line) for line in [*SAME, *SOONER, *OTHER_WORDS]}
+    found = {line: said_at_start(daemon, line) for line in STARTS}
+    return found | {line: said(daemon, line) for line in [*SAME, *SOONER, *OTHER_WORDS]}
 
 
 @pytest.mark.peers
@@ -101,7 +114,7 @@ def test_what_is_refused_is_refused_in_dockers_words(
         found, wanted = pool.map(answers, (daemon, dockerd))
     differing = [
         f"{line}\n  dockerd {wanted[line]}\n  ours    {found[line]}"
-        for line in SAME
+        for line in [*STARTS, *SAME]
         if found[line] != wanted[line] and found[line] != (400, wanted[line][1])
     ]
     differing += [f"{line}: {found[line]}" for line in SOONER if found[line][0] != 400]

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from difflib import unified_diff
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -32,7 +33,8 @@ MINUTE = {
     },
 }  # fmt: skip
 NONE = {"Image": "busybox", "Cmd": ["sleep", "1000"], "HostConfig": {"NetworkMode": "none"}}
-REQUESTS: list[tuple[str, str, Any]] = [
+Requests: TypeAlias = list[tuple[str, str, Any]]
+REQUESTS: Requests = [
     ("GET", "/version", None),
     ("GET", "/info", None),
     ("GET", "/images/json", None),
@@ -87,6 +89,38 @@ REQUESTS: list[tuple[str, str, Any]] = [
     ("GET", "/plugins", None),
     ("DELETE", "/containers/none?force=1", None),
 ]  # fmt: skip
+VOLUME = {"Image": "busybox", "Cmd": ["sleep", "1000"], "HostConfig": {"Binds": ["vol:/v"]}}
+LIFE: Requests = [
+    ("POST", "/containers/create?name=bad", {**VOLUME, "Cmd": ["nosuch"]}),
+    ("POST", "/containers/bad/start", None),
+    ("HEAD", "/containers/bad/archive?path=/v", None),
+    ("GET", "/containers/bad/archive?path=/v", None),
+    ("PUT", "/containers/bad/archive?path=/v", bytes(1024)),
+    ("GET", "/containers/bad/export", None),
+    ("POST", "/containers/create?name=life", VOLUME),
+    ("POST", "/containers/life/start", None),
+    ("GET", "/containers/life/archive?path=/etc", None),
+    ("POST", "/containers/life/pause", None),
+    ("POST", "/containers/life/unpause", None),
+    ("POST", "/containers/life/rename?name=other", None),
+    ("POST", "/containers/other/resize?h=10&w=20", None),
+    ("POST", "/containers/other/kill?signal=CONT", None),
+    ("POST", "/containers/other/restart?t=0", None),
+    ("POST", "/containers/other/kill", None),
+    ("POST", "/containers/other/wait", None),
+    ("POST", "/networks/create", {"Name": "net"}),
+    ("POST", "/networks/net/connect", {"Container": "other"}),
+    ("POST", "/networks/net/disconnect", {"Container": "other"}),
+    ("DELETE", "/networks/net", None),
+    ("POST", "/images/busybox/tag?repo=named", None),
+    ("GET", "/images/named/get", None),
+    ("GET", "/images/get?names=named", None),
+    ("DELETE", "/images/named", None),
+    ("DELETE", "/volumes/vol", None),
+    ("DELETE", "/containers/other?force=1", None),
+    ("DELETE", "/containers/bad", None),
+    ("DELETE", "/volumes/vol", None),
+]
 DIFFERENT = (
     r"/info.*\.(DriverStatus|Runtimes|Plugins\.(Log|Network))",
     r"/json.*\.GraphDriver\.Data",
@@ -128,10 +162,10 @@ def places(value: Any, where: str) -> dict[str, str]:
     return found
 
 
-def answers(daemon: Daemon) -> dict[str, str]:
+def answers(daemon: Daemon, requests: Requests) -> dict[str, str]:
     """Return the shapes of all answers, by request and place."""
     found = {}
-    for number, (method, path, body) in enumerate(REQUESTS):
+    for number, (method, path, body) in enumerate(requests):
         if path.startswith("/containers/json?size"):
             wait_for_health(daemon)
         status, answer = daemon.ask(method, f"/v1.41{path}", body)
@@ -148,13 +182,16 @@ def wait_for_health(daemon: Daemon) -> None:
 UNTIMED = ("exec_", "health_status")  # of health checks: how many there are is the clock's
 
 
-def watched(daemon: Daemon) -> tuple[dict[str, str], list[str]]:
-    """Return the answers of a daemon and what happened meanwhile, as it says while it happens."""
+def watched(daemon: Daemon, requests: Requests) -> tuple[dict[str, str], list[str]]:
+    """Return the answers of a daemon and what happened meanwhile, as it says while it happens.
+
+    It says so from a moment on: dockerd sends the head of its answer before it begins to listen itself.
+    """
     connection = UnixConnection(daemon.path)
-    connection.request("GET", "/events")
+    connection.request("GET", f"/events?since={time.time():.6f}")
     with ThreadPoolExecutor(1) as pool, closing(connection):
         heard = pool.submit(listen, connection.getresponse())
-        found = answers(daemon)
+        found = answers(daemon, requests)
         daemon.ask("POST", "/volumes/create", {"Name": END})
         return found, heard.result()
 
@@ -177,11 +214,12 @@ def listen(stream: Iterable[bytes]) -> list[str]:
     return [line for run in runs for line in sorted(run)]
 
 
+@pytest.mark.parametrize("requests", [REQUESTS, LIFE], ids=["objects", "life"])
 def test_every_answer_has_the_same_shape(
-    daemon: Daemon, dockerd: Dockerd, both: tuple[str, str]
+    daemon: Daemon, dockerd: Dockerd, both: tuple[str, str], requests: Requests
 ) -> None:
-    wanted, wanted_events = watched(dockerd)
-    found, found_events = watched(daemon)
+    wanted, wanted_events = watched(dockerd, requests)
+    found, found_events = watched(daemon, requests)
     differing = [
         f"{place}: dockerd {wanted.get(place)}, ours {found.get(place)}"
         for place in sorted(wanted.keys() | found.keys())

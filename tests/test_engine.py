@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 
 from mini_docker.cgroups.tree import Cgroup, hierarchies
 from mini_docker.engine import upkeep
+from mini_docker.engine.container import Container
 from mini_docker.engine.containers import Containers
 from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.events import Events
@@ -237,6 +240,39 @@ def test_removing_a_claimed_container_needs_force(maker: Maker) -> None:
         upkeep.remove(maker.store, "web")
     assert maker.store.find("web")["Name"] == "web"
     claim.release()
+
+
+def is_free(lock: threading.RLock) -> bool:
+    """Say whether a lock can be taken, and leave it as it is."""
+    free = lock.acquire(blocking=False)
+    if free:
+        lock.release()
+    return free
+
+
+class Unsignalled(Containers):
+    """Containers that no signal ends."""
+
+    def signal(self, container: Container, number: int) -> None:
+        pass
+
+
+def test_a_paused_container_cannot_end_between_the_look_and_the_thaw(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    container = Container({"Id": ID, "HostConfig": {}, "State": {"Status": "paused"}})
+    held = []
+
+    class Group:
+        def thaw(self) -> None:
+            """End the container, as its group would be gone; who tells of the end must wait for the lock."""
+            with ThreadPoolExecutor(1) as pool:
+                held.append(not pool.submit(is_free, container.lock).result())
+            container.exits += 1
+
+    monkeypatch.setattr("mini_docker.engine.lives.cgroup_of", lambda *_: Group())
+    Unsignalled.__new__(Unsignalled).end_now(container)
+    assert held == [True]
 
 
 DEATHS = {"kept": False, "removed": True}

@@ -224,7 +224,6 @@ def test_containers_share_what_they_are_told_to(daemon: Daemon) -> None:
     assert shown["PidMode"] == f"container:{daemon.ask('GET', '/containers/shy/json')[1]['Id']}"
     assert "non-shareable IPC" in refusal(daemon, "cc", IpcMode="container:shy")
     assert refusal(daemon, "dd", PidMode="container:aa").endswith(" is not running")
-    assert refusal(daemon, "ee", PidMode="container:nosuch") == "No such container: nosuch"
     assert daemon.run("ff", "true", HostConfig={"Runtime": "io.containerd.runc.v2"})
 
 

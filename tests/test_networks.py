@@ -490,7 +490,7 @@ def asked_addresses(store: str) -> None:
             "does not belong to any",
         ),
         ("web", {"IPAMConfig": {"IPv4Address": "x/../y"}}, InvalidRequest, "invalid IPv4 address"),
-        ("web", {"MacAddress": "zz"}, InvalidRequest, "zz is not a valid mac address"),
+        ("web", {"MacAddress": "zz"}, InvalidRequest, "address zz: invalid MAC address"),
         ("bridge", ip, InvalidRequest, "supported on user defined networks only"),
         ("bridge", {"Aliases": ["x"]}, InvalidRequest, "network-scoped alias is supported only"),
         (

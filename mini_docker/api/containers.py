@@ -173,7 +173,7 @@ PRUNE_FILTERS = frozenset(("until", "label", "label!"))
 
 def prune(call: Call) -> None:
     """POST /containers/prune."""
-    filters = call.request.filters()
+    filters = call.request.filters(broken=400)
     check_filters(filters, PRUNE_FILTERS)
     if len(filters.get("until", ())) > 1:
         raise HttpError(400, "more than one until filter specified")

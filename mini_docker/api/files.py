@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 from mini_docker.api.containers import found
 from mini_docker.api.http import HttpError
-from mini_docker.api.images import reference, tell_tag
+from mini_docker.api.images import as_asked, reference, tell_tag
 from mini_docker.api.routes import Route
 from mini_docker.api.schemas import checked
 from mini_docker.engine.commit import changed, commit
@@ -38,12 +38,14 @@ from mini_docker.images.pack import pack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any
+    from collections.abc import Callable, Iterator
+    from typing import TypeVar
 
     from mini_docker.api.routes import Call
     from mini_docker.engine.container import Container
     from mini_docker.engine.files import Place
+
+    T = TypeVar("T")
 
 TAR = "application/x-tar"
 STAT = "X-Docker-Container-Path-Stat"
@@ -96,15 +98,15 @@ def archive_stat(call: Call) -> None:
     """HEAD /containers/{id}/archive."""
     path = wanted_path(call)
 
-    def use(place: Place) -> None:
+    def use(place: Place) -> list[tuple[str, str]]:
         fd = opened(place, path)
         try:
-            call.reply.head(200, described(fd, place, path))
-            call.reply.end()
+            return described(fd, place, path)
         finally:
             os.close(fd)
 
-    _at(call, path, False, use)
+    call.reply.head(200, _at(call, path, "", use))
+    call.reply.end()
 
 
 def archive_get(call: Call) -> None:
@@ -117,11 +119,11 @@ def archive_get(call: Call) -> None:
             piece = call.reply.stream_out(TAR, described(fd, place, path))
             for data in read_tree(fd, last_part(path), place.maps, place.kernels):
                 piece(data)
-            call.reply.end()
         finally:
             os.close(fd)
 
-    _at(call, path, False, use)
+    _at(call, path, "archive-path", use)
+    call.reply.end()
 
 
 def archive_put(call: Call) -> None:
@@ -142,20 +144,26 @@ def archive_put(call: Call) -> None:
             write_tree(directory_fd, call.request.body(), keep, place.maps)
         finally:
             os.close(directory_fd)
-        call.reply.empty(200)
 
-    _at(call, path, True, use)
+    _at(call, path, "extract-to-dir", use)
+    call.reply.empty(200)
 
 
-def _at(call: Call, path: str, write: bool, use: Any) -> None:
-    container = found(call)
+def _at(call: Call, path: str, event: str, use: Callable[[Place], T]) -> T:
+    """Return `use(place)` of a path in the container, and publish all that it takes. Raises HttpError."""
+    container, containers = found(call), call.engine.containers
+    writes = event == "extract-to-dir"
+    containers.tell_volumes(container, "mount")
     try:
         with container.lock:  # a start must not stack the same directories meanwhile
-            at_place(call.engine.store, container, path, write, use)
+            result: T = at_place(call.engine.store, container, path, writes, use)
+        if event:
+            containers.tell(container, event)
+        return result
     except NoSuchPath:
         raise missing(call, path) from None
-    if call.request.method != "HEAD":
-        call.engine.containers.tell(container, "extract-to-dir" if write else "archive-path")
+    finally:
+        containers.tell_volumes(container, "unmount")
 
 
 def export(call: Call) -> None:
@@ -202,7 +210,9 @@ def commit_container(call: Call) -> None:
     """POST /commit."""
     query = call.request.query
     container = call.engine.containers.find(query.get("container", ""))
-    name = reference(query["repo"], query.get("tag", "")).familiar() if query.get("repo") else ""
+    repository, tag = query.get("repo", ""), query.get("tag", "")
+    name = reference(repository, tag).familiar() if repository else ""
+    shown = as_asked(repository, tag) if repository else ""
     body = checked(call.request.json(required=False, broken=500), "Commit")
     own = {
         key: value for key, value in container.record["Config"].items() if value not in (None, "")
@@ -225,8 +235,8 @@ def commit_container(call: Call) -> None:
     with held_still(call, container, call.request.flag("pause", True)):
         identity = commit(call.engine.store, container, name, config, about)
     if name:
-        tell_tag(call, call.engine.find_image(identity)[0], name)
-    which = {"imageID": identity, "imageRef": name}
+        tell_tag(call, call.engine.find_image(identity)[0], shown)
+    which = {"imageID": identity, "imageRef": shown}
     call.engine.containers.tell(container, "commit", comment=about["comment"], **which)
     call.reply.send_json(201, {"Id": identity})
 

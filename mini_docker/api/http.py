@@ -101,8 +101,11 @@ class Request:
             raise HttpError(400, f'strconv.Atoi: parsing "{text}": {wrong}')
         return int(text)
 
-    def filters(self) -> dict[str, list[str]]:
-        """Return `filters`: {"label": {"a=b": true}} (Go's clients) or {"label": ["a=b"]} (all others)."""
+    def filters(self, broken: int = 500) -> dict[str, list[str]]:
+        """Return `filters`: {"label": {"a=b": true}} (Go's clients) or {"label": ["a=b"]} (all others).
+
+        What is no JSON has the status `broken`. Raises HttpError.
+        """
         text = self.query.get("filters", "")
         if not text:
             return {}
@@ -110,7 +113,7 @@ class Request:
             found = decoded(text)
         except NoJson as error:
             words = str(error).replace(ENDED, "unexpected end of JSON input")
-            raise HttpError(500, words) from None
+            raise HttpError(broken, words) from None
         if not isinstance(found, dict):
             raise unfit(found, "map[string]map[string]bool")
         for values in found.values():

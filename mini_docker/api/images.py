@@ -77,8 +77,14 @@ def image_tag(call: Call) -> None:
         raise HttpError(400, words)
     record = catalog.find(call.engine.store.layout, call.holes["name"])
     call.engine.store.layout.tag(target.familiar(), manage_root(call, record))
-    tell_tag(call, record.image, target.familiar())
+    tell_tag(call, record.image, as_asked(query.get("repo", ""), query.get("tag", "")))
     call.reply.empty(201)
+
+
+def as_asked(repository: str, tag: str) -> str:
+    """Return a familiar name for events, which say no tag where none was asked for."""
+    target = reference(repository, tag)
+    return target.familiar() if tag or has_version(repository) else target.familiar_repository()
 
 
 def tell_tag(call: Call, image: Image, name: str) -> None:
@@ -178,6 +184,8 @@ def _save(call: Call, names: list[str]) -> None:
             raise HttpError(404, f"No such image: {name}") from None
         tags = record.names if catalog.is_id(name) else [full_name(name)]
         wanted.append((record.image, [] if catalog.is_id(name) else tags))
+    for image, _ in wanted:
+        call.engine.events.publish("image", "save", image.id, {"name": image.id})
     pieces = save(layout, wanted)
     piece = call.reply.stream_out(TAR)
     for data in pieces:

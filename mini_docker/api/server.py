@@ -73,7 +73,9 @@ def status_of(error: Exception) -> int:
     if isinstance(error, HttpError):
         return error.status
     if isinstance(error, StartFailed):
-        return 400 if error.about_command else 500
+        if error.about_command:
+            return 400
+        return status_of(error.__cause__) if isinstance(error.__cause__, Exception) else 500
     if isinstance(error, ImageError) and str(error).startswith("invalid reference format"):
         return 400
     return next((status for kind, status in STATUS if isinstance(error, kind)), 500)

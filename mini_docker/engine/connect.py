@@ -23,7 +23,7 @@ from mini_docker.engine.network_requests import (
 )
 from mini_docker.engine.networks import Networks
 from mini_docker.engine.ports import check_bindings, port_map
-from mini_docker.engine.store import DEFAULT_ROOT, NoSuchContainer
+from mini_docker.engine.store import DEFAULT_ROOT, Conflict, NoSuchContainer
 from mini_docker.engine.volumes import Volumes
 
 TYPE_CHECKING = False
@@ -134,7 +134,7 @@ class Wiring:
     def join(self, record: dict[str, Any], spec: dict[str, Any]) -> bool:
         """Lead the document into another container's network, for the mode container:X; say whether it did.
 
-        Raises InvalidRequest if that one does not run.
+        Raises Conflict if that one does not run.
         """
         mode = network_mode(record["HostConfig"])
         if not mode.startswith("container:"):
@@ -143,7 +143,7 @@ class Wiring:
         pid = other["State"].get("Pid") or 0
         if not pid:
             words = f"cannot join network of a non running container: {other['Id']}"
-            raise InvalidRequest(words)
+            raise Conflict(words)
         for namespace in spec["linux"]["namespaces"]:
             if namespace["type"] == "network":
                 namespace["path"] = f"/proc/{pid}/ns/net"

@@ -62,9 +62,10 @@ class Containers(Lives):
             parse_signal(request["StopSignal"])
         host = by_id(request.get("HostConfig") or {}, self._id_of)
         check_log(host)
-        kind, _, donor = (host.get("IpcMode") or "").partition(":")
-        if kind == "container" and donor and donor not in self.by_id:
-            raise InvalidRequest(f"No such container: {donor}")
+        for key in ("IpcMode", "PidMode"):
+            kind, _, donor = (host.get(key) or "").partition(":")
+            if kind == "container" and donor and donor not in self.by_id:
+                raise InvalidRequest(f"No such container: {donor}")
         request = {**request, "HostConfig": host}
         container_id = os.urandom(32).hex()
         record = {
@@ -121,17 +122,17 @@ class Containers(Lives):
         """Send a signal. Raises InvalidRequest for an unknown one, Conflict when it does not run."""
         number = parse_signal(text or "SIGKILL")
         container = self.find(reference)
-        if not container.alive:
-            raise Conflict(
-                f"Cannot kill container: {reference}: Container {container.id} is not running"
-            )
-        if number == signal.SIGKILL:
-            container.stopped = True
-            self.tell(container, "kill", signal=str(number))  # first: `die` follows at once
-            self.end_now(container)
-        else:
-            self.signal(container, number)
+        with container.lock:  # before its end is told, which takes the lock too
+            if not container.alive:
+                raise Conflict(
+                    f"Cannot kill container: {reference}: Container {container.id} is not running"
+                )
             self.tell(container, "kill", signal=str(number))
+            if number != signal.SIGKILL:
+                self.signal(container, number)
+                return
+            container.stopped = True
+        self.end_now(container)
 
     def stop(self, reference: str, seconds: int | None) -> None:
         """Ask a container to end, and after `seconds` (-1: never) kill it. Raises NotModified."""
@@ -160,10 +161,9 @@ class Containers(Lives):
             seconds = config.get("StopTimeout")
         patience = STOP_SECONDS if seconds is None else seconds
         number = parse_signal(config.get("StopSignal") or "SIGTERM")
-        self.signal(container, number)
         self.tell(container, "kill", signal=str(number))
-        if container.state["Status"] == "paused":
-            cgroup_of(container.id, container.host).thaw()
+        self.signal(container, number)
+        self.let_go(container)
         with container.lock:
             done = container.changed.wait_for(
                 lambda: container.exits > exits, None if patience < 0 else patience

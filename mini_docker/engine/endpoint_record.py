@@ -45,7 +45,7 @@ def check_config(record: Record, wanted: Mapping[str, Any]) -> None:
         if wanted.get("MacAddress") and len(pack_mac(wanted["MacAddress"]) or b"") != 6:
             raise ValueError
     except ValueError:
-        raise InvalidRequest(f"{wanted['MacAddress']} is not a valid mac address") from None
+        raise InvalidRequest(f"address {wanted['MacAddress']}: invalid MAC address") from None
 
 
 def check_addresses(asked: Mapping[str, Any]) -> None:

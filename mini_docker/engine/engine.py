@@ -23,7 +23,7 @@ from mini_docker.engine.launch import Launch
 from mini_docker.engine.recovery import Recovery
 from mini_docker.engine.registries import Registries
 from mini_docker.engine.remap import fetch_root, open_to_group, to_host
-from mini_docker.engine.store import Store, replace_file
+from mini_docker.engine.store import NoSuchContainer, Store, replace_file
 from mini_docker.images import catalog
 from mini_docker.images.layout import ImageError, NoSuchImage
 from mini_docker.images.remove import User
@@ -137,11 +137,18 @@ class Engine:
         with container.lock:
             self.wiring.connect(container.record, network, config)
             self.containers.write(container)
-        self.tell_network("connect", network, container.id)
+            if container.alive:  # else its start says so
+                self.tell_network("connect", network, container.id)
 
     def disconnect(self, network: str, reference: str, force: bool) -> None:
         """Take a container off a network. Raises NoSuchContainer, and what `Wiring.disconnect` raises."""
-        container = self.containers.find(reference)
+        try:
+            container = self.containers.find(reference)
+        except NoSuchContainer:
+            if not force:
+                raise
+            self.wiring.networks.find(network)
+            raise NoSuchContainer(f"endpoint {reference} not found") from None
         with container.lock:
             self.wiring.disconnect(container.record, network, force)
             self.containers.write(container)

@@ -52,16 +52,16 @@ class Lives(Roster):
         """Start a container's process in a shim of its own. Call it under the container's lock."""
         try:
             lifeline, pid, done = self._start_shim(container, explain)
-        except (OSError, ValueError, InvalidRequest, Refused, NoSuchContainer) as error:
-            self._not_started(container, StartFailed(words_of(error), False, 128))
+        except (OSError, ValueError, InvalidRequest, Refused, NoSuchContainer, Conflict) as error:
+            failed = StartFailed(words_of(error), False, 128)
+            failed.__cause__ = error
+            self._not_started(container, failed)
         except StartFailed as error:
             self._not_started(container, error)
         now = time.time()
         state = {"Status": "running", "Pid": pid, "ExitCode": 0, "At": now, "StartedAt": now}
         container.record["State"] = {"FinishedAt": container.state.get("FinishedAt"), **state}
         self.note(container)
-        self.tell_networks(container, "connect")
-        self.tell_volumes(container, "mount")
         self.tell(container, "start")
         container.changed.notify_all()
         self.look_after(container, lifeline)
@@ -86,7 +86,7 @@ class Lives(Roster):
     def _start_shim(
         self, container: Container, explain: bool
     ) -> tuple[socket.socket, int, list[Done]]:
-        """Make what is needed outside, and have a shim start the process.
+        """Make what is needed outside, and have a shim start the process; publish what is made and undone.
 
         Returns its lifeline, the process's pid, and what was done.
         """
@@ -95,29 +95,44 @@ class Lives(Roster):
         with self.store.lock():
             claim = self.store.claim(container.id)
         launch = Launch(self.store, container.record, self.network.wiring, True, self.zygote)
-        ready = None
         try:
             ready = launch.outside(self.network.connect)
-            order = self._write_order(container, launch.cgroup, ready, explain)
-            fds = [("claim", claim.fd), ("rootfs", ready.rootfs_fd)]
-            fds += [("cgroup", ready.cgroup_fd)] if ready.cgroup_fd is not None else []
-            fds += [("netns", ready.netns_fd)] if ready.netns_fd is not None else []
-            fds += [("userns", ready.userns_fd)] if ready.userns_fd is not None else []
-            fds += [("shm", ready.shm_fd)] if ready.shm_fd is not None else []
-            fds += [("client", connection.fileno()) for connection, _ in container.clients]
-            directory = self.store.directory(container.id)
-            lifeline = self.zygote.fork_shim(order, directory, fds)
+            self._tell_outside(container, "connect", "mount")
+            try:
+                lifeline = self._fork(container, launch, ready, claim.fd, explain)
+                word = first_word(lifeline)
+            except BaseException:
+                self._tell_outside(container, "disconnect", "unmount")
+                raise
         finally:
             os.close(claim.fd)
-            for fd in ready[1:] if ready else ():
-                if fd is not None:
-                    os.close(fd)
-        word = first_word(lifeline)
         for connection, _ in container.clients:
             connection.close()
         container.clients.clear()
         inside = read_steps(self.store.directory(container.id)) if explain else []
         return lifeline, word["pid"], launch.done + inside
+
+    def _tell_outside(self, container: Container, of_networks: str, of_volumes: str) -> None:
+        self.tell_networks(container, of_networks)
+        self.tell_volumes(container, of_volumes)
+
+    def _fork(
+        self, container: Container, launch: Launch, ready: Ready, claim_fd: int, explain: bool
+    ) -> socket.socket:
+        """Hand a shim what was made outside; return its lifeline, and close what is ready."""
+        try:
+            order = self._write_order(container, launch.cgroup, ready, explain)
+            fds = [("claim", claim_fd), ("rootfs", ready.rootfs_fd)]
+            fds += [("cgroup", ready.cgroup_fd)] if ready.cgroup_fd is not None else []
+            fds += [("netns", ready.netns_fd)] if ready.netns_fd is not None else []
+            fds += [("userns", ready.userns_fd)] if ready.userns_fd is not None else []
+            fds += [("shm", ready.shm_fd)] if ready.shm_fd is not None else []
+            fds += [("client", connection.fileno()) for connection, _ in container.clients]
+            return self.zygote.fork_shim(order, self.store.directory(container.id), fds)
+        finally:
+            for fd in ready[1:]:
+                if fd is not None:
+                    os.close(fd)
 
     def _write_order(
         self, container: Container, cgroup: Cgroup, ready: Ready, explain: bool
@@ -228,12 +243,18 @@ class Lives(Roster):
                 return
             exits = container.exits
         self.signal(container, signal.SIGKILL)
-        if container.state["Status"] == "paused":
-            cgroup_of(container.id, container.host).thaw()
+        self.let_go(container)
         if not self._wait_for_exit(container, exits, KILL_SECONDS):
             cgroup_of(container.id, container.host).kill()
             if not self._wait_for_exit(container, exits, KILL_SECONDS):
                 raise EngineError(f"Container {container.id} does not end: it may be in the kernel")
+
+    @staticmethod
+    def let_go(container: Container) -> None:
+        """Thaw a paused container, so that it can end; one that has ended has no control group any more."""
+        with container.lock:
+            if container.state["Status"] == "paused":
+                cgroup_of(container.id, container.host).thaw()
 
     @staticmethod
     def _wait_for_exit(container: Container, exits: int, seconds: float) -> bool:

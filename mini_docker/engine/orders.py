@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from errno import ENOENT, ENOTDIR
 
 from mini_docker.engine.attached import CHUNK
 from mini_docker.engine.document import MINIMUM_MEMORY, InvalidRequest
@@ -149,6 +150,12 @@ def check_update(record: dict[str, Any], limits: dict[str, Any]) -> None:
         raise Conflict(f"Cannot update container {record['Id']}: {words} at the same time")
 
 
+MOUNT_HINT = (
+    "Are you trying to mount a directory onto a file (or vice-versa)? "
+    "Check if the specified host path exists and is the expected type"
+)
+
+
 def first_word(lifeline: socket.socket, what: str = "create failed") -> dict[str, Any]:
     """Return what a shim says first. Raises StartFailed with Docker's words."""
     lifeline.setblocking(False)  # `fork_shim` has waited for it
@@ -161,15 +168,17 @@ def first_word(lifeline: socket.socket, what: str = "create failed") -> dict[str
         return word
     lifeline.close()
     about_command = bool(word.get("about_command"))
-    code = (127 if word["errno"] in (2, 20) else 126) if about_command else 128
+    code = (127 if word["errno"] in (ENOENT, ENOTDIR) else 126) if about_command else 128
     if about_command:  # runc's word, by which the client chooses 126
         word["error"] = word["error"].replace(": is a directory", ": permission denied")
-    text = f"OCI runtime {what}: runc {what}: unable to start container process"
+    text, more = f"OCI runtime {what}: runc {what}: unable to start container process", ""
     if what == "create failed":
         text = f"failed to create shim task: {text}"
     else:
         text = text.replace("runc ", "")
-    raise StartFailed(f"{text}: {word['error']}: unknown", about_command, code)
+    if word["errno"] == ENOTDIR and "mounted on" in word["error"]:  # the client's fault, too
+        about_command, code, more = True, 127, f": {MOUNT_HINT}"
+    raise StartFailed(f"{text}: {word['error']}: unknown{more}", about_command, code)
 
 
 # %% notebooks/14f_states.ipynb#ask-shim

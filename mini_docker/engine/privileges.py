@@ -238,13 +238,14 @@ def _asked(path: str, inside: str) -> list[dict[str, Any]]:
         raise ValueError(f"{where}: a path with a NUL in it is no device")
     try:
         if os.path.isdir(path):
-            return devices_below(path, inside)
-        found = device(path, inside)
+            found = devices_below(path, inside)
+        else:
+            found = [one] if (one := device(path, inside)) else []
     except OSError as error:
         raise ValueError(f"{where}: {str(error.strerror).lower()}") from None
-    if found is None:
+    if not found:
         raise ValueError(f"{where}: not a device node")
-    return [found]
+    return found
 
 
 def parse_rule(text: str) -> dict[str, Any]:
