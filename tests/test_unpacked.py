@@ -14,9 +14,11 @@ from mini_docker.engine.layers import Layers
 from mini_docker.engine.roots import MARK
 from mini_docker.engine.store import Store
 from mini_docker.images import catalog
+from mini_docker.images.archive import import_tree
 from mini_docker.images.busybox import install_busybox
 from mini_docker.images.layout import Digest
-from mini_docker.images.remove import remove
+from mini_docker.images.pack import pack
+from mini_docker.images.remove import prune, remove
 from tests.daemons import Daemon
 from tests.test_remap import Remapped, base
 from tests.test_storage_drivers import btrfs
@@ -151,3 +153,13 @@ def test_a_damaged_index_removes_nothing(tmp_path: pathlib.Path) -> None:
     (tmp_path / "images/index.json").write_text("{")
     Layers(store, list).clean()
     assert os.listdir(tmp_path / "layers") == ["0" * 64]
+
+
+def test_a_new_data_root_can_be_pruned_and_filled(tmp_path: pathlib.Path) -> None:
+    """The first thing that anybody asks of a daemon may be a load, an import or a prune: not only a pull."""
+    store = Store(str(tmp_path))
+    assert prune(store.layout) == {"ImagesDeleted": None, "SpaceReclaimed": 0}
+    (tmp_path / "tree").mkdir()
+    tree = pack(str(tmp_path / "tree"), time=0)
+    made = import_tree(store.layout, tree, "mine:1", {}, "2026-01-01T00:00:00Z")
+    assert catalog.find(Store(str(tmp_path)).layout, "mine:1").image.id == made

@@ -56,7 +56,6 @@ class Registries:
             unpacked.append(diff_id)
             unpack_beside(store.layout, layer, diff_id, f"{store.root}/layers")
 
-        store.layout.create()
         with self.hold(unpacked):
             got = pull(store.layout, target, platform=platform, credentials=Given(who),
                        settings=load_settings(), progress=tell, unpack=unpack)  # fmt: skip

@@ -132,6 +132,7 @@ class Store:
         for name in ("layers", "containers", "names", "running", "network"):
             os.makedirs(f"{self.root}/{name}", mode=0o700, exist_ok=True)
         self.layout = Layout(f"{self.root}/images")
+        self.layout.create()
         self.roots = open_roots(self.root)
 
     def lock(self) -> Lock:
