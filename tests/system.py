@@ -27,7 +27,7 @@ def cannot_run_here(reason: str) -> NoReturn:
     pytest.skip(f"cannot run here, because {reason}")
 
 
-def until(condition: Callable[[], object], seconds: float = 120) -> None:
+def until(condition: Callable[[], object], seconds: float = 240) -> None:
     """Wait until a condition is true; fail when it does not come true on the slowest of machines."""
     deadline = time.monotonic() + seconds
     while not condition():
