@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from typing import Any
 
 import pytest
 
-from mini_docker.namespaces.net import in_netns
+from mini_docker.linux import nft
+from mini_docker.linux.netlink import list_links
+from mini_docker.namespaces.net import in_netns, netlink_in
 from tests.daemons import Daemon
 from tests.system import until
 
@@ -36,6 +39,7 @@ def call(daemon: Daemon, port: int) -> bytes:
 
 SERVE = ("nc", "-ll", "-p", "80", "-e", "echo", "hello")
 FRONT = {"HostConfig": {"NetworkMode": "front"}}
+BRIDGE = {"HostConfig": {"NetworkMode": "bridge"}}
 
 
 def test_names_and_ports_outlive_the_daemon(daemon: Daemon) -> None:
@@ -205,3 +209,38 @@ def test_names_of_ones_own_and_of_the_host(daemon: Daemon) -> None:
     }
     status, answer = daemon.ask("POST", "/containers/create", body)
     assert status == 400 and answer["message"] == 'invalid IP address in add-host: "host-nowhere"'
+
+
+def wires(daemon: Daemon) -> tuple[set[str], bool]:
+    """Return the bridges of the daemon's host, and whether there is a table of rules."""
+    with netlink_in(daemon.netns_fd) as netlink:
+        bridges = {link.name for link in list_links(netlink) if link.name.startswith("md-")}
+    return bridges, "table inet mini_docker" in in_netns(daemon.netns_fd, nft.run, "list tables")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_bridges_and_rules_go_with_the_daemon_and_come_again(daemon: Daemon, number: int) -> None:
+    daemon.ask("POST", "/networks/create", {"Name": "front"})
+    assert "eth0" in said(daemon, "one", "ls", "/sys/class/net", **FRONT)
+    assert "eth0" in said(daemon, "two", "ls", "/sys/class/net", **BRIDGE)
+    bridges, table = wires(daemon)
+    assert len(bridges) == 2 and table
+    daemon.kill(number)
+    assert wires(daemon) == ((set(), False) if number == signal.SIGTERM else (bridges, True))
+    daemon.start()
+    assert "eth0" in said(daemon, "one", "ls", "/sys/class/net", **FRONT)
+    assert "eth0" in said(daemon, "two", "ls", "/sys/class/net", **BRIDGE)
+    assert wires(daemon) == (bridges, True)
+
+
+def test_they_stay_for_a_container_that_lives(daemon: Daemon) -> None:
+    daemon.ask("POST", "/networks/create", {"Name": "front"})
+    ports = {"PortBindings": {"80/tcp": [{"HostPort": "8080"}]}}
+    daemon.run("stays", *SERVE, HostConfig={"NetworkMode": "bridge", **ports})
+    until(lambda: call(daemon, 8080) == b"hello\n")
+    before = wires(daemon)
+    daemon.kill(signal.SIGTERM)
+    assert wires(daemon) == before
+    assert call(daemon, 8080) == b"hello\n"
+    daemon.start()
+    assert call(daemon, 8080) == b"hello\n"

@@ -206,6 +206,10 @@ def run(options: Options) -> int:
     server.close()
     remove_files([*paths, *([options.pidfile] if options.pidfile else [])])
     zygote.close()
+    try:
+        engine.wiring.networks.leave()
+    except OSError as error:  # of the kernel or the disk: the next start mends it
+        log(f"networks stay as they are: {error}")
     os.close(lock_fd)
     log("ended; containers run on")
     sys.stderr.flush()

@@ -162,6 +162,17 @@ class Networks(Endpoints):
             self.files.erase(network_id)
         return [f"half-made network {network_id[:12]}" for network_id in half_made]
 
+    def leave(self) -> None:
+        """Take bridges and rules off the machine, for an engine that goes; `recover` makes them anew.
+
+        They stay where a container that lives needs one of them.
+        """
+        if not names(self.files.directory):
+            return
+        with self.files.locked(), Netlink() as netlink:
+            if not any(self.files.endpoints(network_id) for network_id in self.files.ids()):
+                self.segments.withdraw(netlink)
+
     def reset(self) -> list[str]:
         """Remove all networks, cables, leases and rules of this data root; return what was removed.
 

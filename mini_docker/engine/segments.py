@@ -127,18 +127,27 @@ class Segments:
         elif nft.has_table(self.table, NFPROTO_INET):
             nft.run(f"delete table inet {self.table}")
 
-    def clear(self, netlink: Netlink) -> list[str]:
-        """Remove all networks, bridges and rules; return what was removed."""
+    def withdraw(self, netlink: Netlink) -> list[str]:
+        """Take all bridges and the table off the machine; return what was removed. The records stay.
+
+        Under the lock. `ensure` makes them anew.
+        """
         removed = []
         for record in self.files.records():
             if record["Bridge"] and bridges.find_bridge(netlink, record["Bridge"]):
                 bridges.unpass_docker(record["Bridge"])
                 bridges.unplug(netlink, record["Bridge"])
                 removed.append(f"bridge {record['Bridge']}")
-            self.files.erase(record["Id"])
         if nft.has_table(self.table, NFPROTO_INET):
-            self.write_rules()
+            nft.run(f"delete table inet {self.table}")
             removed.append(f"nft table inet {self.table}")
+        return removed
+
+    def clear(self, netlink: Netlink) -> list[str]:
+        """Remove all networks, bridges and rules; return what was removed."""
+        removed = self.withdraw(netlink)
+        for record in self.files.records():
+            self.files.erase(record["Id"])
         return removed
 
 
