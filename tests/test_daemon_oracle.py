@@ -127,14 +127,14 @@ SOAK = int(os.environ.get("MINI_DOCKER_SOAK", "0")) >= 1000
 
 
 def play(host: str, transcript: str = ALL, client: str = CLIENT) -> list[str]:
-    """Return the lines of a transcript with their output and status."""
+    """Return the lines of a transcript with their output, errors and status: who came first is not fixed."""
     said = []
     for line in transcript.strip().splitlines():
         done = subprocess.run(
             ["sh", "-c", f"{client} {line}"], env={**os.environ, "DOCKER_HOST": host},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300,
+            capture_output=True, text=True, timeout=300,
         )  # fmt: skip
-        text = f"$ docker {line}\n{done.stdout}status {done.returncode}\n"
+        text = f"$ docker {line}\n{done.stdout}{done.stderr}status {done.returncode}\n"
         for pattern, replacement in NORMAL:
             text = re.sub(pattern, replacement, text)
         said += text.splitlines()
