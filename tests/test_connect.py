@@ -13,6 +13,7 @@ import pytest
 from mini_docker.engine.connect import Wiring
 from mini_docker.engine.dns import Server
 from mini_docker.engine.document import InvalidRequest
+from mini_docker.engine.store import Conflict
 from mini_docker.lab import run_in_child
 from mini_docker.linux.netlink import Netlink, link_set
 from mini_docker.linux.process import CLONE_NEWNET, unshare
@@ -186,7 +187,7 @@ def old_links(store: str) -> None:
     assert home.wiring.files(friend, "friend")["hosts"] == home.wiring.files(db, "db")["hosts"]
     assert home.wiring.attach(friend, new_netns) is None
     db["State"]["Pid"] = 0
-    with pytest.raises(InvalidRequest, match="cannot join network of a non running container"):
+    with pytest.raises(Conflict, match="cannot join network of a non running container"):
         home.wiring.join(friend, spec)
     for mode in ("host", "none"):
         alien = home.create(mode, HostConfig={"NetworkMode": mode})

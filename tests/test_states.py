@@ -1,10 +1,13 @@
-"""The words of states: signals."""
+"""Words: of signals, and of shims that have none."""
 
 from __future__ import annotations
+
+import socket
 
 import pytest
 
 from mini_docker.engine.document import InvalidRequest
+from mini_docker.engine.orders import StartFailed, first_word
 from mini_docker.engine.states import parse_signal
 
 
@@ -30,3 +33,12 @@ def test_signals_have_names_and_numbers(text: str, number: int) -> None:
 def test_what_is_no_signal_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest, match=f"^Invalid signal: {text.replace('+', '.')}$"):
         parse_signal(text)
+
+
+@pytest.mark.parametrize("what", ["create failed", "exec failed"])
+def test_a_shim_that_was_killed_before_its_first_word_failed_to_start(what: str) -> None:
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    its.close()
+    with pytest.raises(StartFailed, match="the shim died in set-up: unknown$") as failure:
+        first_word(ours, what)
+    assert (failure.value.code, failure.value.about_command) == (128, False)

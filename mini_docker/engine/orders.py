@@ -156,6 +156,9 @@ MOUNT_HINT = (
 )
 
 
+DIED = b'{"error": "the shim died in set-up", "errno": 0}'
+
+
 def first_word(lifeline: socket.socket, what: str = "create failed") -> dict[str, Any]:
     """Return what a shim says first. Raises StartFailed with Docker's words."""
     lifeline.setblocking(False)  # `fork_shim` has waited for it
@@ -163,7 +166,7 @@ def first_word(lifeline: socket.socket, what: str = "create failed") -> dict[str
         data = lifeline.recv(CHUNK)
     except OSError:
         data = b""
-    word: dict[str, Any] = json.loads(data or b'{"error": "the shim died in set-up"}')
+    word: dict[str, Any] = json.loads(data or DIED)
     if "pid" in word:
         return word
     lifeline.close()
