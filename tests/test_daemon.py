@@ -265,7 +265,7 @@ def test_much_that_was_typed_before_the_start_arrives(daemon: Daemon) -> None:
 
 @pytest.mark.parametrize("what", ["exec", "missing", "attach"])
 def test_nothing_comes_together_with_the_head_of_a_stream(daemon: Daemon, what: str) -> None:
-    """Docker's SDK for Python loses what does: 7 outputs of 2,160 execs on a busy machine."""
+    """Docker's SDK for Python loses what does: it reads the head through a buffer, the stream past it."""
     daemon.run("talks", "sh", "-c", "while echo word; do sleep 0.02; done", OpenStdin=True)
     while True:
         path, body = "/containers/talks/attach?stream=1&stdout=1", b""
