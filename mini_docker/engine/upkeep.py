@@ -127,7 +127,7 @@ def _name_of(pid: int) -> bytes:
     try:
         with open(f"/proc/{pid}/comm", "rb") as file:
             return file.read().strip()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # gone before it was opened, before it was read
         return b""
 
 
