@@ -18,20 +18,15 @@ from typing import Any
 
 import pytest
 
-from mini_docker.engine import bridge as bridges
 from mini_docker.engine.bridge import (
     SUBNETS,
     Bridge,
-    BridgeNetwork,
     blocking_chains,
     find_bridge,
     free_subnet,
-    host_link,
     hosts_file,
     ip_number,
     ip_text,
-    lease,
-    leases,
     mac_of,
     overlap,
     parse_subnet,
@@ -40,7 +35,8 @@ from mini_docker.engine.bridge import (
     resolv_conf,
     unpass_docker,
 )
-from mini_docker.lab import run_in_child
+from mini_docker.lab import one_bridge, run_in_child
+from mini_docker.lab.one_bridge import BridgeNetwork, host_link, lease, leases
 from mini_docker.linux import nft
 from mini_docker.linux.netlink import (
     Netlink,
@@ -598,7 +594,7 @@ def count_down_to_death(n: int) -> None:
 
     Netlink.request = deadly(Netlink.request)  # type: ignore[method-assign]
     nft.run = deadly(nft.run)
-    bridges.lease = deadly(lease)
+    one_bridge.lease = deadly(lease)
 
 
 @root

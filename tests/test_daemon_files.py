@@ -13,7 +13,8 @@ from urllib.parse import quote
 
 import pytest
 
-from mini_docker.engine.files import Place, final_target, read_tree
+from mini_docker.engine.places import Place, final_target
+from mini_docker.engine.tars import read_tree
 from tests.daemons import Daemon, Dockerd, UnixConnection
 from tests.system import until
 

@@ -18,6 +18,7 @@ from mini_docker.engine.errors import (
     NoSuchVolume,
     VolumeInUse,
 )
+from mini_docker.engine.fill import fill
 from mini_docker.engine.mountpoints import (
     check_propagation,
     collect,
@@ -27,7 +28,7 @@ from mini_docker.engine.mountpoints import (
     parse_tmpfs,
     point_json,
 )
-from mini_docker.engine.volumes import Volumes, fill, is_mounted
+from mini_docker.engine.volumes import Volumes, is_mounted
 from mini_docker.lab import run_in_child
 from mini_docker.linux.step import apply
 from mini_docker.namespaces.mnt import plan_mounts

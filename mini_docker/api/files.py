@@ -19,21 +19,14 @@ from mini_docker.api.http import HttpError
 from mini_docker.api.images import as_asked, reference, tell_tag
 from mini_docker.api.routes import Route
 from mini_docker.api.schemas import checked
+from mini_docker.engine.changes import changes
 from mini_docker.engine.commit import changed, commit
 from mini_docker.engine.container import EngineError
-from mini_docker.engine.files import (
-    NoSuchPath,
-    at_place,
-    changes,
-    open_place,
-    path_stat,
-    read_tree,
-    stacked,
-    write_tree,
-)
 from mini_docker.engine.measure import PsFailed, stats, top
 from mini_docker.engine.moments import moment
+from mini_docker.engine.places import NoSuchPath, at_place, open_place, path_stat, stacked
 from mini_docker.engine.store import Conflict
+from mini_docker.engine.tars import read_tree, write_tree
 from mini_docker.images.pack import pack
 
 TYPE_CHECKING = False
@@ -43,7 +36,7 @@ if TYPE_CHECKING:
 
     from mini_docker.api.routes import Call
     from mini_docker.engine.container import Container
-    from mini_docker.engine.files import Place
+    from mini_docker.engine.places import Place
 
     T = TypeVar("T")
 

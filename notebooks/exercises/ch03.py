@@ -9,8 +9,8 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-from mini_docker.engine.bridge import BridgeNetwork
 from mini_docker.lab import Verdict, cannot_run, check, failed, passed, run_in_child
+from mini_docker.lab.one_bridge import BridgeNetwork
 from mini_docker.linux import nft
 from mini_docker.linux.netlink import (
     Link,
