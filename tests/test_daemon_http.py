@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from mini_docker.api.faults import NoJson, decoded
-from mini_docker.api.server import log
+from mini_docker.engine.accidents import log
 from tests.daemons import Daemon, Dockerd
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leak_free")]

@@ -180,13 +180,15 @@ def run(options: Options) -> int:
     ends = ends_by_signal()
     zygote = start_zygote()  # before the first thread, see chapter 14d
     try:
-        from mini_docker.api.server import Server, log
+        from mini_docker.api.server import Server
         from mini_docker.api.table import TABLE
     except ModuleNotFoundError as error:
         zygote.close()
         raise Wrong(f"{error}; remedy: apt-get install python3-{error.name}") from None
+    from mini_docker.engine.accidents import log, log_thread
     from mini_docker.engine.engine import Engine
 
+    threading.excepthook = log_thread
     try:
         engine = Engine(data_root, zygote, remap)
     except ValueError as error:

@@ -9,7 +9,6 @@ import grp
 import os
 import socket
 import ssl
-import sys
 import threading
 import time
 from urllib.parse import quote
@@ -20,6 +19,7 @@ from mini_docker import __version__
 from mini_docker.api.http import Connection, Gone, HttpError, Request, Slow
 from mini_docker.api.routes import NEWEST, Call, Table, clean_path, split_version, text
 from mini_docker.api.strict import NoHttp
+from mini_docker.engine.accidents import log, sentence, told
 from mini_docker.engine.container import EngineError, NotModified
 from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.errors import (
@@ -79,15 +79,6 @@ def status_of(error: Exception) -> int:
     if isinstance(error, ImageError) and str(error).startswith("invalid reference format"):
         return 400
     return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
-
-
-LONGEST_LINE = 1000
-
-
-def log(words: str) -> None:
-    """Write one line to standard error; nothing in it can write over others, or colour a terminal."""
-    line = "".join(char if char.isprintable() else " " for char in words[:LONGEST_LINE])
-    print(line, file=sys.stderr, flush=True)
 
 
 # %% notebooks/18_http_api.ipynb#serve
@@ -175,7 +166,7 @@ class Server:
             raise
         except Exception as error:
             if status_of(error) >= 500:
-                log(f"{request.method} {request.path}: {type(error).__name__}: {error}")
+                log(f"{request.method} {request.path}: {told(error)}")
             if connection.hijacked:
                 connection.stream.close()
             elif connection.answered:
@@ -218,8 +209,8 @@ def send_error(connection: Connection, error: Exception, head_only: bool = False
     elif isinstance(error, HttpError) and error.plain:
         connection.send_bytes(status, "text/plain; charset=utf-8", f"{error}\n".encode())
     else:
-        words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        connection.send_json(status, {"message": words or type(error).__name__})
+        words = error.strerror if isinstance(error, OSError) and error.strerror else sentence(error)
+        connection.send_json(status, {"message": words or "an error without words"})
 
 
 # %% notebooks/18_http_api.ipynb#sockets

@@ -36,6 +36,7 @@ class Container:
         self.exits = 0
         self.removed = False
         self.stopped = False  # by its user: no policy starts it again
+        self.stops = 0  # that wait for its end, which tells of them
         self.kept = False  # between the two halves of a restart: no end removes it
         self.delay = 0.0
         self.clients: list[tuple[socket.socket, dict[str, Any]]] = []
@@ -82,8 +83,8 @@ class Container:
         def reached() -> bool:
             if condition == "next-exit":
                 return self.exits > exits or self.removed
-            if condition == "removed":
-                return self.removed
+            if condition == "removed":  # which does not always succeed
+                return self.removed or self.state["Status"] == "dead"
             if self.exits > exits:  # between two lives it does not run
                 return True
             return not self.alive and self.state["Status"] != "restarting"

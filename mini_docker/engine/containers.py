@@ -145,8 +145,12 @@ class Containers(Lives):
                 raise NotModified
             exits = container.exits
             container.stopped = True
-        self._stop(container, exits, seconds)
-        self.tell(container, "stop")
+            container.stops += 1
+        try:
+            self._stop(container, exits, seconds)
+        finally:
+            with container.lock:  # an end has told of the stops, and begun to count anew
+                container.stops -= container.exits == exits
 
     def _cancel_restart(self, container: Container) -> None:
         container.stopped = True

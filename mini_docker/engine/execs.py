@@ -13,6 +13,7 @@ import termios
 import threading
 import time
 
+from mini_docker.engine.accidents import is_accident, log, sentence, told
 from mini_docker.engine.attached import CHUNK, STDOUT, frame
 from mini_docker.engine.container import Container
 from mini_docker.engine.document import InvalidRequest
@@ -174,13 +175,14 @@ class Execs:
         try:
             lifeline = self._start_shim(one, connection, wanted, size)
             one.pid = first_word(lifeline, "exec failed")["pid"]
-        except (StartFailed, OSError, ValueError) as error:
+        except Exception as error:
             with one.changed:
                 one.exit_code = 126
                 one.changed.notify_all()
             if isinstance(error, StartFailed):
                 raise
-            raise StartFailed(str(error), False, 126) from None
+            log(f"exec {one.id}: {told(error)}") if is_accident(error) else None
+            raise StartFailed(sentence(error), False, 126) from error
         with one.changed:
             one.running, one.lifeline = True, lifeline
             one.changed.notify_all()

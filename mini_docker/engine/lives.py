@@ -11,17 +11,16 @@ import socket
 import threading
 import time
 
+from mini_docker.engine.accidents import log, sentence, told
 from mini_docker.engine.container import Container, EngineError
-from mini_docker.engine.document import InvalidRequest
-from mini_docker.engine.errors import Refused
 from mini_docker.engine.explain import read_steps
-from mini_docker.engine.launch import Launch, cgroup_of, remove_cgroup
+from mini_docker.engine.launch import Launch, cgroup_of
 from mini_docker.engine.moments import SECOND
-from mini_docker.engine.orders import StartFailed, ask_shim, first_word, order_of, words_of
+from mini_docker.engine.orders import StartFailed, ask_shim, first_word, order_of
 from mini_docker.engine.roster import Roster
 from mini_docker.engine.starter import what_to_start
 from mini_docker.engine.states import next_delay, wants_restart
-from mini_docker.engine.store import Conflict, NoSuchContainer, Store
+from mini_docker.engine.store import Claim, Conflict, Store
 from mini_docker.engine.watch import Watch
 
 TYPE_CHECKING = False
@@ -52,12 +51,12 @@ class Lives(Roster):
         """Start a container's process in a shim of its own. Call it under the container's lock."""
         try:
             lifeline, pid, done = self._start_shim(container, explain)
-        except (OSError, ValueError, InvalidRequest, Refused, NoSuchContainer, Conflict) as error:
-            failed = StartFailed(words_of(error), False, 128)
-            failed.__cause__ = error
-            self._not_started(container, failed)
         except StartFailed as error:
             self._not_started(container, error)
+        except Exception as error:
+            failed = StartFailed(sentence(error), False, 128)
+            failed.__cause__ = error
+            self._not_started(container, failed)
         now = time.time()
         state = {"Status": "running", "Pid": pid, "ExitCode": 0, "At": now, "StartedAt": now}
         container.record["State"] = {"FinishedAt": container.state.get("FinishedAt"), **state}
@@ -69,10 +68,10 @@ class Lives(Roster):
 
     def _not_started(self, container: Container, error: StartFailed) -> NoReturn:
         """Undo a start that failed and note why. Raises the error."""
-        self.clean(container)
         for connection, _ in container.clients:
             connection.close()
         container.clients.clear()
+        self.clean_up(container)
         container.record["State"] = {**container.state, "ExitCode": error.code, "Error": str(error)}
         if container.state["Status"] == "restarting":
             container.state["Status"] = "exited"
@@ -80,7 +79,7 @@ class Lives(Roster):
         container.exits += 1
         container.changed.notify_all()
         if container.record["HostConfig"].get("AutoRemove"):
-            self.erase(container, False)
+            self.erase_if_possible(container, False)
         raise error
 
     def _start_shim(
@@ -92,8 +91,7 @@ class Lives(Roster):
         """
         if container.removed:
             raise Conflict("container is marked for removal and cannot be started")
-        with self.store.lock():
-            claim = self.store.claim(container.id)
+        claim = self._claim(container)
         launch = Launch(self.store, container.record, self.network.wiring, True, self.zygote)
         try:
             ready = launch.outside(self.network.connect)
@@ -111,6 +109,13 @@ class Lives(Roster):
         container.clients.clear()
         inside = read_steps(self.store.directory(container.id)) if explain else []
         return lifeline, word["pid"], launch.done + inside
+
+    def _claim(self, container: Container) -> Claim:
+        """Take the lock of who looks after a container; what an earlier life left is cleaned first."""
+        if self.store.is_left(container.id):
+            self.clean(container)
+        with self.store.lock():
+            return self.store.claim(container.id)
 
     def _tell_outside(self, container: Container, of_networks: str, of_volumes: str) -> None:
         self.tell_networks(container, of_networks)
@@ -155,12 +160,6 @@ class Lives(Roster):
         for call in self.on_start:
             call(container)
 
-    def clean(self, container: Container) -> None:
-        """Remove what a container that has ended has outside its directory. Repeating it is fine."""
-        remove_cgroup(cgroup_of(container.id, container.host))
-        self.network.disconnect(container.record)
-        self.store.release_claim(container.id)
-
     def ended(self, container: Container) -> None:
         """Note the end of a container's process, and start it again if its policy says so."""
         with container.lock:
@@ -172,7 +171,7 @@ class Lives(Roster):
             killed = self._oom_killed(container)
             self.tell(container, "oom") if killed else None
             ends = dict((container.record.get("NetworkSettings") or {}).get("Networks") or {})
-            self.clean(container)
+            self.clean_up(container)
             started = container.state.get("StartedAt", at)
             container.record["State"] = {
                 "Status": "exited",
@@ -187,6 +186,9 @@ class Lives(Roster):
             self.tell(container, "die", exitCode=str(code))
             self.tell_networks(container, "disconnect", ends)
             self.tell_volumes(container, "unmount")
+            for _ in range(container.stops):  # before it may be removed
+                self.tell(container, "stop")
+            container.stops = 0
             again = wants_restart(container.record, code, container.stopped)
             if again:
                 container.state["Status"] = "restarting"
@@ -203,7 +205,7 @@ class Lives(Roster):
                     container.delay, self._restart, (container, container.exits)
                 ).start()
             elif goes:
-                self.erase(container, True)
+                self.erase_if_possible(container, True)
 
     @staticmethod
     def _oom_killed(container: Container) -> bool:
@@ -220,8 +222,8 @@ class Lives(Roster):
             container.record["RestartCount"] = container.record.get("RestartCount", 0) + 1
             try:
                 self.launch(container)
-            except StartFailed:
-                pass  # it is in the record
+            except StartFailed as error:  # its words are in the record
+                log(f"container {container.id} does not start again: {told(error)}")
 
     def ask(
         self, container: Container, request: dict[str, Any], fds: tuple[int, ...] = ()

@@ -111,12 +111,6 @@ class StartFailed(Exception):
         self.code = code
 
 
-def words_of(error: Exception) -> str:
-    """Return an error's sentence, without the number that Python writes before it."""
-    alone = isinstance(error, OSError) and error.strerror and not error.filename
-    return str(error.strerror) if alone and isinstance(error, OSError) else str(error)
-
-
 # What is asked for, its name, and what is set already and speaks of the same thing
 CPU_CONFLICTS = (
     ("NanoCpus", "Nano CPUs", "CpuPeriod", "CPU Period"),

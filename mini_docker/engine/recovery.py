@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 
+from mini_docker.engine.accidents import log, told
 from mini_docker.engine.launch import cgroup_of, forget
 from mini_docker.engine.orders import StartFailed
 from mini_docker.engine.states import wants_restart, wants_start
@@ -60,8 +61,8 @@ class Recovery:
         if start_again:
             try:
                 self.containers.launch(container)
-            except StartFailed:
-                pass  # it is in the record
+            except StartFailed as error:  # its words are in the record
+                log(f"container {container.id} is not started again: {told(error)}")
 
     def _find_shim(self, container: Container) -> tuple[socket.socket | None, bool]:
         """Return a lifeline to a container's shim, if it lives, and whether nobody looks after it.

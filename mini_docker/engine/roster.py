@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import threading
 
-from mini_docker.engine.container import Container
+from mini_docker.engine.accidents import log, sentence, told
+from mini_docker.engine.container import Container, EngineError
 from mini_docker.engine.document import InvalidRequest
+from mini_docker.engine.launch import cgroup_of, remove_cgroup
 from mini_docker.engine.layers import Layers
 from mini_docker.engine.store import Conflict, NoSuchContainer, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Protocol
+    from typing import Any, NoReturn, Protocol
 
     from mini_docker.engine.connect import Wiring
     from mini_docker.engine.events import Events
@@ -95,30 +97,69 @@ class Roster:
             pass
 
     def forget(self, container_id: str, name: str) -> None:
-        """Remove what the disk knows of a container."""
+        """Remove what the disk knows of a container; it keeps its name until its root is gone."""
+        self.store.remove_root(container_id)
         if name:
             self.store.release_name(name, container_id)
         self.store.remove(container_id)
 
     def erase(self, container: Container, tell: bool, volumes: bool = False) -> None:
-        """Remove a container that does not run. Call it under its lock; once gone is gone."""
+        """Remove a container that does not run. Call it under its lock; once gone is gone.
+
+        Raises EngineError where something of it stays: it is dead then, and can be removed again.
+        """
         if container.removed:
             return
         container.state["Status"] = "removing"
         with self.lock:
             self.by_id.pop(container.id, None)
             self.by_name.pop(container.name, None)
-        self.forget(container.id, container.name)
+        try:
+            if self.store.is_left(container.id):
+                self.clean(container)
+            self.forget(container.id, container.name)
+        except Exception as error:
+            self._not_erased(container, error)
         container.removed = True
-        if volumes or container.record["HostConfig"].get("AutoRemove"):
-            for name in self.network.wiring.forget(container.record, self.volume_users()):
-                self.events.publish("volume", "destroy", name, {"driver": "local"})
         container.changed.notify_all()
         for connection, _ in container.clients:
             connection.close()
+        if volumes or container.record["HostConfig"].get("AutoRemove"):
+            for name in self.network.wiring.forget(container.record, self.volume_users()):
+                self.events.publish("volume", "destroy", name, {"driver": "local"})
         if tell:
             self.tell(container, "destroy")
         self.layers.clean_after(container.record)
+
+    def _not_erased(self, container: Container, error: Exception) -> NoReturn:
+        """Keep a container that could not be removed, under its name, as dead. Raises EngineError."""
+        words = f"container {container.id} cannot be removed: {sentence(error)}"
+        container.state.update(Status="dead", Error=words)
+        with self.lock:
+            self.by_id[container.id] = container
+            self.by_name.setdefault(container.name, container)
+        container.changed.notify_all()
+        raise EngineError(words) from error
+
+    def erase_if_possible(self, container: Container, tell: bool) -> None:
+        """Remove a container that goes with its end; where that cannot be, the log says why."""
+        try:
+            self.erase(container, tell)
+        except EngineError as error:
+            log(told(error))
+
+    def clean(self, container: Container) -> None:
+        """Remove what a container that has ended has outside its directory. Repeating it is fine."""
+        remove_cgroup(cgroup_of(container.id, container.host))
+        self.network.disconnect(container.record)
+        self.store.release_claim(container.id)
+
+    def clean_up(self, container: Container) -> None:
+        """Clean, as far as it goes; what stays is left to the next start, removal or daemon."""
+        try:
+            self.clean(container)
+        except Exception as error:
+            log(f"container {container.id} is not cleaned up: {told(error)}")
 
     # --- events
 

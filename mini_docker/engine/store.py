@@ -260,6 +260,12 @@ class Store:
             return True
         return container_id not in self.running()
 
+    def is_left(self, container_id: str) -> bool:
+        """Return whether a process that has died has left something of a container to clean."""
+        return os.path.exists(f"{self.root}/running/{container_id}") and self.is_abandoned(
+            container_id
+        )
+
     def has_order(self, container_id: str) -> bool:
         """Return whether a shim was told to run this container."""
         return os.path.exists(f"{self.directory(container_id)}/{ORDER}")
@@ -302,11 +308,15 @@ class Store:
         """Return the ids of the containers that a living process looks after (or that await recovery)."""
         return set(os.listdir(f"{self.root}/running"))
 
-    def remove(self, container_id: str) -> None:
-        """Remove a container's files; the record goes first, so that a half removed one is not seen."""
+    def remove_root(self, container_id: str) -> None:
+        """Remove a container's record, so that a half removed one is not seen, and its root."""
         try:
             os.unlink(f"{self.directory(container_id)}/{RECORD}")
         except FileNotFoundError:
             pass
         self.roots.remove(container_id)
+
+    def remove(self, container_id: str) -> None:
+        """Remove a container's files. Raises OSError; repeating it is fine."""
+        self.remove_root(container_id)
         remove_tree(self.directory(container_id))

@@ -66,6 +66,8 @@ def open_overlay(overlay: Overlay) -> int:
     The directories are named by descriptors, because an option holds 255 bytes and has escapes of its
     own. Raises OSError, with the directory that is missing where one is.
     """
+    if overlay.volatile:
+        _allow_once_more(overlay.work)
     fds: list[int] = []
     try:
         for path in (*overlay.lower, overlay.upper, overlay.work):
@@ -76,6 +78,19 @@ def open_overlay(overlay: Overlay) -> int:
     finally:
         for fd in fds:
             os.close(fd)
+
+
+def _allow_once_more(work: str) -> None:
+    """Take away the sign by which the kernel refuses what was mounted as volatile before, overlayfs.rst.
+
+    It is for those who do not know whether the machine crashed meanwhile. Raises OSError.
+    """
+    sign = f"{work}/work/incompat/volatile"
+    try:
+        os.unlink(f"{sign}/dirty")
+        os.rmdir(sign)
+    except FileNotFoundError:
+        pass
 
 
 def _options(prefix: str, fds: Sequence[int]) -> dict[str, str]:
