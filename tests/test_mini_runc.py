@@ -249,7 +249,7 @@ def test_an_error_is_a_line_of_json_in_the_log(runtime: Runtime) -> None:
         (["create", "a", "--bundle"], "exactly one container ID is needed"),
         (["create", "--bundle"], "flag needs an argument: -bundle"),
         (["run", "--preserve-fds", "x", "a"], "--preserve-fds x: not a number"),
-        (["create", "--bundle", "/nosuch", "a"], "no document /nosuch/config.json"),
+        (["create", "--bundle", "/proc/nosuch", "a"], "no document /proc/nosuch/config.json"),
     ],
 )
 def test_bad_words_are_one_line(runtime: Runtime, words: list[str], text: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from mini_docker.cli.client import filters, quote
 from mini_docker.cli.command import Command, each
 from mini_docker.cli.errors import CommandError
-from mini_docker.cli.listing import quiet_or, rendered
+from mini_docker.cli.listing import form_of, quiet_or, rendered
 from mini_docker.cli.messages import show_progress
 from mini_docker.cli.text import ago, decimal_size, ellipsis, local_time, short_id
 
@@ -48,7 +48,9 @@ IMAGES_HEADS = {
 
 def images(call: Call, parsed: Parsed) -> int:
     """List images, a line for each name."""
-    form = parsed.one("format") or call.config().get("imagesFormat", "")
+    digest = "{{.Digest}}\t" if parsed.on("digests") else ""
+    usual = "table {{.Repository}}\t{{.Tag}}\t" + digest + "{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
+    form = form_of(call, parsed, "imagesFormat", usual)
     wanted = filters(parsed.all("filter"))
     if parsed.words:
         wanted.setdefault("reference", {})[parsed.words[0]] = True
@@ -56,10 +58,6 @@ def images(call: Call, parsed: Parsed) -> int:
         "GET", "/images/json", {"all": parsed.on("all"), "filters": wanted or None}
     )
     digests = parsed.on("digests") or ".Digest" in form
-    digest = "{{.Digest}}\t" if parsed.on("digests") else ""
-    usual = "table {{.Repository}}\t{{.Tag}}\t" + digest + "{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
-    quiet = parsed.on("quiet")
-    form = quiet_or(parsed.one("format") if quiet else form, quiet, usual)
     cut = not parsed.on("no-trunc")
     rows = [
         _image_row(one, *names, cut) for one in found or [] for names in image_names(one, digests)

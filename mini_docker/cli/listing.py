@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
+    from mini_docker.cli.command import Call
+    from mini_docker.cli.flags import Parsed
+
     Row = dict[str, Any]
 
 
@@ -82,6 +85,13 @@ def _by_template(
 def quiet_or(form: str, quiet: bool, usual: str, identity: str = "ID") -> str:
     """Return the format that -q and --format come to: -q alone is only the identity."""
     return f"{{{{.{identity}}}}}" if quiet and not form else form or usual
+
+
+def form_of(call: Call, parsed: Parsed, setting: str, usual: str, identity: str = "ID") -> str:
+    """Return a list's format: --format's, for -q the identity, the config file's `setting`, or `usual`."""
+    asked, quiet = parsed.one("format"), parsed.on("quiet")
+    form = asked if asked or quiet else call.config().get(setting, "")
+    return quiet_or(form, quiet, usual, identity)
 
 
 def by_name(one: dict[str, Any]) -> list[tuple[int, str]]:

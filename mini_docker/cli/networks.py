@@ -11,10 +11,10 @@ from mini_docker.cli.create import pairs
 from mini_docker.cli.errors import CommandError, DaemonError
 from mini_docker.cli.listing import (
     by_name,
+    form_of,
     label_head,
     label_reader,
     label_words,
-    quiet_or,
     rendered,
 )
 from mini_docker.cli.text import short_id
@@ -52,9 +52,7 @@ def network_ls(call: Call, parsed: Parsed) -> int:
     """List networks by name."""
     found = call.client.json("GET", "/networks", {"filters": filters(parsed.all("filter")) or None})
     usual = "table {{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}"
-    quiet = parsed.on("quiet")
-    form = parsed.one("format") or ("" if quiet else call.config().get("networksFormat", ""))
-    form = quiet_or(form, quiet, usual)
+    form = form_of(call, parsed, "networksFormat", usual)
     rows = [
         _network_row(one, not parsed.on("no-trunc")) for one in sorted(found or [], key=by_name)
     ]

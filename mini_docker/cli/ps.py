@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from mini_docker.cli.client import filters
 from mini_docker.cli.command import Command
-from mini_docker.cli.listing import label_head, label_reader, label_words, quiet_or, rendered
+from mini_docker.cli.listing import form_of, label_head, label_reader, label_words, rendered
 from mini_docker.cli.text import ago, decimal_size, ellipsis, local_time, ports, quoted, short_id
 
 TYPE_CHECKING = False
@@ -55,7 +55,8 @@ PS_HEADS = {
 
 def ps(call: Call, parsed: Parsed) -> int:
     """List containers."""
-    form = parsed.one("format") or call.config().get("psFormat", "")
+    usual = PS_TABLE + ("\t{{.Size}}" if parsed.on("size") else "")
+    form = form_of(call, parsed, "psFormat", usual)
     last = 1 if parsed.on("latest") else parsed.number("last", -1)
     query = {
         "all": parsed.on("all") or last >= 0,
@@ -65,8 +66,6 @@ def ps(call: Call, parsed: Parsed) -> int:
     }
     query["filters"] = query["filters"] or None
     found = call.client.json("GET", "/containers/json", query)
-    usual = PS_TABLE + ("\t{{.Size}}" if parsed.on("size") else "")
-    form = quiet_or(parsed.one("format") if parsed.on("quiet") else form, parsed.on("quiet"), usual)
     cut = not parsed.on("no-trunc")
     print(
         rendered(form, [_ps_row(one, cut) for one in found or []], PS_HEADS, PS_KIND, usual), end=""

@@ -10,10 +10,10 @@ from mini_docker.cli.command import FILTER, Command, each
 from mini_docker.cli.create import pairs
 from mini_docker.cli.listing import (
     by_name,
+    form_of,
     label_head,
     label_reader,
     label_words,
-    quiet_or,
     rendered,
 )
 from mini_docker.cli.text import decimal_size
@@ -52,9 +52,7 @@ def volume_ls(call: Call, parsed: Parsed) -> int:
     query = {"filters": filters(parsed.all("filter")) or None}
     found = call.client.json("GET", "/volumes", query).get("Volumes") or []
     usual = "table {{.Driver}}\t{{.Name}}"
-    quiet = parsed.on("quiet")
-    form = parsed.one("format") or ("" if quiet else call.config().get("volumesFormat", ""))
-    form = quiet_or(form, quiet, usual, "Name")
+    form = form_of(call, parsed, "volumesFormat", usual, "Name")
     rows = [volume_row(one) for one in sorted(found, key=by_name)]
     print(rendered(form, rows, VOLUME_HEADS, "*formatter.volumeContext", usual), end="")
     return 0
