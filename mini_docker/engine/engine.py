@@ -1,6 +1,6 @@
-# Exported from notebooks/14f_states.ipynb by mini_docker.lab.book: edit there, not here.
+# Exported from notebooks/14h_asking.ipynb by mini_docker.lab.book: edit there, not here.
 
-# %% notebooks/14f_states.ipynb#engine-module
+# %% notebooks/14h_asking.ipynb#engine-module
 """The engine: the one who knows all managers, and hands the result of one to the next."""
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from mini_docker.images.layout import Image
 
 
-# %% notebooks/14f_states.ipynb#connector
+# %% notebooks/14h_asking.ipynb#connector
 class Plug:
     """What the containers' manager needs of networks and volumes; namespaces come from the zygote."""
 
@@ -62,7 +62,7 @@ class Plug:
         self.wiring.detach(record)
 
 
-# %% notebooks/14f_states.ipynb#engine
+# %% notebooks/14h_asking.ipynb#engine
 class Engine:
     """A data root and all its managers."""
 
@@ -199,7 +199,7 @@ class Engine:
             return set()
 
 
-# %% notebooks/14f_states.ipynb#relay
+# %% notebooks/14h_asking.ipynb#relay
 def relay(stream: ssl.SSLSocket) -> socket.socket:
     """Return a socket whose bytes go to and from `stream`: what TLS encrypts, one process must."""
     ours, theirs = socket.socketpair()

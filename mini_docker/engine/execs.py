@@ -1,6 +1,6 @@
-# Exported from notebooks/14f_states.ipynb by mini_docker.lab.book: edit there, not here.
+# Exported from notebooks/14h_asking.ipynb by mini_docker.lab.book: edit there, not here.
 
-# %% notebooks/14f_states.ipynb#execs-module
+# %% notebooks/14h_asking.ipynb#execs-module
 """Exec: more processes in a container that runs, each with a shim of its own."""
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mini_docker.engine.containers import Containers
 
 
-# %% notebooks/14f_states.ipynb#execs
+# %% notebooks/14h_asking.ipynb#exec-one
 KNOWN_SECONDS = 10  # for a start or an end to be noted, as dockerd waits for a start
 
 
@@ -99,6 +99,7 @@ class Exec:
         }
 
 
+# %% notebooks/14h_asking.ipynb#execs
 class Execs:
     """All execs of the containers; they are forgotten with their container, or with the daemon."""
 
@@ -271,6 +272,7 @@ class Execs:
             pass
 
 
+# %% notebooks/14h_asking.ipynb#execs-reader
 def wait_for_reader(connection: socket.socket, seconds: float = 2.0) -> None:
     """Wait a moment until the client has taken the answer's head, TIOCOUTQ(2const).
 

@@ -1,6 +1,6 @@
-# Exported from notebooks/14f_states.ipynb by mini_docker.lab.book: edit there, not here.
+# Exported from notebooks/14h_asking.ipynb by mini_docker.lab.book: edit there, not here.
 
-# %% notebooks/14f_states.ipynb#list-filters
+# %% notebooks/14h_asking.ipynb#list-filters
 """The filters of Docker's lists and prunes: names, labels, true or false."""
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from mini_docker.engine.document import InvalidRequest
+from mini_docker.engine.patterns import found_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def check_truths(filters: Mapping[str, Collection[str]], key: str) -> None:
 def matches(text: str, patterns: Collection[str]) -> bool:
     """Say whether a text is one of the patterns or has a part that one of them describes."""
     try:
-        return not patterns or any(text == p or re.search(p, text) for p in patterns)
+        return not patterns or any(text == p or found_in(p, text) for p in patterns)
     except re.error:
         return False
 

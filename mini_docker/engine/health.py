@@ -1,6 +1,6 @@
-# Exported from notebooks/14f_states.ipynb by mini_docker.lab.book: edit there, not here.
+# Exported from notebooks/14h_asking.ipynb by mini_docker.lab.book: edit there, not here.
 
-# %% notebooks/14f_states.ipynb#health-module
+# %% notebooks/14h_asking.ipynb#health-module
 """Health checks: a command in the container, again and again, and what its exit codes come to."""
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mini_docker.engine.execs import Execs
 
 
-# %% notebooks/14f_states.ipynb#health
+# %% notebooks/14h_asking.ipynb#health-judged
 DEFAULT_INTERVAL, DEFAULT_TIMEOUT, DEFAULT_RETRIES = 30 * SECOND, 30 * SECOND, 3
 KEPT_RESULTS, KEPT_OUTPUT = 5, 4096
 
@@ -52,6 +52,7 @@ def judged(health: dict[str, Any], code: int, retries: int, starting: bool) -> d
     }
 
 
+# %% notebooks/14h_asking.ipynb#health
 class Health:
     """Watches the containers that have a health check, each in a thread."""
 
@@ -133,6 +134,7 @@ class Health:
         return _result(began, one.exit_code or 0, output)
 
 
+# %% notebooks/14h_asking.ipynb#health-answer
 def _collect(stream: socket.socket, seconds: float) -> tuple[str, bool]:
     """Return the text of Docker's frames up to the end, and whether the time was over before it."""
     data, deadline = b"", time.monotonic() + seconds

@@ -1,6 +1,6 @@
-# Exported from notebooks/14f_states.ipynb by mini_docker.lab.book: edit there, not here.
+# Exported from notebooks/14h_asking.ipynb by mini_docker.lab.book: edit there, not here.
 
-# %% notebooks/14f_states.ipynb#views-module
+# %% notebooks/14h_asking.ipynb#views-module
 """A container as Docker shows it: its inspect document, its line in a list, and the list's filters."""
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.filters import check_filters, check_truths, has_labels
 from mini_docker.engine.logs import log_path
 from mini_docker.engine.moments import SECOND, moment
+from mini_docker.engine.patterns import found_in
 from mini_docker.engine.states import STATES, status_words
 from mini_docker.engine.store import NoSuchContainer
 from mini_docker.security.paths import MASKED, READONLY
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     Filters = dict[str, list[str]]
 
 
-# %% notebooks/14f_states.ipynb#inspect
+# %% notebooks/14h_asking.ipynb#view-defaults
 NEVER = "0001-01-01T00:00:00Z"
 # What a HostConfig says where its request said nothing. Source: Docker's own answers.
 HOST_DEFAULTS: dict[str, Any] = {
@@ -69,6 +70,7 @@ def seconds_text(seconds: float | None) -> str:
     return NEVER if seconds is None else moment(int(seconds * SECOND))
 
 
+# %% notebooks/14h_asking.ipynb#view-state
 def state_view(record: dict[str, Any]) -> dict[str, Any]:
     """Return the State object of an inspect document."""
     state = record["State"]
@@ -90,6 +92,7 @@ def state_view(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+# %% notebooks/14h_asking.ipynb#view-config
 def host_view(host: dict[str, Any]) -> dict[str, Any]:
     """Return the HostConfig of an inspect document: numbers that say "no limit" are null there."""
     found = with_defaults(HOST_DEFAULTS, host)
@@ -127,6 +130,7 @@ def config_view(config: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+# %% notebooks/14h_asking.ipynb#inspect
 def inspect(containers: Containers, container: Container, execs: list[str]) -> dict[str, Any]:
     """Return what `docker inspect` shows of a container."""
     record = container.record
@@ -161,7 +165,7 @@ def inspect(containers: Containers, container: Container, execs: list[str]) -> d
     }
 
 
-# %% notebooks/14f_states.ipynb#network-view
+# %% notebooks/14h_asking.ipynb#network-view
 EMPTY_ENDPOINT: dict[str, Any] = {
     "IPAMConfig": None, "Links": None, "Aliases": None, "NetworkID": "", "EndpointID": "", "Gateway": "",
     "IPAddress": "", "IPPrefixLen": 0, "IPv6Gateway": "", "GlobalIPv6Address": "",
@@ -223,7 +227,7 @@ def ports_view(record: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-# %% notebooks/14f_states.ipynb#summary
+# %% notebooks/14h_asking.ipynb#summary
 def summary(container: Container) -> dict[str, Any]:
     """Return a container's entry in the list."""
     record = container.record
@@ -252,7 +256,7 @@ def _quoted(word: str) -> str:
     return f"'{word}'" if " " in word else word
 
 
-# %% notebooks/14f_states.ipynb#filters
+# %% notebooks/14h_asking.ipynb#filters-values
 KNOWN = frozenset(
     "ancestor before exited expose health id isolation is-task label name network publish since "
     "status volume".split()
@@ -284,13 +288,12 @@ def check_values(filters: Filters) -> None:
 def matches_name(name: str, patterns: Sequence[str]) -> bool:
     """Return whether a name, with or without its slash, has one of the regular expressions in it."""
     try:
-        return any(
-            re.search(pattern, name) or re.search(pattern, f"/{name}") for pattern in patterns
-        )
+        return any(found_in(p, name) or found_in(p, f"/{name}") for p in patterns)
     except re.error:  # then no name has it, as in Docker
         return False
 
 
+# %% notebooks/14h_asking.ipynb#filters
 def list_containers(
     containers: Containers,
     filters: Filters,
@@ -354,6 +357,7 @@ def _tests(
     return [makers[name](values) for name, values in filters.items()]
 
 
+# %% notebooks/14h_asking.ipynb#filters-tests
 def _in_networks(container: Container, wanted: list[str]) -> bool:
     for name, endpoint in endpoints(container.record).items():
         if name in wanted or endpoint["NetworkID"] in wanted:

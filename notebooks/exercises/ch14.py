@@ -1,12 +1,13 @@
-"""Checks of chapters 14 to 14g."""
+"""Checks of chapters 14 to 14h."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 from collections.abc import Callable
+from typing import Any
 
-from mini_docker.lab import Verdict, check, failed, passed
+from mini_docker.lab import Verdict, check, failed, passed, run_in_child
 
 ONE, TWO, THREE = "3f" + "0" * 62, "3fa" + "1" * 61, "77" + "2" * 62
 
@@ -266,3 +267,71 @@ def check_changes(
     if answer(old, gone) != {"/var": "D"}:
         return failed("a directory that is gone is one D: what was in it went with it")
     return passed("added, changed, deleted, and directories with them")
+
+
+CONTAINERS: tuple[dict[str, Any], ...] = (
+    {"name": "web", "status": "running", "labels": {"tier": "front", "shop": "tea"}},
+    {"name": "web-2", "status": "exited", "labels": {"tier": "front"}},
+    {"name": "db", "status": "running", "labels": {"tier": "back", "shop": ""}},
+)
+
+
+@check
+def check_passes(answer: Callable[[dict[str, Any], dict[str, list[str]]], bool]) -> Verdict:
+    """Check the filters of a list (chapter 14h)."""
+    for filters, wanted, why in (
+        ({}, "web web-2 db", "without filters all pass"),
+        ({"name": ["web"]}, "web web-2", "a name passes if the text is a part of it"),
+        ({"name": ["2", "b"]}, "web web-2 db", "of several names one is enough"),
+        ({"status": ["exited"]}, "web-2", "the status must be the one that is asked for"),
+        ({"status": ["exited", "running"]}, "web web-2 db", "of several states one is enough"),
+        ({"status": ["run"]}, "", "a part of a status is no status"),
+        ({"label": ["shop"]}, "web db", "a label without = wants the key, whatever its value"),
+        ({"label": ["shop=tea"]}, "web", "a label with = wants its value, too"),
+        ({"label": ["shop="]}, "db", "'shop=' wants the empty value"),
+        ({"label": ["tier=front", "shop"]}, "web", "all labels must be there, not one of them"),
+        ({"name": ["web"], "status": ["running"]}, "web", "all filters must agree"),
+    ):
+        found = " ".join(one["name"] for one in CONTAINERS if answer(one, filters))
+        if found != wanted:
+            return failed(f"{filters} lets through [{found}], and should [{wanted}]: {why}")
+    try:
+        answer(CONTAINERS[0], {"colour": ["red"]})
+    except ValueError:
+        return passed("alternatives within a filter, all labels, all filters")
+    return failed("a filter 'colour' is taken: who mistypes a filter should not get a wrong list")
+
+
+SAME = (
+    ("busybox", "busybox", True, "without stars it is a comparison"),
+    ("busy*", "busybox", True, "a star is any text"),
+    ("busybox*", "busybox", True, "a star may be the empty text"),
+    ("*", "", True, "a star alone is all there is, the empty name too"),
+    ("bus", "busybox", False, "the whole name must match, not its beginning"),
+    ("box", "busybox", False, "the whole name must match, not its end"),
+    ("busyb?x", "busybox", True, "? is one character"),
+    ("busybox?", "busybox", False, "? is one character, not none"),
+    ("b*x*x", "box", False, "each letter of the name is used once"),
+    ("a.c", "abc", False, "a dot is a dot"),
+    ("*ab", "aab", True, "a star that took too much must be able to take less"),
+    ("*a*b?", "aaabb", True, "stars share the text in any way that works"),
+)
+
+
+@check
+def check_same(answer: Callable[[str, str], bool]) -> Verdict:
+    """Check a match of stars that does not go back (chapter 14h)."""
+    for pattern, name, wanted, why in SAME:
+        if bool(answer(pattern, name)) != wanted:
+            return failed(f"{pattern!r} and {name!r}: {wanted} is right, for {why}")
+    outcome = run_in_child(answer, "*a" * 12 + "*b", "a" * 200, timeout=5.0)
+    if outcome.timed_out:
+        return failed(
+            "twelve stars and two hundred letters keep you busy for ever: you try every way to share "
+            "them out; keep a set of places in the pattern instead, and go through the name once"
+        )
+    if outcome.error:
+        return failed(f"twelve stars and two hundred letters: {outcome.error}")
+    if outcome.value:
+        return failed("a name of a's alone has no b at its end")
+    return passed("any number of stars, and once through the name")

@@ -1,9 +1,11 @@
-"""Solutions of chapters 14 to 14g, and the wrong answers that their checks must recognise."""
+"""Solutions of chapters 14 to 14h, and the wrong answers that their checks must recognise."""
 
 from __future__ import annotations
 
 import os
 import posixpath
+import re
+from typing import Any
 
 from exercises.ch14 import (
     check_backoff,
@@ -15,8 +17,10 @@ from exercises.ch14 import (
     check_held_back,
     check_next_state,
     check_parse_tail,
+    check_passes,
     check_reclaim,
     check_rotate,
+    check_same,
     check_split,
 )
 from mini_docker.lab import Exercise
@@ -389,6 +393,102 @@ def diff_deep(old: Tree, new: Tree) -> dict[str, str]:
     return diff(old, new) | {path: "D" for path in old if path not in new}
 
 
+def passes_blank(container: dict[str, Any], filters: dict[str, list[str]]) -> bool:
+    """The untouched exercise."""
+    return True
+
+
+def passes(container: dict[str, Any], filters: dict[str, list[str]]) -> bool:
+    """Say whether a container passes all filters."""
+    for key, texts in filters.items():
+        if key == "name":
+            good = any(text in container["name"] for text in texts)
+        elif key == "status":
+            good = container["status"] in texts
+        elif key == "label":
+            good = all(_has(container["labels"], text) for text in texts)
+        else:
+            raise ValueError(key)
+        if not good:
+            return False
+    return True
+
+
+def _has(labels: dict[str, str], text: str) -> bool:
+    key, equals, value = text.partition("=")
+    return key in labels and (not equals or labels[key] == value)
+
+
+def passes_any_label(container: dict[str, Any], filters: dict[str, list[str]]) -> bool:
+    """Wrong: labels are alternatives, as other values are."""
+    rest = {key: texts for key, texts in filters.items() if key != "label"}
+    labels = filters.get("label")
+    return passes(container, rest) and (
+        not labels or any(_has(container["labels"], text) for text in labels)
+    )
+
+
+def passes_falsy(container: dict[str, Any], filters: dict[str, list[str]]) -> bool:
+    """Wrong: an empty value is no value."""
+    labels = [text.removesuffix("=") for text in filters.get("label", [])]
+    return passes(container, {**filters, "label": labels})
+
+
+def passes_forgiving(container: dict[str, Any], filters: dict[str, list[str]]) -> bool:
+    """Wrong: what it does not know it does not look at."""
+    return passes(container, {k: v for k, v in filters.items() if k in ("name", "status", "label")})
+
+
+def same_blank(pattern: str, name: str) -> bool:
+    """The untouched exercise."""
+    return False
+
+
+def same(pattern: str, name: str) -> bool:
+    """Go through the name once, at all places of the pattern at which one may be."""
+    places = behind_stars({0}, pattern)
+    for char in name:
+        taken = {at + 1 for at in places if at < len(pattern) and pattern[at] in (char, "?")}
+        waiting = {at for at in places if pattern[at : at + 1] == "*"}
+        taken = {at for at in taken if pattern[at - 1] != "*"}
+        places = behind_stars(taken | waiting, pattern)
+    return len(pattern) in places
+
+
+def behind_stars(places: set[int], pattern: str) -> set[int]:
+    """Add the places behind each star: it may be the empty text."""
+    found = set(places)
+    for at in range(len(pattern)):
+        if at in found and pattern[at] == "*":
+            found.add(at + 1)
+    return found
+
+
+def same_backtracking(pattern: str, name: str) -> bool:
+    """Wrong: it tries every length of every star."""
+    if not pattern:
+        return not name
+    if pattern[0] == "*":
+        return any(same_backtracking(pattern[1:], name[at:]) for at in range(len(name) + 1))
+    return bool(name) and pattern[0] in (name[0], "?") and same_backtracking(pattern[1:], name[1:])
+
+
+def same_regex(pattern: str, name: str) -> bool:
+    """Wrong: it makes a regular expression of it, and forgets what else has a meaning there."""
+    return bool(re.fullmatch(pattern.replace("*", ".*").replace("?", "."), name))
+
+
+def same_greedy(pattern: str, name: str) -> bool:
+    """Wrong: each piece is looked for after the last one, and the end is not looked at."""
+    at = 0
+    for piece in pattern.split("*"):
+        found = name.find(piece, at) if "?" not in piece else at
+        if found < 0:
+            return False
+        at = found + len(piece)
+    return True
+
+
 EXERCISES = [
     Exercise(
         "find",
@@ -476,5 +576,27 @@ EXERCISES = [
         blank=diff_blank,
         solution=diff,
         wrong=[(diff_flat, "/etc counts as changed"), (diff_deep, "one D")],
+    ),
+    Exercise(
+        "passes",
+        check_passes,
+        blank=passes_blank,
+        solution=passes,
+        wrong=[
+            (passes_any_label, "not one of them"),
+            (passes_falsy, "wants the empty value"),
+            (passes_forgiving, "mistypes a filter"),
+        ],
+    ),
+    Exercise(
+        "stars",
+        check_same,
+        blank=same_blank,
+        solution=same,
+        wrong=[
+            (same_backtracking, "for ever"),
+            (same_regex, "a dot is a dot"),
+            (same_greedy, "the whole name must match"),
+        ],
     ),
 ]
