@@ -265,7 +265,8 @@ class Dockerd(Daemon):
         self.process.terminate()
         self.process.wait(240)
         self.log.close()
-        subprocess.run(["umount", "-R", f"{self.root}/data-root"], capture_output=True)
+        for place in ("data-root", "exec-root/netns/default"):
+            subprocess.run(["umount", "-R", f"{self.root}/{place}"], capture_output=True)
         remove_groups("docker")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def test_binds_are_read() -> None:
         ("/x:/a/..", "destination can't be '/'"),
         ("/x:/y:zz", "invalid mode: zz"),
         ("/x:/y:ro,rw", "invalid mode: ro,rw"),
-        ("/x:/y:nocopy", "invalid mode: nocopy"),
+        ("/x:/y:nocopy", "field VolumeOptions must not be specified"),
         ("v1:/y:shared", "field BindOptions must not be specified"),
         ("/x:/y:ro:z", "invalid volume specification"),
     ],
@@ -460,3 +461,12 @@ def test_propagation_needs_a_source_that_has_it(source: str, mode: str, words: s
         return
     with pytest.raises(InvalidRequest, match=words):
         check_propagation(found, MOUNTINFO)
+
+
+def test_of_two_who_remove_a_volume_one_does(volumes: Volumes) -> None:
+    """`docker rm -v A B` removes both at once, and a volume that they share with them."""
+    volumes.create({"Name": "shared"})
+    with ThreadPoolExecutor(8) as pool:
+        found = [pool.submit(volumes.remove, "shared", (), True) for _ in range(8)]
+        assert [one.result() for one in found] == [None] * 8
+    assert volumes.names() == []

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
-from mini_docker.engine.endpoint_record import addresses_of
-from mini_docker.engine.network_record import FALSE, ICC, mtu_of
-from mini_docker.linux.bridge_port import bridge_port_set, route_delete_default
+import os
+
+from mini_docker.engine.endpoint_record import addresses_of, link_local_addresses
+from mini_docker.engine.ipam import broadcast_of
+from mini_docker.engine.network_record import FALSE, ICC, IFACE_PREFIX, mtu_of
+from mini_docker.linux.bridge_port import bridge_port_set, link_without_ipv6, route_delete_default
 from mini_docker.linux.netlink import (
     Netlink,
     address_add,
@@ -32,7 +35,8 @@ def plug(netlink: Netlink, record: Record, bridge: int, endpoint: Record, netns_
     mtu = mtu_of(record)
     with netlink_in(netns_fd) as inside:
         names = {link.name for link in list_links(inside)}
-        name = next(f"eth{n}" for n in range(len(names) + 1) if f"eth{n}" not in names)
+        prefix = record["Options"].get(IFACE_PREFIX) or "eth"
+        name = next(f"{prefix}{n}" for n in range(len(names) + 1) if f"{prefix}{n}" not in names)
         netlink.request(
             link_new_veth(endpoint["Link"], name, netns_fd, bridge, endpoint["MacAddress"])
         )
@@ -43,8 +47,12 @@ def plug(netlink: Netlink, record: Record, bridge: int, endpoint: Record, netns_
         if mtu and mtu != 1500:
             netlink.request(link_set(endpoint["Link"], mtu=mtu))
         index = find_link(inside, name).ifindex
-        messages = [link_set("lo", up=True), link_set(index, up=True, mtu=mtu)]
-        messages += [address_add(index, ip, prefix) for ip, prefix in addresses_of(endpoint)]
+        addresses = [*addresses_of(endpoint), *link_local_addresses(endpoint)]
+        messages = [link_set("lo", up=True)]
+        if not any(":" in ip for ip, _ in addresses) and os.path.exists("/proc/net/if_inet6"):
+            messages.append(link_without_ipv6(index))
+        messages.append(link_set(index, up=True, mtu=mtu))
+        messages += [address_add(index, ip, size, broadcast_of(ip, size)) for ip, size in addresses]
         inside.request(*messages)
     return name
 

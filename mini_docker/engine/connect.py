@@ -10,7 +10,7 @@ import zlib
 
 from mini_docker.engine import hosts
 from mini_docker.engine.document import InvalidRequest
-from mini_docker.engine.endpoint_record import settings_of
+from mini_docker.engine.endpoint_record import check_wanted, settings_of, with_short_id
 from mini_docker.engine.errors import NetworkFailure
 from mini_docker.engine.mountpoints import check_propagation, collect, oci_mount, point_json
 from mini_docker.engine.network_record import PREDEFINED
@@ -64,7 +64,8 @@ class Wiring:
     # --- creation
 
     def create(self, request: Mapping[str, Any], image_config: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what a new record gets: Endpoints, MountPoints (and Mounts, to show), with the volumes made.
+        """Return what a new record gets: Endpoints, MountPoints (and both as they are shown), with the
+        volumes made.
 
         Raises InvalidRequest, NoSuchContainer, NoSuchPlugin, NameTaken in Docker's words.
         """
@@ -84,7 +85,13 @@ class Wiring:
             others[name] = self._named(name, "").get("MountPoints") or []
         points = self.volumes.resolve(collect(request, image_config, others))
         shown = [point_json(found) for found in points if found["Mode"] != "tmpfs"]
-        return {"Endpoints": configs, "MountPoints": points, "Mounts": shown}
+        wanted = {name: settings_of(config) for name, config in configs.items()}
+        return {
+            "Endpoints": configs,
+            "NetworkSettings": network_settings(wanted, {}),
+            "MountPoints": points,
+            "Mounts": shown,
+        }
 
     def forget(self, record: dict[str, Any], used: Collection[str]) -> list[str]:
         """Remove the anonymous volumes of a container that is removed, and return their names.
@@ -157,10 +164,10 @@ class Wiring:
         """
         mode, container_id = network_mode(record["HostConfig"]), record["Id"]
         configs = record.get("Endpoints") or {}
-        configs = configs or ({} if mode.startswith("container:") else {mode: {}})
         if mode in ("host", "none") or not configs:
             settings = {name: self._alien(name, config) for name, config in configs.items()}
-            record["NetworkSettings"] = network_settings(settings, {}, container_id)
+            own = "" if mode.startswith("container:") else container_id
+            record["NetworkSettings"] = network_settings(settings, {}, own)
             return None
         exposed = self.exposed(record)
         ports = wanted_ports(record["HostConfig"], exposed)
@@ -182,9 +189,10 @@ class Wiring:
         return netns_fd
 
     def _alien(self, name: str, config: dict[str, Any]) -> dict[str, Any]:
-        """Return the EndpointSettings of host and none, which are no networks of ours."""
-        network_id = self.networks.find(name)["Id"]
-        return settings_of({**config, "NetworkID": network_id, "EndpointID": os.urandom(32).hex()})
+        """Return the EndpointSettings of host and none, which are no networks of ours; or InvalidRequest."""
+        found = self.networks.find(name)
+        check_wanted(found, config)
+        return settings_of({**config, "NetworkID": found["Id"], "EndpointID": os.urandom(32).hex()})
 
     def _serve_names(self, record: dict[str, Any], netns_fd: int) -> None:
         """Have 127.0.0.11 answer inside a container."""
@@ -214,19 +222,19 @@ class Wiring:
             names = ("hostname", "hosts", "resolv.conf")
             return {name: _host_file(f"{directory}/{name}") for name in names}
         if mode == "host":
-            extra = map(hosts.parse_extra_host, self._extra_hosts(host))
-            lines = "".join(f"{ip}\t{name}\n" for name, ip in extra)
-            resolv = _host_file("/etc/resolv.conf")
-            return {
-                "hostname": f"{hostname}\n",
-                "hosts": _host_file("/etc/hosts") + lines,
-                "resolv.conf": hosts.resolv_text(resolv, host, False)
-                if host.get("Dns")
-                else resolv,
-            }
+            return {"hostname": f"{hostname}\n", **self._host_files(host)}
         embedded = any(name not in PREDEFINED for name in record.get("Endpoints") or {})
         resolv = hosts.resolv_text(_host_file("/etc/resolv.conf"), host, embedded)
         return {"hostname": f"{hostname}\n", "hosts": self.hosts(record), "resolv.conf": resolv}
+
+    def _host_files(self, host: Mapping[str, Any]) -> dict[str, str]:
+        """Return the files of names for the host's network: the host's, where nothing else is asked for."""
+        extra, resolv = self._extra_hosts(host), _host_file("/etc/resolv.conf")
+        asked = host.get("Dns") or host.get("DnsSearch") or host.get("DnsOptions")
+        return {
+            "hosts": hosts.hosts_text("", (), extra) if extra else _host_file("/etc/hosts"),
+            "resolv.conf": hosts.resolv_text(resolv, host, False) if asked else resolv,
+        }
 
     def shared_names(self, host: Mapping[str, Any]) -> dict[str, str]:
         """Return Config's Hostname and Domainname where another container's are shared, with its network."""
@@ -238,7 +246,7 @@ class Wiring:
         """Return the text of /etc/hosts, for the networks that a container is on now."""
         networks = (record.get("NetworkSettings") or {}).get("Networks") or {}
         ends = sorted(networks.items())
-        ips = [end[key] for key in ("IPAddress", "GlobalIPv6Address") for _, end in ends]
+        ips = [end[key] for _, end in ends for key in ("IPAddress", "GlobalIPv6Address")]
         host, config = record["HostConfig"], record["Config"]
         hostname = ".".join(filter(None, (config.get("Hostname"), config.get("Domainname"))))
         links = []
@@ -332,7 +340,8 @@ class Wiring:
             finally:
                 os.close(netns_fd)
         else:
-            end = settings_of(wanted)
+            check_wanted(found, wanted)
+            end = settings_of(with_short_id(found, record["Id"], wanted))
         endpoints[found["Name"]] = wanted
         settings = record.setdefault("NetworkSettings", network_settings({}, {}))
         settings.setdefault("Networks", {})[found["Name"]] = end

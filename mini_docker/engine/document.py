@@ -166,17 +166,20 @@ def disk_number(entry: dict[str, Any]) -> dict[str, int]:
 
 
 # %% notebooks/14b_documents.ipynb#binds
-def mounts(volumes: Sequence[dict[str, Any]], directory: str) -> list[dict[str, Any]]:
+def mounts(
+    volumes: Sequence[dict[str, Any]], directory: str, read_only: bool = False
+) -> list[dict[str, Any]]:
     """Return all mounts: the defaults, the three files Docker writes for each container, the volumes.
 
-    `volumes` are OCI mounts; chapter 16 makes them of -v and its kin.
+    `volumes` are OCI mounts; chapter 16 makes them of -v and its kin. The files of a `read_only` root
+    cannot be written either.
     """
     files = [
         {
             "destination": f"/etc/{name}",
             "type": "bind",
             "source": f"{directory}/{name}",
-            "options": ["rbind", "rprivate"],
+            "options": ["rbind", "rprivate", *(["ro"] if read_only else [])],
         }
         for name in ("resolv.conf", "hostname", "hosts")
     ]
@@ -241,7 +244,8 @@ def document(
             },
         },
         "mounts": shared_memory(
-            mounts(request.get("VolumeMounts") or (), directory), host.get("IpcMode") or ""
+            mounts(request.get("VolumeMounts") or (), directory, bool(host.get("ReadonlyRootfs"))),
+            host.get("IpcMode") or "",
         ),
         "linux": {
             "namespaces": namespaces(host),

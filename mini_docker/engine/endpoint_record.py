@@ -10,7 +10,8 @@ import os
 from mini_docker.engine import bridge as bridges
 from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.errors import Forbidden, NetworkFailure
-from mini_docker.engine.ipam import contains, first_free, parse_cidr, show
+from mini_docker.engine.ipam import contains, first_free, number_of, parse_cidr, show, usable
+from mini_docker.engine.network_record import PREDEFINED
 from mini_docker.linux.netlink import pack_mac
 
 TYPE_CHECKING = False
@@ -23,13 +24,18 @@ if TYPE_CHECKING:
 
 def check_config(record: Record, wanted: Mapping[str, Any]) -> None:
     """Refuse what a network cannot give to an endpoint, in Docker's words. Raises InvalidRequest."""
-    asked = wanted.get("IPAMConfig") or {}
-    addresses = [asked.get("IPv4Address") or "", asked.get("IPv6Address") or ""]
     if record["Driver"] != "bridge":
         raise InvalidRequest(
             f"network {record['Name']} has no endpoints: it is of the kind {record['Driver']}"
         )
-    if record["Name"] == "bridge":
+    check_wanted(record, wanted)
+
+
+def check_wanted(record: Record, wanted: Mapping[str, Any]) -> None:
+    """Refuse what no container can want of a network, whether it runs or not. Raises InvalidRequest."""
+    asked = wanted.get("IPAMConfig") or {}
+    addresses = [asked.get("IPv4Address") or "", asked.get("IPv6Address") or ""]
+    if record["Name"] in PREDEFINED:
         if any(addresses):
             words = "user specified IP address is supported on user defined networks only"
             raise InvalidRequest(words)
@@ -57,6 +63,11 @@ def check_addresses(asked: Mapping[str, Any]) -> None:
                 raise ValueError
         except ValueError:
             raise InvalidRequest(f"invalid {name} address: {ip}") from None
+    local = [ip for ip in asked.get("LinkLocalIPs") or () if ip]
+    try:
+        list(map(number_of, local))
+    except ValueError:
+        raise InvalidRequest(f"Invalid link-local IP address: [{' '.join(local)}]") from None
 
 
 def _own_subnet(record: Record, bits: int) -> bool:
@@ -69,9 +80,6 @@ def _own_subnet(record: Record, bits: int) -> bool:
 def new_endpoint(record: Record, container_id: str, name: str, wanted: Mapping[str, Any]) -> Record:
     """Return an endpoint without addresses, which is nowhere written yet."""
     endpoint_id = os.urandom(32).hex()
-    aliases = [*(wanted.get("Aliases") or ())]
-    if record["Name"] != "bridge":
-        aliases += [container_id[:12]] * (container_id[:12] not in aliases)
     return {
         "Container": container_id,
         "Name": name,
@@ -82,12 +90,20 @@ def new_endpoint(record: Record, container_id: str, name: str, wanted: Mapping[s
         "Link": f"{bridges.LINK_PREFIX}{endpoint_id[:13]}",
         "IPAMConfig": wanted.get("IPAMConfig"),
         "Links": wanted.get("Links"),
-        "Aliases": aliases or None,
+        "Aliases": with_short_id(record, container_id, wanted)["Aliases"],
         "DriverOpts": wanted.get("DriverOpts"),
         **blank_addresses(),
         "MacAddress": wanted.get("MacAddress") or "",
         "Bindings": [],
     }
+
+
+def with_short_id(record: Record, container_id: str, wanted: Mapping[str, Any]) -> Record:
+    """Return what is wanted of a network, with the name by which the container is known there anyway."""
+    aliases, short = [*(wanted.get("Aliases") or ())], container_id[:12]
+    if record["Name"] not in PREDEFINED and short not in aliases:
+        aliases.append(short)
+    return {**wanted, "Aliases": aliases or None}
 
 
 def choose_address(
@@ -107,7 +123,7 @@ def choose_address(
         words = f"Invalid address {asked}: It does not belong to any of this network's subnets"
         raise InvalidRequest(words)
     ip = show(parse_cidr(f"{asked}/{subnet.bits}")).partition("/")[0]
-    if ip in taken:
+    if ip in taken or number_of(ip)[1] not in usable(subnet):
         raise Forbidden("Address already in use")
     return ip
 
@@ -141,6 +157,12 @@ def blank_addresses() -> Record:
         "GlobalIPv6PrefixLen": 0,
         "MacAddress": "",
     }
+
+
+def link_local_addresses(endpoint: Record) -> list[tuple[str, int]]:
+    """Return the addresses asked for by --link-local-ip, with their prefixes; nobody leases them."""
+    asked = (endpoint["IPAMConfig"] or {}).get("LinkLocalIPs") or ()
+    return [(ip, 64 if ":" in ip else 16) for ip in asked if ip]
 
 
 def addresses_of(endpoint: Record) -> list[tuple[str, int]]:

@@ -68,6 +68,12 @@ def overlap(one: Subnet, other: Subnet) -> bool:
     return one.bits == other.bits and one.first >> shift == other.first >> shift
 
 
+def broadcast_of(ip: str, prefix: int) -> str | None:
+    """Return the address at which all of an IPv4 subnet listen; IPv6 has none."""
+    bits, number = number_of(ip)
+    return None if bits == 128 else text_of(32, number | (1 << (32 - prefix)) - 1)
+
+
 def contains(subnet: Subnet, ip: str) -> bool:
     """Say whether an address lies in a subnet. Raises ValueError."""
     bits, number = number_of(ip)
@@ -149,7 +155,7 @@ def plan_pools(
     if ipv6 and 128 not in families:
         raise NetworkFailure(NO_POOL.format(6))
     if max(map(families.count, families), default=0) > 1:
-        raise Forbidden("bridge driver supports one IPv4 and one IPv6 pool")
+        raise Forbidden("bridge driver doesn't support multiple subnets")
     if 32 not in families:
         chosen = choose_pool([*used, *subnets, *hidden])
         gateway = text_of(32, chosen.first + 1)
@@ -180,7 +186,9 @@ def _asked_pool(entry: Mapping[str, Any]) -> dict[str, Any]:
     else:
         found = first_free(subnet, inside, set(auxiliary.values()))
         if found is None:
-            raise NetworkFailure("no available IPv4 addresses on this network's address pools")
+            raise NetworkFailure(
+                "failed to allocate gateway (): No available addresses on this pool"
+            )
         gateway = found
     pool = {"Subnet": show(subnet), "Gateway": gateway, "Reserved": list(auxiliary.values())}
     return {**pool, "IPRange": show(inside)} if inside else pool

@@ -69,17 +69,19 @@ def parse_bind(text: str, driver: str = "local") -> Point:
     InvalidRequest in Docker's words.
     """
     parts = text.split(":")
-    if len(parts) not in (2, 3) or not all(parts):
+    if len(parts) not in (2, 3) or not all(parts[:2]):
         raise InvalidRequest(f"invalid volume specification: '{text}'")
     source, destination, mode = (*parts, "")[:3]
     is_path = source.startswith("/")
     kind = "bind" if is_path else "volume"
     where = f"invalid volume specification: '{text}': invalid mount config for type \"{kind}\""
-    check_destination(destination, where)
     words = mode.split(",") if mode else []
+    _check_mode(mode, words)
+    check_destination(destination, where)
     if not is_path and set(words) & (PROPAGATIONS - {""}):
         raise InvalidRequest(f"{where}: field BindOptions must not be specified")
-    _check_mode(mode, words, is_path)
+    if is_path and "nocopy" in words:
+        raise InvalidRequest(f"{where}: field VolumeOptions must not be specified")
     found = point(kind, destination, Mode=mode, RW="ro" not in words)
     if is_path:
         chosen = [word for word in words if word in PROPAGATIONS and word]
@@ -93,11 +95,10 @@ def parse_bind(text: str, driver: str = "local") -> Point:
     return {**found, "Name": source, "Driver": driver, "copy": "nocopy" not in words}
 
 
-def _check_mode(mode: str, words: Sequence[str], is_path: bool) -> None:
+def _check_mode(mode: str, words: Sequence[str]) -> None:
     groups = ({"ro", "rw"}, {"z", "Z"}, CONSISTENCY, PROPAGATIONS)
     twice = any(sum(word in group for word in words) > 1 for group in groups)
-    misplaced = is_path and "nocopy" in words
-    if twice or set(words) - KNOWN_MODES or "" in words or misplaced:
+    if twice or set(words) - KNOWN_MODES or "" in words:
         raise InvalidRequest(f"invalid mode: {mode}")
 
 
@@ -205,7 +206,11 @@ def collect(
     for place in places:
         if places.count(place) > 1:
             raise InvalidRequest(f"Duplicate mount point: {place}")
-    found |= {p["Destination"]: p for p in asked}
+    for p in asked:
+        labelled = (
+            p["Type"] == "volume" and not p["Mode"]
+        )  # Docker says so, with SELinux or without
+        found[p["Destination"]] = {**p, "Mode": "z"} if labelled else p
     for destination in {**(image_config.get("Volumes") or {}), **(request.get("Volumes") or {})}:
         check_destination(destination, 'invalid mount config for type "volume"')
         blank = point("volume", destination, Driver="local")
@@ -223,7 +228,9 @@ def _from_others(texts: Iterable[str], others: Mapping[str, Sequence[Point]]) ->
         if mode not in ("", "ro", "rw", "z", "Z"):
             raise InvalidRequest(f"invalid mode: {mode}")
         for original in others.get(name, ()):
-            found.append({**original, "RW": original["RW"] and mode != "ro", "copy": False})
+            if original["Mode"] != "tmpfs":  # of --tmpfs, which is no volume
+                writable = original["RW"] and mode != "ro"
+                found.append({**original, "RW": writable, "Mode": "", "copy": False})
     return found
 
 

@@ -13,7 +13,7 @@ from mini_docker.engine import bridge as bridges
 from mini_docker.engine import nat
 from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.errors import NoSuchPlugin
-from mini_docker.engine.ipam import Subnet, parse_cidr, plan_pools, show
+from mini_docker.engine.ipam import Subnet, number_of, parse_cidr, plan_pools, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ OPTION = "com.docker.network."
 MTU, NAME = f"{OPTION}driver.mtu", f"{OPTION}bridge.name"
 ICC, MASQUERADE = f"{OPTION}bridge.enable_icc", f"{OPTION}bridge.enable_ip_masquerade"
 HOST_BINDING = f"{OPTION}bridge.host_binding_ipv4"
+IFACE_PREFIX = f"{OPTION}container_iface_prefix"
 TRUE = ("", "1", "t", "T", "true", "True", "TRUE")
 FALSE = ("0", "f", "F", "false", "False", "FALSE")
 
@@ -52,7 +53,9 @@ def new_record(
     config.sort(
         key=lambda entry: ":" in str(entry.get("Subnet"))
     )  # IPv4 first, as Docker lists them
-    if (ipam.get("Driver") or "default") not in ("default", "null"):
+    if (ipam.get("Driver") or "default") != "default":
+        if ipam["Driver"] == "null":
+            raise InvalidRequest("ipv4 pool is empty")
         raise NoSuchPlugin(f'plugin "{ipam["Driver"]}" not found')
     options = {str(k): str(v) for k, v in (request.get("Options") or {}).items()}
     ipv6 = bool(request.get("EnableIPv6"))
@@ -99,6 +102,8 @@ def blank_record(name: str, network_id: str, driver: str) -> Record:
 def check_options(options: Mapping[str, str]) -> None:
     """Refuse options that nobody could obey. Raises InvalidRequest."""
     mtu = options.get(MTU, "0")
+    if mtu.startswith("-") and mtu[1:].isdecimal():
+        raise InvalidRequest(f"invalid MTU number: {mtu}")
     if not (mtu.isascii() and mtu.isdigit() and int(mtu) <= 65535):
         parsing = f'strconv.Atoi: parsing "{mtu}": invalid syntax'
         raise InvalidRequest(f"failed to parse {MTU} value: {mtu} ({parsing})")
@@ -107,6 +112,11 @@ def check_options(options: Mapping[str, str]) -> None:
         raise InvalidRequest(
             f"invalid bridge name: '{bridge}': 1 to 15 letters, digits and . _ - @"
         )
+    try:
+        number_of(options.get(HOST_BINDING) or "0.0.0.0")
+    except ValueError:
+        value = options[HOST_BINDING]
+        raise InvalidRequest(f"failed to parse {HOST_BINDING} value: {value} (nil ip)") from None
     for key in (ICC, MASQUERADE):
         if options.get(key, "") not in (*TRUE, *FALSE):
             parsing = f'strconv.ParseBool: parsing "{options[key]}": invalid syntax'

@@ -178,13 +178,9 @@ OF_BRIDGE = (
 
 
 def endpoints(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the endpoints of a container by network; before its start, the one it is going to have."""
-    settings = record.get("NetworkSettings") or {}
-    networks: dict[str, dict[str, Any]] = settings.get("Networks") or {}
-    mode = record["HostConfig"]["NetworkMode"]
-    if not networks and not mode.startswith("container:"):
-        networks = {mode: {}}
-    return {name: {**EMPTY_ENDPOINT, **endpoint} for name, endpoint in networks.items()}
+    """Return the endpoints of a container by network; before its start, those it is going to have."""
+    networks = (record.get("NetworkSettings") or {}).get("Networks") or {}
+    return {name: {**EMPTY_ENDPOINT, **end} for name, end in sorted(networks.items())}
 
 
 def network_view(record: dict[str, Any]) -> dict[str, Any]:
@@ -192,6 +188,7 @@ def network_view(record: dict[str, Any]) -> dict[str, Any]:
     settings = record.get("NetworkSettings") or {}
     networks = endpoints(record)
     bridge = networks.get("bridge", EMPTY_ENDPOINT)
+    pid = record["State"].get("Pid") if settings.get("SandboxID") else 0
     return {
         "Bridge": "",
         "SandboxID": settings.get("SandboxID", ""),
@@ -199,7 +196,7 @@ def network_view(record: dict[str, Any]) -> dict[str, Any]:
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,
         "Ports": settings.get("Ports") or {},
-        "SandboxKey": settings.get("SandboxKey", ""),
+        "SandboxKey": f"/proc/{pid}/ns/net" if pid else "",
         "SecondaryIPAddresses": None,
         "SecondaryIPv6Addresses": None,
         **{key: bridge[key] for key in OF_BRIDGE},

@@ -163,7 +163,7 @@ class Volumes:
             "Driver": "local",
             "Labels": request.get("Labels"),
             "Name": name,
-            "Options": dict(options) or None,
+            "Options": dict(options) if request.get("DriverOpts") is not None else None,
             "Scope": "local",
             "Anonymous": anonymous,
         }
@@ -216,13 +216,13 @@ class Volumes:
 
         Raises NoSuchVolume (never with `force`), VolumeInUse.
         """
-        if not NAME.fullmatch(name) or self.read(name) is None:
-            if force:
-                return
-            raise NoSuchVolume(f"get {name}: no such volume")
-        if users:
-            raise VolumeInUse(f"remove {name}: volume is in use - [{', '.join(sorted(users))}]")
-        with self.locked():
+        with self.locked():  # of two who remove it at once, one finds it
+            if not NAME.fullmatch(name) or self.read(name) is None:
+                if force:
+                    return
+                raise NoSuchVolume(f"get {name}: no such volume")
+            if users:
+                raise VolumeInUse(f"remove {name}: volume is in use - [{', '.join(sorted(users))}]")
             self._unmount(name)
             os.unlink(f"{self.directory}/{name}/{RECORD}")
             remove_tree(f"{self.directory}/{name}")
@@ -233,16 +233,18 @@ class Volumes:
         users: Mapping[str, Collection[str]] | None = None,
         named: bool = True,
     ) -> Record:
-        """Remove the volumes that no container names, the anonymous alone unless `named` (Docker's API
-        before 1.42, or the filter all=true). Raises InvalidRequest."""
+        """Remove the volumes that no container names: all of them if `named` (Docker's API before 1.42), else
+        the anonymous alone, or what the filter `all` says. Raises InvalidRequest."""
         wanted, used = dict(filters or {}), users or {}
-        check_filters(wanted, ("all", "label", "label!"))
+        check_filters(wanted, ("label", "label!", *(() if named else ("all",))))
         check_truths(wanted, "all")
         named = named or bool({"1", "true"} & set(wanted.get("all", ())))
         deleted, reclaimed = [], 0
         for name in self.names():
             record = self.read(name)
             if record is None or used.get(name) or not (named or record["Anonymous"]):
+                continue
+            if record["Options"]:  # what is mounted there is somebody's
                 continue
             labels = record["Labels"] or {}
             refused = any(has_labels(labels, [text]) for text in wanted.get("label!", ()))
@@ -270,7 +272,7 @@ class Volumes:
                     "Driver": asked["Driver"],
                     "Labels": asked["labels"] or None,
                 }
-                made = self.create({**request, "DriverOpts": asked["driver_options"]})
+                made = self.create({**request, "DriverOpts": asked["driver_options"] or None})
                 resolved |= {"Name": made["Name"], "Source": made["Mountpoint"], "Driver": "local"}
             elif (
                 asked["Type"] == "bind"

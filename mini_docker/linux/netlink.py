@@ -61,6 +61,7 @@ IFLA_INFO_DATA = 2
 VETH_INFO_PEER = 1
 IFA_ADDRESS = 1
 IFA_LOCAL = 2
+IFA_BROADCAST = 4
 IFA_F_NODAD = 0x02
 RTA_DST = 1
 RTA_OIF = 4
@@ -403,7 +404,7 @@ def link_delete(name: str) -> Message:
     return Message(f"delete link '{name}'", RTM_DELLINK, 0, body)
 
 
-def address_add(ifindex: int, ip: str, prefix: int) -> Message:
+def address_add(ifindex: int, ip: str, prefix: int, broadcast: str | None = None) -> Message:
     """Build: give the link with that index the address `ip`/`prefix`, RTM_NEWADDR.
 
     The kernel adds the route to the link's own network by itself. IPv6 asks no neighbour first whether
@@ -413,6 +414,7 @@ def address_add(ifindex: int, ip: str, prefix: int) -> Message:
     flags = IFA_F_NODAD if family == _socket.AF_INET6 else 0
     body = ifaddrmsg.pack(family, prefix, flags, 0, ifindex)
     body += attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
+    body += attribute(IFA_BROADCAST, pack_ip(broadcast)[1] if broadcast else None)
     return Message(f"add address {ip}/{prefix}", RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body)
 
 
