@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from mini_docker.api.faults import NoJson, decoded
+from mini_docker.api.faults import NoJson, _innermost, decoded
 from mini_docker.engine.accidents import log
 from tests.daemons import Daemon, Dockerd
 
@@ -203,3 +203,11 @@ def test_what_is_no_json_is_told_in_gos_words(text: str, words: str) -> None:
 
 def test_json_is_read_as_go_reads_it() -> None:
     assert decoded(b' {"a": "\xff"}\n') == {"a": "\ufffd"}
+
+
+def test_the_bracket_that_is_open_is_found_in_one_pass() -> None:
+    """At a pass for each level this would take an hour."""
+    depth = 100_000
+    assert _innermost("[{" * depth + "}]" * (depth - 1)) == "{"
+    assert _innermost('{"]": "}"' * depth) == "{"
+    assert _innermost("]" * depth) == ""

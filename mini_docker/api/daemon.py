@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import sys
@@ -179,6 +180,7 @@ def run(options: Options) -> int:
         raise Wrong(str(error)) from None
     ends = ends_by_signal()
     zygote = start_zygote()  # before the first thread, see chapter 14d
+    raise_descriptors()  # after it: containers keep the limit that we were given
     try:
         from mini_docker.api.server import Server
         from mini_docker.api.table import TABLE
@@ -216,6 +218,12 @@ def run(options: Options) -> int:
     log("ended; containers run on")
     sys.stderr.flush()
     os._exit(0)  # threads that wait for clients must not keep it
+
+
+def raise_descriptors() -> None:
+    """Allow as many open files as the hard limit does, getrlimit(2): each client has one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def take(data_root: str, idle: float) -> int:

@@ -51,6 +51,7 @@ COMPLAINTS = {
     "Invalid control": "in string literal",
     "Expecting value": "looking for beginning of value",
 }
+BRACKET_OR_STRING = re.compile(r'[][{}]|"(?:\\.|[^"\\])*"', re.DOTALL)
 LITERALS = {"t": "true", "f": "false", "n": "null"}
 
 
@@ -88,11 +89,14 @@ def _of_literal(rest: str, word: str) -> str:
 
 
 def _innermost(text: str) -> str:
-    """Return the bracket that is open at the end of a text."""
-    brackets = re.sub(r'"(?:\\.|[^"\\])*"|[^][{}]', "", text, flags=re.DOTALL)
-    while (less := re.sub(r"\{\}|\[\]", "", brackets)) != brackets:
-        brackets = less
-    return brackets[-1:]
+    """Return the bracket that is open at the end of a text, none for none."""
+    opened: list[str] = []
+    for found in BRACKET_OR_STRING.finditer(text):
+        if found[0] in "[{":
+            opened.append(found[0])
+        elif found[0] in "]}":
+            del opened[-1:]
+    return "".join(opened[-1:])
 
 
 def _quoted(char: str) -> str:

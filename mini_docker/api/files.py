@@ -162,7 +162,8 @@ def _at(call: Call, path: str, event: str, use: Callable[[Place], T]) -> T:
 def export(call: Call) -> None:
     """GET /containers/{id}/export."""
     container = found(call)
-    fd = stacked(call.engine.store, container)
+    with container.lock:  # of two at once the kernel refuses one, overlayfs.rst
+        fd = stacked(call.engine.store, container)
     call.engine.containers.tell(container, "export")
     try:
         piece = call.reply.stream_out("application/octet-stream")

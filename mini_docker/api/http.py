@@ -352,12 +352,13 @@ class Connection:
 
     def take_over(self, lines: list[str]) -> tuple[socket.socket, bytes]:
         """Send the head that ends HTTP; return the socket, and what has come on it already. Raises Gone."""
-        self.answered = self.hijacked = True
+        self.answered = True
         try:
             self.stream.settimeout(None)
             self.stream.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
         except OSError as error:
             raise Gone(str(error)) from None
+        self.hijacked = True
         return self.stream, self.http.trailing_data[0]
 
 

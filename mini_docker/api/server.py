@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 import socket
@@ -83,6 +84,8 @@ def status_of(error: Exception) -> int:
 
 # %% notebooks/18_http_api.ipynb#serve
 HANDSHAKE_SECONDS = 10.0
+SHORT_SECONDS = 0.1  # before the next try, where there is nothing to accept a client with
+CLOSED = (errno.EBADF, errno.EINVAL)  # what accept(2) says of a listener that is one no more
 
 
 class Server:
@@ -109,11 +112,19 @@ class Server:
         ).start()
 
     def _accept(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
+        short = False
         while True:
             try:
                 stream = listener.accept()[0]
-            except OSError:
-                return  # closed: the daemon ends
+            except OSError as error:
+                if error.errno in CLOSED:
+                    return  # the daemon ends
+                if not short:  # of descriptors or memory: once those who have some go, it goes on
+                    log(f"no client can connect now: {error.strerror}")
+                short = True
+                time.sleep(SHORT_SECONDS)
+                continue
+            short = False
             try:
                 threading.Thread(target=self._connection, args=(stream, tls), daemon=True).start()
             except RuntimeError as error:  # no more threads

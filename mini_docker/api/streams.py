@@ -12,7 +12,7 @@ from mini_docker.api.http import HttpError
 from mini_docker.api.routes import Route
 from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.moments import point_in_time
-from mini_docker.engine.streams import LogsWanted, attach, resize, send_logs
+from mini_docker.engine.streams import LogsWanted, attach, resize, send_logs, wait_for_start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,7 +85,8 @@ def answer_attach(call: Call) -> None:
         stream, typed = call.reply.hijack(request.upgrades, False, RAW_STREAM)
         return call.engine.plain(stream), typed.decode("latin-1")
 
-    attach(call.engine.containers, container, take, wanted)
+    if kept := attach(call.engine.containers, container, take, wanted):
+        wait_for_start(container, kept)
 
 
 def answer_resize(call: Call) -> None:

@@ -15,7 +15,7 @@ from mini_docker.api.containers import found
 from mini_docker.api.http import CHUNK, HttpError
 from mini_docker.api.routes import Route
 from mini_docker.api.streams import attach_wanted
-from mini_docker.engine.streams import attach
+from mini_docker.engine.streams import attach, wait_for_start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -201,8 +201,10 @@ def answer_websocket(call: Call) -> None:
         talks.append(Talk(call.engine.plain(client), early, inside, kind))
         return outside, ""
 
-    attach(call.engine.containers, container, take, wanted)
+    kept = attach(call.engine.containers, container, take, wanted)
     talks[0].run(framed=not container.record["Config"].get("Tty"))
+    if kept:
+        wait_for_start(container, kept)
 
 
 WEBSOCKET_ROUTES = (Route("GET", "/containers/{id}/attach/ws", answer_websocket, "Container"),)

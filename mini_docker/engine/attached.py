@@ -11,9 +11,10 @@ import struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
+    from mini_docker.engine.logs import Entry
     from mini_docker.engine.shim import Shim
 
 
@@ -23,6 +24,7 @@ NUMBER = {STDOUT: 1, STDERR: 2}
 CHUNK = 1 << 16
 # As in Docker a client that does not read stops the container's output once so much waits for it.
 MOST_WAITING = 1 << 20
+NOTICE = 2.0  # seconds that the end of a container is kept back for slow clients, as in Docker
 PATIENCE = 10.0  # seconds that a client has, after the end, to read what it was sent
 
 
@@ -88,9 +90,14 @@ class Client:
 
     def send(self, stream: str, data: bytes) -> None:
         """Send output of the process, framed if that was asked for, or else unless there is a terminal."""
-        if stream in self.streams or self.shim.streams.terminal:
-            self.waiting += frame(stream, data) if self.framed else data
-            self._flush()
+        self.give(((stream, data),))
+
+    def give(self, pieces: Iterable[tuple[str, bytes]]) -> None:
+        """Send several pieces of output at once."""
+        for stream, data in pieces:
+            if stream in self.streams or self.shim.streams.terminal:
+                self.waiting += frame(stream, data) if self.framed else data
+        self._flush()
 
     def _happened(self, events: int) -> None:
         if events & select.POLLOUT:
@@ -150,6 +157,34 @@ class Client:
         if self in self.shim.clients:
             self.shim.clients.remove(self)
         self.shim.rewatch_outputs()
+
+
+class Past:
+    """A client that wants what the log has first: it is told a piece at a time, while it has room for it."""
+
+    def __init__(self, client: Client, entries: Iterator[Entry], wanted: dict[str, Any]) -> None:
+        """Tell `entries`. One that wants more than the past holds the output up until it knows the past."""
+        self.client, self.entries, self.wanted = client, entries, wanted
+        self.joins = bool(wanted.get("stream", True))
+        self.told = False
+
+    def tell(self) -> bool:
+        """Send a piece; return whether there is more that the client has room for."""
+        client = self.client
+        if client.connection.fileno() < 0:
+            self.told = True
+        if self.told or len(client.waiting) > MOST_WAITING:
+            return False
+        piece, size = [], 0
+        for entry in self.entries:
+            piece.append((entry.stream, entry.data))
+            size += len(entry.data)
+            if size > CHUNK:
+                break
+        client.give(piece)
+        if not piece:
+            self.told = self.joins or not client.waiting
+        return bool(piece)
 
 
 def _held_back(data: bytes, keys: bytes) -> int:

@@ -124,6 +124,7 @@ class Roster:
         container.changed.notify_all()
         for connection, _ in container.clients:
             connection.close()
+        container.clients.clear()
         if volumes or container.record["HostConfig"].get("AutoRemove"):
             for name in self.network.wiring.forget(container.record, self.volume_users()):
                 self.events.publish("volume", "destroy", name, {"driver": "local"})

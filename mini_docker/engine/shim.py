@@ -13,7 +13,17 @@ import select
 import socket
 import time
 
-from mini_docker.engine.attached import CHUNK, MOST_WAITING, PATIENCE, STDERR, STDOUT, Client, Loop
+from mini_docker.engine.attached import (
+    CHUNK,
+    MOST_WAITING,
+    NOTICE,
+    PATIENCE,
+    STDERR,
+    STDOUT,
+    Client,
+    Loop,
+    Past,
+)
 from mini_docker.engine.logs import LogWriter, read_log
 from mini_docker.engine.starter import Streams, start_on_streams
 from mini_docker.engine.store import write_whole
@@ -35,6 +45,7 @@ class Shim:
         self.order, self.process, self.streams = order, process, streams
         self.loop = Loop()
         self.clients: list[Client] = []
+        self.pasts: list[Past] = []
         self.watchers: list[socket.socket] = []
         self.typed = b""
         self.input_open = streams.stdin is not None
@@ -52,6 +63,7 @@ class Shim:
     def rewatch_outputs(self) -> None:
         """Read the process's output, unless a client has too much to read already; write its input."""
         full = any(len(client.waiting) > MOST_WAITING for client in self.clients)
+        full = full or any(past.joins for past in self.pasts)
         for stream, fd in self.outputs.items():
             if fd is None:
                 continue
@@ -170,7 +182,7 @@ class Shim:
     def run(self) -> int:
         """Look after the process to its end and that of its output; return how it ended."""
         while not self.ended:
-            self.loop.turn()
+            self.loop.turn(0 if self._tell_pasts() else None)
         code = exit_code(os.waitpid(self.process.pid, 0)[1])
         for stream, fd in list(self.outputs.items()):
             while fd is not None and self._copy(stream):
@@ -191,15 +203,33 @@ class Shim:
         self._wait_for_clients(self.clients, MOST_WAITING)
 
     def say_goodbye(self) -> None:
-        """Tell the readers of the log; give the clients time to read what they were sent, then close."""
+        """Tell the readers of the log, and send the clients what they have not read: most have it at once."""
         for watcher in list(self.watchers):
             self._drop_watcher(watcher)
         for client in self.clients:
             client.listening = False
             client.rewatch()
-        self._wait_for_clients(self.clients, 0)
-        for client in list(self.clients):
+        end = time.monotonic() + NOTICE
+        while self._unread() and (left := end - time.monotonic()) > 0:
+            self._send_more(left)
+
+    def let_go(self) -> None:
+        """Give those who are slow time to read what they were sent, then close; nobody waits for that."""
+        while self._unread() and self._send_more(PATIENCE):
+            pass
+        for client in [*self.clients, *(past.client for past in self.pasts)]:
             client.close()
+
+    def _send_more(self, seconds: float) -> bool:
+        """Send what can be sent now, or wait until somebody reads; False when nobody does in time."""
+        if self._tell_pasts():
+            self.loop.turn(0)
+            return True
+        return not self._unread() or self.loop.turn(seconds)
+
+    def _unread(self) -> bool:
+        """Say whether there is something that a client has not taken yet."""
+        return bool(self.pasts) or any(client.waiting for client in self.clients)
 
     def _wait_for_clients(self, clients: list[Client], most: int) -> None:
         """Write to clients until none has more than `most` waiting; drop those who do not read."""
@@ -265,25 +295,27 @@ class Shim:
     ) -> None:
         """Attach the connection whose descriptor came with the request; first what the log has, if asked."""
         client = Client(self, socket.socket(fileno=fds[0]), request)
-        if request.get("logs") and self.log:
-            for entry in read_log(self.log.path):
-                client.send(entry.stream, entry.data)
-                self._wait_for_clients([client], MOST_WAITING)
-        if not request.get("stream", True):
-            self.leaving(client)
-        elif client.connection.fileno() >= 0:
-            self._join(client, request)
+        if not (request.get("logs") and self.log):
+            self._past_told(client, request)
+            return
+        self.pasts.append(Past(client, read_log(self.log.path), request))
+        self.rewatch_outputs()
 
-    def leaving(self, client: Client) -> None:
-        """Write what waits, then close: for a client that wants the past alone."""
-        client.connection.setblocking(True)
-        client.connection.settimeout(PATIENCE)
-        try:
-            client.connection.sendall(client.waiting)
-        except OSError:
-            pass
-        client.waiting.clear()
-        client.close()
+    def _tell_pasts(self) -> bool:
+        """Send a piece of the log to each client that waits for it; say whether there is more to send now."""
+        more = [past.tell() for past in list(self.pasts)]
+        for past in [past for past in self.pasts if past.told]:
+            self.pasts.remove(past)
+            self._past_told(past.client, past.wanted)
+        return any(more)
+
+    def _past_told(self, client: Client, wanted: dict[str, Any]) -> None:
+        """Give the output from now on to a client, or let it go, if it wanted the past alone or is gone."""
+        if client.connection.fileno() >= 0 and wanted.get("stream", True):
+            self._join(client, wanted)
+        else:
+            client.close()
+        self.rewatch_outputs()
 
     def attach(self, connection: socket.socket, wanted: dict[str, Any]) -> None:
         """Give the output from now on to a connection, and take its input."""
@@ -386,8 +418,9 @@ def _run(order: dict[str, Any], lifeline: _socket.socket, given: list[tuple[str,
     write_life(life_fd, life_of(pid, code, time.monotonic() - began))
     os.close(dict(given)["claim"])
     one.say_goodbye()
+    _remove(order["socket"])  # before the end is known: the next shim's has the same name
     lifeline.close()
-    _remove(order["socket"])
+    one.let_go()
 
 
 def _run_exec(
@@ -404,6 +437,7 @@ def _run_exec(
     _say(lifeline, b'{"ExitCode": %d}' % code)
     one.loop.forget(lifeline.fileno())
     one.say_goodbye()
+    one.let_go()
 
 
 def _begin(order: dict[str, Any], given: list[tuple[str, int]]) -> Shim:

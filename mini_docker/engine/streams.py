@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import functools
+import select
 import time
 from collections import namedtuple
 
-from mini_docker.engine.attached import CHUNK, frame
+from mini_docker.engine.attached import CHUNK, PATIENCE, frame
 from mini_docker.engine.execs import wait_for_reader
 from mini_docker.engine.logs import follow_log, log_path, read_log
 from mini_docker.engine.moments import moment
@@ -48,38 +49,67 @@ def attach(
     container: Container,
     take: Callable[[], tuple[socket.socket, str]],
     wanted: dict[str, Any],
-) -> None:
-    """Hand a connection to the container's shim; before the start it waits for it here.
+) -> socket.socket | None:
+    """Hand a connection to the container's shim; before the start it is kept, and returned: `wait_for_start`.
 
     `take()` answers the client and returns its connection, with what it has typed already. It is called
     under the container's lock: whoever starts the container as soon as it has the answer finds the
-    client here. `wanted`: stdin, stdout, stderr, stream, logs, keys.
+    client here. `wanted`: stdin, stdout, stderr, stream, logs, keys. Raises Conflict for too many.
     """
     with container.lock:
+        if len(container.clients) >= MOST_KEPT:
+            raise Conflict(f"{MOST_KEPT} clients wait for the start of {container.id} already")
         connection, typed = take()
         containers.tell(container, "attach")
         wanted = {**wanted, "typed": typed}
-        if container.alive:
-            try:
-                with connection:
-                    wait_for_reader(connection)
-                    fds = (connection.fileno(),)
-                    containers.ask(container, {"ask": "attach", **wanted}, fds).close()
-            except OSError:
-                pass  # it ended at this moment: the connection is closed, as it would be now
-            return
-        if wanted.get("logs"):
-            _send_logs(containers, container, connection, wanted)
-        if wanted.get("stream") and not container.removed:
-            container.clients.append((connection, wanted))
-            return
-    connection.close()
+        try:
+            if container.alive:
+                wait_for_reader(connection)
+                fds = (connection.fileno(),)
+                containers.ask(container, {"ask": "attach", **wanted}, fds).close()
+            elif wanted.get("logs"):
+                _send_logs(containers, container, connection, wanted)
+        except OSError:
+            pass  # it ended at this moment, or does not read: the connection is closed
+        else:
+            if wanted.get("stream") and not container.alive and not container.removed:
+                container.clients.append((connection, wanted))
+                return connection
+        connection.close()
+        return None
+
+
+LOOK_SECONDS = 1.0
+MOST_KEPT = 200  # one message takes all their descriptors to the shim: SCM_MAX_FD, unix(7)
+
+
+def wait_for_start(container: Container, connection: socket.socket) -> None:
+    """Wait until a start takes a kept client over, the container is removed, or the client goes away."""
+
+    def taken() -> bool:
+        return all(one is not connection for one, _ in container.clients)
+
+    with container.lock:
+        while not container.changed.wait_for(taken, LOOK_SECONDS):
+            if vanished(connection):
+                kept = [client for client in container.clients if client[0] is not connection]
+                container.clients[:] = kept
+                connection.close()
+
+
+def vanished(connection: socket.socket) -> bool:
+    """Say whether the other side has closed both ways: one that has only ended its input still reads."""
+    poll = select.poll()
+    poll.register(connection, 0)
+    return bool(poll.poll(0))
 
 
 def _send_logs(
     containers: Containers, container: Container, connection: socket.socket, wanted: dict[str, Any]
 ) -> None:
+    """Send what the log has; a client that does not read is let go, as others wait for the lock."""
     wait_for_reader(connection)
+    connection.settimeout(PATIENCE)
     both = LogsWanted(
         bool(wanted.get("stdout")), bool(wanted.get("stderr")), False, False, 0, 0, None
     )

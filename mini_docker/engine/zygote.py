@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import marshal
 import os
+import resource
 import select
 import signal
 import socket
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 # %% notebooks/14d_shims.ipynb#zygote
-MOST_FDS = 64
+MOST_FDS = 253  # SCM_MAX_FD, unix(7)
 MOST_BYTES = 1 << 22  # of an order: a client may have typed a lot before the start
 SO_SNDBUFFORCE = 32  # asm-generic/socket.h
 START_SECONDS = 120  # for a shim's first word
@@ -43,6 +44,7 @@ class Zygote:
         self.line = line
         self.pid = pid
         self.lock = threading.Lock()
+        self.open_files = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     def fork_shim(
         self, order: dict[str, Any], directory: str, fds: Sequence[tuple[str, int]]
@@ -124,6 +126,7 @@ class Zygote:
         words = [sys.executable, "-I", "-c", SUCCESSOR, root, str(theirs.fileno())]
         with theirs:
             self.successor = subprocess.Popen(words, pass_fds=(theirs.fileno(),))
+        resource.prlimit(self.successor.pid, resource.RLIMIT_NOFILE, self.open_files)
         self.line.close()
         self.line, self.pid = ours, self.successor.pid
 
