@@ -12,7 +12,7 @@ import pytest
 
 from mini_docker.engine.connect import Wiring
 from mini_docker.engine.dns import Server
-from mini_docker.engine.document import InvalidRequest
+from mini_docker.engine.errors import NetworkFailure
 from mini_docker.engine.store import Conflict
 from mini_docker.lab import run_in_child
 from mini_docker.linux.netlink import Netlink, link_set
@@ -173,8 +173,9 @@ def old_links(store: str) -> None:
     assert f"DATABASE_PORT_99_TCP_ADDR={ip}" in home.wiring.link_variables(web)
     home.wiring.networks.create({"Name": "front"})
     home.create("far", HostConfig={"NetworkMode": "front"})
-    with pytest.raises(InvalidRequest, match="Cannot link to /far, as it does not belong"):
-        home.create("wrong", HostConfig={"Links": ["far"]})
+    wrong = home.create("wrong", HostConfig={"Links": ["far"]})
+    with pytest.raises(NetworkFailure, match="Cannot link to /far, as it does not belong"):
+        home.start(wrong)
     home.wiring.connect(web, "front", None)
     resolv = Path(store, "containers", web["Id"], "resolv.conf")
     assert resolv.read_text().startswith("nameserver 127.0.0.11\n")

@@ -189,6 +189,44 @@ def test_what_is_an_accident() -> None:
         assert told(error).startswith("JSONDecodeError: ") and "test_lives.py:" in told(error)
 
 
+# ---- legacy links ----
+
+
+def hosts_of(daemon: Daemon, name: str) -> list[str]:
+    """Return the lines that a container's /etc/hosts has beside those of all."""
+    path = daemon.ask("GET", f"/containers/{name}/json")[1]["HostsPath"]
+    return pathlib.Path(path).read_text().splitlines()[6:]
+
+
+def test_links_follow_whom_they_lead_to_and_are_removed_alone(daemon: Daemon) -> None:
+    on_bridge = {"NetworkMode": "default"}
+    db = daemon.run("db", "sleep", "1000", HostConfig=on_bridge)
+    links = {**on_bridge, "Links": ["db:base", "db:base", db[:12] + ":other"]}
+    daemon.run("web", "sleep", "1000", HostConfig=links)
+    names = [one["Names"] for one in daemon.ask("GET", "/containers/json")[1]]
+    assert names == [["/web"], ["/db", "/web/base", "/web/other"]]
+    assert daemon.ask("POST", "/containers/web/base/stop?t=0") == (204, "")
+    daemon.run("thief", "sleep", "1000", HostConfig=on_bridge)
+    assert daemon.ask("POST", "/containers/db/start") == (204, "")
+    ip = daemon.ask("GET", "/containers/web/base/json")[1]["NetworkSettings"]["IPAddress"]
+    assert hosts_of(daemon, "web")[:2] == [f"{ip}\tbase {db[:12]} db", f"{ip}\tother {db[:12]} db"]
+    daemon.kill()
+    daemon.start()
+    assert daemon.ask("DELETE", "/containers/web/other?link=1") == (204, "")
+    assert daemon.ask("DELETE", "/containers/web/other?link=1")[0] == 404
+    assert [line.split()[1] for line in hosts_of(daemon, "web")[:-1]] == ["base"]
+    assert daemon.ask("POST", "/containers/db/rename?name=store") == (204, "")
+    shown = daemon.ask("GET", "/containers/web/json")[1]["HostConfig"]["Links"]
+    assert shown == ["/store:/web/base"]
+    assert daemon.ask("DELETE", "/containers/web/base?force=1") == (204, "")
+    assert daemon.ask("GET", "/containers/web/base/json")[0] == 404
+    assert daemon.ask("GET", "/containers/web/json")[1]["HostConfig"]["Links"] == shown
+    words = (
+        "Cannot restart container web: Cannot link to a non running container: /store AS /web/base"
+    )
+    assert daemon.ask("POST", "/containers/web/restart?t=0") == (500, {"message": words})
+
+
 # ---- ends, and what is told of them ----
 
 

@@ -143,12 +143,11 @@ def rename(call: Call) -> None:
 
 def remove(call: Call) -> None:
     """DELETE /containers/{id}."""
+    name, containers = call.holes["id"], call.engine.containers
     if call.request.flag("link"):
-        default = "Conflict, cannot remove the default link name of the container"
-        other = "a link lives and dies with its container: it is not removed alone"
-        raise HttpError(400, other if "/" in call.holes["id"].strip("/") else default)
-    flags = [call.request.flag(name) for name in ("force", "v")]
-    call.engine.containers.remove(call.holes["id"], *flags)
+        containers.unlink(name)
+    else:
+        containers.remove(name, *[call.request.flag(flag) for flag in ("force", "v")])
     call.reply.empty(204)
 
 
@@ -200,7 +199,11 @@ def listing(call: Call) -> None:
         call.engine.image_ids,
     )
     sizes = request.flag("size")
-    rows = [{**summary(c), **(listed_sizes(call, c) if sizes else {})} for c in shown]
+    links = containers.link_names()
+    rows = [
+        {**summary(c, links.get(c.id, ())), **(listed_sizes(call, c) if sizes else {})}
+        for c in shown
+    ]
     call.reply.send_json(200, rows)
 
 

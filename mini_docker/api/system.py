@@ -235,7 +235,8 @@ def disk_usage(call: Call) -> None:
     for volume in volumes:
         size = usage(volume["Mountpoint"])
         volume["UsageData"] = {"Size": size, "RefCount": len(users.get(volume["Name"], ()))}
-    sized = [{**summary(c), **listed_sizes(call, c)} for c in containers]
+    links = call.engine.containers.link_names()
+    sized = [{**summary(c, links.get(c.id, ())), **listed_sizes(call, c)} for c in containers]
     total = sum(image["Size"] for image in images)
     found = {"LayersSize": total, "Images": images, "Containers": sized, "Volumes": volumes}
     call.reply.send_json(200, {**found, "BuildCache": None, "BuilderSize": 0})

@@ -43,7 +43,9 @@ def told(error: BaseException) -> str:
     """Return an error for the log; of an accident, or what came of one, also where it happened."""
     import traceback
 
-    cause = error.__cause__ or error
+    cause = error
+    while cause.__cause__:
+        cause = cause.__cause__
     if not is_accident(cause):
         return f"{type(error).__name__}: {error}"
     frames = traceback.extract_tb(cause.__traceback__)[: -CALLERS - 1 : -1]

@@ -15,6 +15,7 @@ from mini_docker.engine.errors import NetworkFailure
 from mini_docker.engine.mountpoints import check_propagation, collect, oci_mount, point_json
 from mini_docker.engine.network_record import PREDEFINED
 from mini_docker.engine.network_requests import (
+    NO_LINKS,
     endpoint_configs,
     network_mode,
     network_settings,
@@ -64,7 +65,7 @@ class Wiring:
     # --- creation
 
     def create(self, request: Mapping[str, Any], image_config: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what a new record gets: Endpoints, MountPoints (and both as they are shown), with the
+        """Return what a new record gets: Endpoints, Links, MountPoints (and both as they are shown), with the
         volumes made.
 
         Raises InvalidRequest, NoSuchContainer, NoSuchPlugin, NameTaken in Docker's words.
@@ -74,9 +75,7 @@ class Wiring:
         check_bindings(host.get("PortBindings") or {})
         for text in host.get("ExtraHosts") or ():
             hosts.parse_extra_host(text)
-        if network_mode(host) == "bridge":
-            for text in host.get("Links") or ():
-                self._linked(text)
+        links = self._links(host)
         others = {}
         for text in host.get("VolumesFrom") or ():
             name = text.partition(":")[0]
@@ -89,6 +88,7 @@ class Wiring:
         return {
             "Endpoints": configs,
             "NetworkSettings": network_settings(wanted, {}),
+            "Links": links,
             "MountPoints": points,
             "Mounts": shown,
         }
@@ -117,14 +117,46 @@ class Wiring:
         except NoSuchContainer as error:
             raise InvalidRequest(f"{words}{error}") from None
 
-    def _linked(self, text: str) -> tuple[dict[str, Any], str]:
-        """Return the record that a legacy link leads to, and its alias there. Raises InvalidRequest."""
-        name, alias = hosts.parse_link(text)
-        other = self._named(name, f"could not get container for {name}: ")
-        if network_mode(other["HostConfig"]) != "bridge":
-            words = f"Cannot link to /{other['Name']}, as it does not belong to the default network"
-            raise InvalidRequest(words)
-        return other, alias
+    def _links(self, host: Mapping[str, Any]) -> list[dict[str, str]]:
+        """Return the legacy links of a new record, by alias; networks of ours have names instead.
+
+        Raises InvalidRequest in Docker's words.
+        """
+        found: dict[str, dict[str, str]] = {}
+        for text in host.get("Links") or () if network_mode(host) in PREDEFINED else ():
+            name, alias = hosts.parse_link(text)
+            words = f"could not get container for {name}: "
+            other = self._named(name, words)
+            while (mode := network_mode(other["HostConfig"])).startswith("container:"):
+                other = self._named(mode.partition(":")[2], words)
+            if mode == "host":
+                raise InvalidRequest(f"conflicting options: host type networking {NO_LINKS}")
+            link = {"Alias": alias, "Id": other["Id"], "Name": other["Name"]}
+            found.setdefault(alias, link)
+        return list(found.values())
+
+    def _linked(self, record: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
+        """Return the records that a record's links lead to, with their aliases; who is gone is left out."""
+        found = []
+        for link in record.get("Links") or ():
+            try:
+                found.append((self.find(link["Id"]), link["Alias"]))
+            except NoSuchContainer:
+                continue
+        return found if network_mode(record["HostConfig"]) == "bridge" else []
+
+    def check_links(self, record: dict[str, Any]) -> None:
+        """Refuse the start of a container whose links lead nowhere. Raises NetworkFailure."""
+        there = {alias: other for other, alias in self._linked(record)}
+        for link in record.get("Links") or () if "bridge" in _networks(record) else ():
+            other = there.get(link["Alias"])
+            name = f"/{other['Name'] if other else link['Name']}"
+            if other and "bridge" not in _networks(other):
+                words = f"Cannot link to {name}, as it does not belong to the default network"
+                raise NetworkFailure(words)
+            if not other or not other["State"].get("Pid"):
+                alias = f"/{record['Name']}/{link['Alias']}"
+                raise NetworkFailure(f"Cannot link to a non running container: {name} AS {alias}")
 
     # --- start
 
@@ -163,6 +195,7 @@ class Wiring:
         OSError; nothing is half made then.
         """
         mode, container_id = network_mode(record["HostConfig"]), record["Id"]
+        self.check_links(record)
         configs = record.get("Endpoints") or {}
         if mode in ("host", "none") or not configs:
             settings = {name: self._alien(name, config) for name, config in configs.items()}
@@ -250,12 +283,10 @@ class Wiring:
         host, config = record["HostConfig"], record["Config"]
         hostname = ".".join(filter(None, (config.get("Hostname"), config.get("Domainname"))))
         links = []
-        if network_mode(host) == "bridge":
-            for other, alias in map(self._linked, host.get("Links") or ()):
-                settings = other.get("NetworkSettings") or {}
-                ip = (settings.get("Networks") or {}).get("bridge", {}).get("IPAddress", "")
-                names = [alias, other["Config"].get("Hostname") or "", other["Name"]]
-                links.append((ip, [name for i, name in enumerate(names) if name not in names[:i]]))
+        for other, alias in self._linked(record):
+            names = [alias, other["Config"].get("Hostname") or "", other["Name"]]
+            names = [name for i, name in enumerate(names) if name not in names[:i]]
+            links.append((_bridge_address(other), names))
         return hosts.hosts_text(hostname, ips, self._extra_hosts(host), links)
 
     def _extra_hosts(self, host: Mapping[str, Any]) -> list[str]:
@@ -268,15 +299,14 @@ class Wiring:
         return [f"{name}:{gateway if ip == hosts.HOST_GATEWAY else ip}" for name, ip in pairs]
 
     def link_variables(self, record: dict[str, Any]) -> list[str]:
-        """Return the environment that legacy links bring. Raises InvalidRequest."""
+        """Return the environment that legacy links bring."""
         found: list[str] = []
-        if network_mode(record["HostConfig"]) != "bridge":
-            return found
-        for other, alias in map(self._linked, record["HostConfig"].get("Links") or ()):
-            settings = (other.get("NetworkSettings") or {}).get("Networks") or {}
-            ip = settings.get("bridge", {}).get("IPAddress", "")
-            own = [*(other["Config"].get("Env") or ())]
-            ports = self.exposed(other)
+        for other, alias in self._linked(record):
+            own, ports, ip = (
+                [*(other["Config"].get("Env") or ())],
+                self.exposed(other),
+                _bridge_address(other),
+            )
             found += hosts.link_variables(record["Name"], alias, ip, ports, own)
         return found
 
@@ -345,7 +375,7 @@ class Wiring:
         endpoints[found["Name"]] = wanted
         settings = record.setdefault("NetworkSettings", network_settings({}, {}))
         settings.setdefault("Networks", {})[found["Name"]] = end
-        self._write_names(record)
+        self.write_names(record)
 
     def _is_served(self, record: dict[str, Any]) -> bool:
         return self.names is not None and record["Id"] in self.names.clients
@@ -378,9 +408,9 @@ class Wiring:
         endpoints.pop(found["Name"], None)
         settings = record.get("NetworkSettings") or {}
         (settings.get("Networks") or {}).pop(found["Name"], None)
-        self._write_names(record)
+        self.write_names(record)
 
-    def _write_names(self, record: dict[str, Any]) -> None:
+    def write_names(self, record: dict[str, Any]) -> None:
         """Write hosts and resolv.conf of a running container anew, in place: they are bound, new files
         would not be."""
         directory = f"{self.root}/containers/{record['Id']}"
@@ -391,6 +421,17 @@ class Wiring:
             with open(f"{directory}/{name}", "r+") as file:
                 file.write(texts[name])
                 file.truncate()
+
+
+def _networks(record: dict[str, Any]) -> Collection[str]:
+    """Return the names of the networks that a container is on, or will be."""
+    return record.get("Endpoints") or ()
+
+
+def _bridge_address(record: dict[str, Any]) -> str:
+    """Return a container's address on the default network, "" where it has none now."""
+    networks = (record.get("NetworkSettings") or {}).get("Networks") or {}
+    return str(networks.get("bridge", {}).get("IPAddress") or "")
 
 
 def _asked(end: dict[str, Any]) -> dict[str, Any]:

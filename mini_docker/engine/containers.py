@@ -14,7 +14,7 @@ from mini_docker.engine.launch import cgroup_of, new_record, unpack_layers
 from mini_docker.engine.lives import Lives
 from mini_docker.engine.modes import by_id
 from mini_docker.engine.names import valid_name
-from mini_docker.engine.orders import check_log, check_update
+from mini_docker.engine.orders import StartFailed, check_log, check_update
 from mini_docker.engine.remap import new_mappings, root_of
 from mini_docker.engine.states import parse_policy, parse_signal
 from mini_docker.engine.store import Conflict, NoSuchContainer, Store
@@ -50,6 +50,7 @@ class Containers(Lives):
         """Read all records; new containers' ids are mapped by `remap`. Raises OSError."""
         super().__init__(store, zygote, events, network)
         self.remap = remap
+        self.on_start.append(self.tell_parents)
 
     def create(self, request: dict[str, Any], name: str, image: Image, image_id: str) -> Container:
         """Create a container from the body of Docker's POST /containers/create.
@@ -177,7 +178,7 @@ class Containers(Lives):
             self.end_now(container)
 
     def restart(self, reference: str, seconds: int | None) -> None:
-        """Stop a container that runs, and start it. Raises StartFailed."""
+        """Stop a container that runs, and start it. Raises EngineError."""
         container = self.find(reference)
         container.kept = True
         try:
@@ -190,6 +191,8 @@ class Containers(Lives):
             self.start(reference)
         except NotModified:
             pass
+        except StartFailed as error:
+            raise EngineError(f"Cannot restart container {reference}: {error}") from error
         self.tell(container, "restart")
 
     def pause(self, reference: str, briefly: bool = False) -> None:
@@ -246,6 +249,27 @@ class Containers(Lives):
                 self.by_name.pop(old, None)
                 self.by_name[wanted] = container
         self.tell(container, "rename", oldName=f"/{old}")
+
+    def unlink(self, reference: str) -> None:
+        """Remove a legacy link by its name, "web/db". Raises NoSuchContainer, InvalidRequest."""
+        child = self.find(reference)
+        parent, _, alias = reference.strip("/").partition("/")
+        if not alias:
+            raise InvalidRequest("Conflict, cannot remove the default link name of the container")
+        container = self.find(parent)
+        with container.lock:
+            links = container.record["Links"]
+            kept = [one for one in links if (one["Alias"], one["Id"]) != (alias, child.id)]
+            self.store.write({**container.record, "Links": kept})
+            container.record["Links"] = kept
+            self.network.wiring.write_names(container.record)
+
+    def tell_parents(self, container: Container) -> None:
+        """Write the address of a container that has just been started for those that are linked to it."""
+        for parent in self.all():
+            if any(link["Id"] == container.id for link in parent.record.get("Links") or ()):
+                with parent.lock:
+                    self.network.wiring.write_names(parent.record)
 
     def remove(self, reference: str, force: bool, volumes: bool = False) -> None:
         """Remove a container, a running one only by `force`, its anonymous `volumes` too. Raises Conflict."""

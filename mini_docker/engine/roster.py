@@ -56,14 +56,15 @@ class Roster:
         return any(one.alive or one.state["Status"] == "restarting" for one in self.all())
 
     def find(self, reference: str) -> Container:
-        """Return the container with this id, name or unique start of an id.
+        """Return the container with this id, name, name of a link ("web/db") or unique start of an id.
 
         Raises NoSuchContainer, Conflict.
         """
         if not reference:
             raise InvalidRequest('invalid name or ID supplied: ""')
         with self.lock:
-            exact = self.by_id.get(reference) or self.by_name.get(reference.removeprefix("/"))
+            name = reference.removeprefix("/")
+            exact = self.by_id.get(reference) or self.by_name.get(name) or self._linked(name)
             if exact is not None:
                 return exact
             matches = [key for key in self.by_id if reference and key.startswith(reference)]
@@ -72,6 +73,32 @@ class Roster:
             if not matches:
                 raise NoSuchContainer(f"No such container: {reference}")
             return self.by_id[matches[0]]
+
+    def _linked(self, name: str) -> Container | None:
+        """Return the container that another one's legacy link leads to: "web/db". Call it under `lock`."""
+        parent, _, alias = name.partition("/")
+        links = self.by_name[parent].record.get("Links") if parent in self.by_name else None
+        return next(
+            (self.by_id.get(one["Id"]) for one in links or () if one["Alias"] == alias), None
+        )
+
+    def link_names(self) -> dict[str, list[str]]:
+        """Return {id: the names, "/web/db", that legacy links gave to a container}."""
+        found: dict[str, list[str]] = {}
+        for container in self.all():
+            for link in container.record.get("Links") or ():
+                found.setdefault(link["Id"], []).append(f"/{container.name}/{link['Alias']}")
+        return found
+
+    def links_of(self, container: Container) -> list[str]:
+        """Return a container's legacy links as Docker shows them: "/db:/web/alias"."""
+        links = container.record.get("Links") or ()
+        there = {link["Id"]: self.by_id.get(link["Id"]) for link in links}
+        return [
+            f"/{(child.name if (child := there[link['Id']]) else link['Name'])}"
+            f":/{container.name}/{link['Alias']}"
+            for link in links
+        ]
 
     def volume_users(self) -> dict[str, list[str]]:
         """Return {volume: ids} of the containers that name it, running or not."""
@@ -121,6 +148,9 @@ class Roster:
         except Exception as error:
             self._not_erased(container, error)
         container.removed = True
+        for link in (one for other in self.all() for one in other.record.get("Links") or ()):
+            if link["Id"] == container.id:
+                link["Name"] = container.name  # as it was called in the end
         container.changed.notify_all()
         for connection, _ in container.clients:
             connection.close()

@@ -154,7 +154,10 @@ def inspect(containers: Containers, container: Container, execs: list[str]) -> d
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": execs or None,
-        "HostConfig": host_view(record["HostConfig"]),
+        "HostConfig": {
+            **host_view(record["HostConfig"]),
+            "Links": containers.links_of(container) or None,
+        },
         "GraphDriver": {
             "Name": containers.store.roots.name,
             "Data": containers.store.roots.data(record),
@@ -225,12 +228,12 @@ def ports_view(record: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 # %% notebooks/14h_asking.ipynb#summary
-def summary(container: Container) -> dict[str, Any]:
-    """Return a container's entry in the list."""
+def summary(container: Container, links: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a container's entry in the list; `links` are names that it has there ("/web/db")."""
     record = container.record
     return {
         "Id": container.id,
-        "Names": [f"/{container.name}"],
+        "Names": sorted((f"/{container.name}", *links)),
         "Image": record["Config"]["Image"],
         "ImageID": record.get("ImageID", ""),
         "Command": " ".join(map(_quoted, record["Command"])),
