@@ -458,7 +458,7 @@ COMMANDS: tuple[Command, ...] = (
         None,
         (
             "run --rm -it busybox",
-            "run -d --name web -p 8080:80 httpd",
+            "run -d --name web -p 8080:80 busybox httpd -f -h /etc",
             "run --rm -m 64m busybox free",
         ),
         False,

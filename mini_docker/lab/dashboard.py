@@ -81,7 +81,8 @@ def log_tail(client: Client, container: str, lines: int = 12) -> str:
 LIGHTS = {"running": "#2e7d32", "paused": "#b26a00", "restarting": "#b26a00", "exited": "#777777"}
 VERBS = {"running": ("stop", "pause", "restart"), "paused": ("unpause",), "restarting": ("stop",)}
 AT_REST = ("start", "remove")
-CELL = "display:inline-block;overflow:hidden;white-space:nowrap;text-overflow:ellipsis;width:"
+ROW = "display:flex;align-items:center;gap:6px;height:32px;margin-right:8px;white-space:nowrap"
+CELL = "flex:none;overflow:hidden;text-overflow:ellipsis;text-align:"
 
 
 def verbs(state: str) -> tuple[str, ...]:
@@ -102,16 +103,18 @@ def row_html(row: Row) -> str:
     colour = LIGHTS.get(row.state, "#777777")
     numbers = (f"{row.cpu[-1]:.1f} %", binary_size(row.memory)) if row.cpu else ("", "")
     cells = [
-        (f'<span style="color:{colour}">●</span> <b>{escape(row.name)}</b>', 7),
-        (escape(row.image), 5),
-        (escape(row.status), 12),
-        (curve(row.cpu) if row.cpu else "", 5),
-        (numbers[0], 4),
-        (numbers[1], 5),
+        (f'<span style="color:{colour}">●</span> <b>{escape(row.name)}</b>', 6, "left"),
+        (escape(row.image), 5, "left"),
+        (escape(row.status), 14, "left"),
+        (curve(row.cpu) if row.cpu else "", 5, "left"),
+        (numbers[0], 4, "right"),
+        (numbers[1], 5, "right"),
     ]
-    inside = "".join(f'<span style="{CELL}{width}em">{text}</span>' for text, width in cells)
+    inside = "".join(
+        f'<span style="{CELL}{side};width:{em}em">{text}</span>' for text, em, side in cells
+    )
     names = f'data-name="{escape(row.name)}" data-state="{escape(row.state)}"'
-    return f'<div {names} style="white-space:nowrap">{inside}</div>'
+    return f'<div {names} style="{ROW}">{inside}</div>'
 
 
 def log_html(name: str, text: str) -> str:
@@ -169,7 +172,9 @@ class Dashboard:
         if self.chosen not in names:
             self.chosen = next(iter(names), "")
         if self.chosen:
-            self.log.value = log_html(names[self.chosen], log_tail(client, self.chosen))
+            name = names[self.chosen]
+            title = f"<div>log of <b>{escape(name)}</b></div>"
+            self.log.value = title + log_html(name, log_tail(client, self.chosen))
         else:
             self.log.value = ""
 
@@ -203,7 +208,8 @@ class Line:
         self.id = row.id
         self.text = window.library.HTML()
         self.buttons = window.library.HBox([])
-        self.box = window.library.HBox([self.text, self.buttons])
+        line = {"align_items": "center", "border_bottom": "1px solid #e6e6e6"}
+        self.box = window.library.HBox([self.text, self.buttons], layout=line)
 
     def show(self, row: Row) -> None:
         """Show a row; its buttons are those of its state."""
@@ -213,7 +219,7 @@ class Line:
             self.buttons.children = [self._button(verb, row.name) for verb in verbs(row.state)]
 
     def _button(self, verb: str, name: str) -> Any:
-        layout = {"width": "72px", "padding": "0"}
+        layout = {"width": "68px", "padding": "0"}
         button = self.window.library.Button(
             description=verb, tooltip=f"{verb} {name}", layout=layout
         )
