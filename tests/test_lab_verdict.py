@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import pytest
 
 from mini_docker.lab import CannotRun, Verdict, cannot_run, check, failed, passed
+
+
+@check
+def check_root(answer: Callable[[int], float]) -> Verdict:
+    """Want a function that is good for 4."""
+    return passed(str(answer(4)))
 
 
 @check
@@ -34,6 +43,12 @@ def test_a_check_diagnoses_what_the_answer_raises() -> None:
     assert repr(check_seven(lambda: 6)) == "✘ it returned 6"
     assert repr(check_seven(lambda: 7 // 0)).startswith(
         "✘ your function raised ZeroDivisionError: "
+    )
+    elsewhere = eval(
+        "lambda number: math.sqrt(number - 9)", {"math": math}
+    )  # not in the check's file
+    assert repr(check_root(elsewhere)) == (
+        "✘ your function raised ValueError: math domain error (number=4)"
     )
     assert repr(check_seven(None)).startswith(
         "✘ the check can do nothing with your answer: TypeError:"

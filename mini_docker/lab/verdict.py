@@ -6,10 +6,14 @@
 from __future__ import annotations
 
 import functools
+import os
+import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any, Literal, NamedTuple, ParamSpec
+
+import mini_docker
 
 P = ParamSpec("P")
 MARKS = {"passed": "✔", "failed": "✘", "cannot run": "–"}
@@ -73,9 +77,11 @@ def check(function: Callable[P, Verdict]) -> Callable[P, Verdict]:
         except CannotRun as error:
             return cannot_run(error.reason)
         except Exception as error:
-            if origin(error) is getattr(function, "__code__", None):
+            code = getattr(function, "__code__", None)
+            if origin(error) is code:
                 return failed(f"the check can do nothing with your answer: {describe(error)}")
-            return failed(f"your function raised {describe(error)}")
+            path = code.co_filename if code else ""
+            return failed(f"your function raised {describe(error)}{asked(error, path)}")
 
     return checked
 
@@ -86,6 +92,23 @@ def origin(error: BaseException) -> CodeType | None:
     while trace and trace.tb_next:
         trace = trace.tb_next
     return trace.tb_frame.f_code if trace else None
+
+
+def asked(error: BaseException, check_path: str) -> str:
+    """Return what the learner's function was asked when it raised: " (text='/data')", or "".
+
+    Its frame is the outermost one that is not of the check's file, this package or Python's library.
+    """
+    ours = tuple(os.path.dirname(module.__file__ or "") for module in (mini_docker, os))
+    trace = error.__traceback__
+    while trace:
+        code, held = trace.tb_frame.f_code, trace.tb_frame.f_locals
+        if code.co_filename != check_path and not code.co_filename.startswith(ours):
+            names = [name for name in code.co_varnames[: code.co_argcount] if name in held]
+            text = ", ".join(f"{name}={reprlib.repr(held[name])}" for name in names)
+            return f" ({text})" if text else ""
+        trace = trace.tb_next
+    return ""
 
 
 def describe(error: BaseException) -> str:

@@ -221,6 +221,8 @@ def check_backoff(answer: Callable[[list[float]], list[float]]) -> Verdict:
         return failed(f"three short lives: 0.1, 0.2, 0.4, and not {answer([0, 0, 0])}")
     if answer([0, 0, 11, 0]) != [0.1, 0.2, 0.1, 0.2]:
         return failed("a life of more than ten seconds begins anew with 0.1")
+    if answer([0, 10, 0]) != [0.1, 0.2, 0.4]:
+        return failed("a life of ten seconds is not one of more than ten")
     if max(answer([0.0] * 20), default=0) != 60:
         return failed("the delay is never more than a minute")
     if answer([10]) != [0.1]:

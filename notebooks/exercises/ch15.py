@@ -155,13 +155,16 @@ def _guard(root: str, answer: Callable[[], str]) -> Verdict:
     networks.attach(other_fd, "b" * 64, "other", port_bindings={"80/tcp": [{"HostPort": "8081"}]})
     nft.run(answer() or "list tables")
 
-    def knock(source: str, server_fd: int, port: int) -> bool:
-        with in_netns(server_fd, socket.create_server, ("0.0.0.0", 80)) as server:
+    def reach(client_fd: int, server_fd: int, source: str, ip: str, ports: tuple[int, int]) -> bool:
+        with in_netns(server_fd, socket.create_server, ("0.0.0.0", ports[1])) as server:
             server.settimeout(1)
-            with in_netns(world_fd, socket.socket) as client:
+            with in_netns(client_fd, socket.socket) as client:
                 client.settimeout(1)
                 client.bind((source, 0))
-                return client.connect_ex(("203.0.113.1", port)) == 0
+                return client.connect_ex((ip, ports[0])) == 0
+
+    def knock(source: str, server_fd: int, port: int) -> bool:
+        return reach(world_fd, server_fd, source, "203.0.113.1", (port, 80))
 
     if not knock(WORLD, web_fd, 8080):
         return failed("203.0.113.9 cannot come in any more")
@@ -170,6 +173,11 @@ def _guard(root: str, answer: Callable[[], str]) -> Verdict:
         return failed(f"203.0.113.66 still comes in by port 8080: {words}")
     if not knock("203.0.113.66", other_fd, 8081):
         return failed("port 8081 is closed too: the container's port is 80 for both of them")
+    if not reach(other_fd, world_fd, "0.0.0.0", WORLD, (8080, 8080)):
+        return failed(
+            "a container cannot call port 8080 of the world any more: that is no visitor, and was not "
+            "sent on by a rule (`ct status`, or an address that is not the host's)"
+        )
     return passed("one guest at one door, and the other door open")
 
 

@@ -85,8 +85,8 @@ def _check_open(answer: Callable[[int, str], int], directory: Path, root_fd: int
             fd = answer(root_fd, path)
         except OSError as error:
             return failed(f"'{path}' is a directory in here; you raised {error.strerror}")
-        if fd < 0:
-            return failed("no descriptor came back")
+        if not isinstance(fd, int) or fd < 0:
+            return failed(f"no descriptor came back for '{path}', but {fd!r}")
         if not _same(fd, wanted):
             return failed(
                 f"'{path}' does not lead where a container would find it: it left the volume"

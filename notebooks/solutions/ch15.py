@@ -131,17 +131,25 @@ def guarded(hook: str, rule: str) -> str:
     return f"table inet guard {{ chain c {{ {chain}; }}; }}\n"
 
 
+VISIT = "meta l4proto tcp ct original proto-dst 8080 ct direction original"
+
+
 def guard() -> str:
     """Return nft commands that leave port 8080 to 203.0.113.9 alone."""
     return guarded(
         "forward",
-        "meta l4proto tcp ct original proto-dst 8080 ct direction original ip saddr != 203.0.113.9 drop",
+        f"ct status dnat {VISIT} ip saddr != 203.0.113.9 drop",
     )
 
 
 def guard_input() -> str:
     """Wrong: the packet is not for the host any more."""
     return guarded("input", "tcp dport 8080 ip saddr != 203.0.113.9 drop")
+
+
+def guard_out() -> str:
+    """Wrong: who goes out to a port 8080 is no visitor."""
+    return guarded("forward", f"{VISIT} ip saddr != 203.0.113.9 drop")
 
 
 def guard_port() -> str:
@@ -284,6 +292,7 @@ EXERCISES = [
         wrong=[
             (guard_input, "passes `forward`"),
             (guard_port, "port 8081 is closed too"),
+            (guard_out, "that is no visitor"),
             (guard_all, "cannot come in any more"),
         ],
     ),
