@@ -234,7 +234,7 @@ def events_of(daemon: Daemon, name: str) -> list[str]:
     """Return the actions of a container from its last start on."""
     path = f"/events?since=1&until={time.time():.9f}&filters=" + '{"type":["container"]}'
     lines = [json.loads(line) for line in daemon.ask("GET", path)[1].splitlines()]
-    found = [one["Action"] for one in lines if one["Actor"]["Attributes"]["name"] == name]
+    found = [one["Action"] for one in lines if one["Actor"]["Attributes"].get("name") == name]
     return found[len(found) - found[::-1].index("start") :]
 
 
@@ -259,3 +259,16 @@ def test_a_container_with_rm_is_started_again(daemon: Daemon, tmp_path: pathlib.
     subprocess.run([*docker, "cp", f"{tmp_path}/file", "made:/"], check=True, capture_output=True)
     done = subprocess.run([*docker, "start", "-a", "made"], capture_output=True, timeout=120)
     assert (done.stdout, done.stderr) == (b"x", b"")
+
+
+def test_a_container_between_two_lives_is_taken_for_one_that_runs(daemon: Daemon) -> None:
+    daemon.run("again", "true", HostConfig={"RestartPolicy": {"Name": "always"}})
+    for method, place, words in (
+        ("DELETE", "", "You cannot remove a restarting container"),
+        ("GET", "/top", "is restarting, wait until the container is running"),
+    ):
+        until(lambda: words in str(daemon.ask(method, f"/containers/again{place}")))  # noqa: B023
+    assert daemon.ask("POST", "/containers/again/start")[0] == 304
+    assert daemon.ask("POST", "/containers/again/kill") == (204, "")
+    until(lambda: daemon.state("again")["Status"] == "exited")
+    assert daemon.ask("POST", "/containers/again/kill")[0] == 409

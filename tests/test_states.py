@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from mini_docker.engine.document import InvalidRequest
+from mini_docker.engine.moments import duration
 from mini_docker.engine.orders import StartFailed, first_word
 from mini_docker.engine.states import parse_signal
 
@@ -42,3 +43,19 @@ def test_a_shim_that_was_killed_before_its_first_word_failed_to_start(what: str)
     with pytest.raises(StartFailed, match="the shim died in set-up: unknown$") as failure:
         first_word(ours, what)
     assert (failure.value.code, failure.value.about_command) == (128, False)
+
+
+@pytest.mark.parametrize(
+    ("length", "text"),
+    [
+        (0, "0s"),
+        (1, "1ns"),
+        (1_500, "1.5µs"),
+        (300_000_000, "300ms"),
+        (1_500_000_000, "1.5s"),
+        (90_000_000_000, "1m30s"),
+        (7_200_000_000_000, "2h0m0s"),
+    ],
+)
+def test_durations_are_written_as_go_does(length: int, text: str) -> None:
+    assert duration(length) == text

@@ -108,7 +108,10 @@ def size(call: Call) -> tuple[int, int]:
 
 def answer_logs(call: Call) -> None:
     """GET /containers/{id}/logs."""
-    request, container = call.request, found(call)
+    request = call.request
+    if not (request.flag("stdout") or request.flag("stderr")):  # before the container is looked for
+        raise HttpError(400, "Bad parameters: you must choose at least one stream")
+    container = found(call)
     wanted = LogsWanted(
         request.flag("stdout"),
         request.flag("stderr"),
@@ -118,8 +121,6 @@ def answer_logs(call: Call) -> None:
         moment_of(request.query.get("until", "")),
         tail_of(request.query.get("tail", "")),
     )
-    if not (wanted.stdout or wanted.stderr):
-        raise HttpError(400, "Bad parameters: you must choose at least one stream")
     if (container.record["HostConfig"].get("LogConfig") or {}).get("Type") == "none":
         raise HttpError(501, "configured logging driver does not support reading")
     piece = call.reply.stream_out(None)

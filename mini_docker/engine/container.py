@@ -68,8 +68,16 @@ class Container:
         """Whether it has a process."""
         return is_alive(self.record)
 
+    @property
+    def restarting(self) -> bool:
+        """Whether it waits for its next life; most of Docker's commands take it for one that runs."""
+        return bool(self.state["Status"] == "restarting")
+
     def require_alive(self) -> None:
         """Raise Conflict, in Docker's words, where there is no process."""
+        if self.restarting:
+            words = "is restarting, wait until the container is running"
+            raise Conflict(f"Container {self.id} {words}")
         if not self.alive:
             raise Conflict(f"Container {self.id} is not running")
 

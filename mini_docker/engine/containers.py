@@ -16,7 +16,7 @@ from mini_docker.engine.modes import by_id
 from mini_docker.engine.names import valid_name
 from mini_docker.engine.orders import StartFailed, check_log, check_update
 from mini_docker.engine.remap import new_mappings, root_of
-from mini_docker.engine.states import parse_policy, parse_signal
+from mini_docker.engine.states import parse_policy, parse_signal, unwatched
 from mini_docker.engine.store import Conflict, NoSuchContainer, Store
 from mini_docker.engine.wishes import discard
 
@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 
 STOP_SECONDS = 10
 RETRIES = 10
+
+
+def stop_signal(container: Container) -> int:
+    """Return the number of the signal that asks a container to end."""
+    return parse_signal(container.record["Config"].get("StopSignal") or "SIGTERM")
 
 
 class Containers(Lives):
@@ -110,7 +115,7 @@ class Containers(Lives):
         with container.lock:
             if container.state["Status"] == "paused":
                 raise Conflict("cannot start a paused container, try unpause instead")
-            if container.alive:
+            if container.alive or container.restarting:
                 raise NotModified
             if container.removed or container.state["Status"] in ("removing", "dead"):
                 raise Conflict("container is marked for removal and cannot be started")
@@ -124,22 +129,26 @@ class Containers(Lives):
         number = parse_signal(text or "SIGKILL")
         container = self.find(reference)
         with container.lock:  # before its end is told, which takes the lock too
+            if container.restarting:
+                self._cancel_restart(container)
+                return
             if not container.alive:
                 raise Conflict(
                     f"Cannot kill container: {reference}: Container {container.id} is not running"
                 )
             self.tell(container, "kill", signal=str(number))
+            if number in (signal.SIGKILL, stop_signal(container)):
+                container.stopped = True
             if number != signal.SIGKILL:
                 self.signal(container, number)
                 return
-            container.stopped = True
         self.end_now(container)
 
     def stop(self, reference: str, seconds: int | None) -> None:
         """Ask a container to end, and after `seconds` (-1: never) kill it. Raises NotModified."""
         container = self.find(reference)
         with container.lock:
-            if container.state["Status"] == "restarting":
+            if container.restarting:
                 self._cancel_restart(container)
                 return
             if not container.alive:
@@ -165,7 +174,7 @@ class Containers(Lives):
         if seconds is None:
             seconds = config.get("StopTimeout")
         patience = STOP_SECONDS if seconds is None else seconds
-        number = parse_signal(config.get("StopSignal") or "SIGTERM")
+        number = stop_signal(container)
         self.tell(container, "kill", signal=str(number))
         self.signal(container, number)
         self.let_go(container)
@@ -205,6 +214,8 @@ class Containers(Lives):
             cgroup_of(container.id, container.host).freeze()
             container.state["Status"] = "paused"
             if not briefly:
+                if container.state.get("Health"):
+                    container.state["Health"] = unwatched(container.state["Health"])
                 self.note(container)
         self.tell(container, "pause")
 
@@ -275,13 +286,13 @@ class Containers(Lives):
         """Remove a container, a running one only by `force`, its anonymous `volumes` too. Raises Conflict."""
         container = self.find(reference)
         with container.lock:
-            if container.alive and not force:
-                paused = container.state["Status"] == "paused"
+            if (container.alive or container.restarting) and not force:
+                status = container.state["Status"]
+                remedy = "Unpause and then stop" if status == "paused" else "Stop"
                 raise Conflict(
-                    f"You cannot remove a {'paused' if paused else 'running'} container {container.id}. "
-                    + ("Unpause and then stop the container before attempting removal or force remove"
-                       if paused else "Stop the container before attempting removal or force remove")
-                )  # fmt: skip
+                    f"You cannot remove a {status} container {container.id}. "
+                    f"{remedy} the container before attempting removal or force remove"
+                )
             if container.state["Status"] == "removing":
                 raise Conflict(f"removal of container {reference} is already in progress")
             container.stopped = True

@@ -16,7 +16,7 @@ import time
 from mini_docker.engine.accidents import is_accident, log, sentence, told
 from mini_docker.engine.attached import CHUNK, STDOUT, frame
 from mini_docker.engine.container import Container
-from mini_docker.engine.document import InvalidRequest
+from mini_docker.engine.document import InvalidRequest, environment
 from mini_docker.engine.launch import cgroup_of, look_up_user
 from mini_docker.engine.orders import StartFailed, first_word
 from mini_docker.engine.starter import what_to_start
@@ -225,18 +225,16 @@ class Execs:
             **first,
             "terminal": one.terminal,
             "args": request["Cmd"],
-            "env": [*first["env"], *(entry for entry in request.get("Env") or () if "=" in entry)],
             "cwd": request.get("WorkingDir") or first["cwd"],
         }
-        if one.terminal and not any(entry.startswith("TERM=") for entry in process["env"]):
-            process["env"].append("TERM=xterm")
+        home = dict(entry.split("=", 1) for entry in first["env"])["HOME"]
         if request.get("User"):
             root_fd = os.open(f"/proc/{one.container.state['Pid']}/root", os.O_PATH | os.O_CLOEXEC)
             try:
                 user = look_up_user(root_fd, request["User"])
             finally:
                 os.close(root_fd)
-            groups = list(user.additional_gids)
+            groups, home = list(user.additional_gids), user.home
             process["user"] = {"uid": user.uid, "gid": user.gid, "additionalGids": groups}
         if request.get("Privileged"):
             all_of_ours = available()
@@ -248,7 +246,22 @@ class Execs:
             bounding = first["capabilities"]["bounding"]
             held = bounding if process["user"]["uid"] == 0 else []
             process["capabilities"] = {"bounding": bounding, "effective": held, "permitted": held}
+        process["env"] = self._environment(one, first["env"], home)
         return process
+
+    @staticmethod
+    def _environment(one: Exec, first: list[str], home: str) -> list[str]:
+        """Return the first process's variables with the request's; HOME and TERM are this process's own."""
+        config = one.container.record["Config"]
+        asked = {entry.partition("=")[0] for entry in config["Env"]}
+        own = {"HOME", "TERM"} - asked
+        kept = [entry for entry in first if entry.partition("=")[0] not in own]
+        wanted = {
+            "Hostname": config["Hostname"],
+            "Tty": one.terminal,
+            "Env": [*kept, *(one.request.get("Env") or ())],
+        }
+        return environment(wanted, {}, home)
 
     def _ended(self, one: Exec, word: bytes) -> None:
         """Note the end of an exec; without a last word its shim was killed, and it with it."""

@@ -10,8 +10,9 @@ import socket
 import threading
 import time
 
-from mini_docker.engine.moments import SECOND, moment
+from mini_docker.engine.moments import SECOND, duration, moment
 from mini_docker.engine.orders import StartFailed
+from mini_docker.engine.states import renewed, unwatched
 from mini_docker.engine.store import Conflict
 
 TYPE_CHECKING = False
@@ -67,7 +68,7 @@ class Health:
         words = probe_command(check.get("Test") or [])
         if words:
             if not container.state.get("Health"):
-                container.state["Health"] = {"Status": "starting", "FailingStreak": 0, "Log": []}
+                container.state["Health"] = renewed({})
             arguments = (container, check, words, container.exits)
             threading.Thread(target=self._run, args=arguments, daemon=True).start()
 
@@ -93,7 +94,7 @@ class Health:
         """Call what is not probed any more unhealthy, as Docker does; the next start begins anew."""
         health = container.state.get("Health")
         if health and not container.alive and not container.removed:
-            container.state["Health"] = {**health, "Status": "unhealthy"}
+            container.state["Health"] = unwatched(health)
             self.containers.write(container)
 
     def _note(
@@ -101,7 +102,7 @@ class Health:
     ) -> None:
         with container.lock:
             old = container.state.get("Health")
-            if container.exits > exits or not old:
+            if container.exits > exits or not old or container.state["Status"] != "running":
                 return
             new = judged(old, result["ExitCode"], retries, starting)
             new["Log"] = [*old["Log"], result][-KEPT_RESULTS:]
@@ -128,7 +129,8 @@ class Health:
                 one.ask({"ask": "kill", "signal": signal.SIGKILL})
             except Conflict:
                 pass  # it has ended after all
-            return _result(began, -1, f"Health check exceeded timeout ({timeout:g}s)")
+            late_words = f"Health check exceeded timeout ({duration(int(timeout * SECOND))})"
+            return _result(began, -1, late_words)
         with one.changed:
             one.changed.wait_for(lambda: not one.running, 5)
         return _result(began, one.exit_code or 0, output)
@@ -151,7 +153,8 @@ def _collect(stream: socket.socket, seconds: float) -> tuple[str, bool]:
     while len(data) >= 8:
         size = int.from_bytes(data[4:8], "big")
         text, data = text + data[8 : 8 + size], data[8 + size :]
-    return text[:KEPT_OUTPUT].decode(errors="replace"), False
+    more = "..." if len(text) > KEPT_OUTPUT else ""
+    return text[:KEPT_OUTPUT].decode(errors="replace") + more, False
 
 
 def _result(began: str, code: int, output: str) -> dict[str, Any]:

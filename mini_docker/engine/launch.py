@@ -176,7 +176,7 @@ def merged(request: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
         config["Entrypoint"] = image.get("Entrypoint")
         config["Cmd"] = config.get("Cmd") or image.get("Cmd")
     elif config["Entrypoint"] == [""]:
-        config["Entrypoint"] = []
+        config["Entrypoint"] = None
     for key in ("User", "WorkingDir", "StopSignal", "Healthcheck"):
         if not config.get(key) and image.get(key):
             config[key] = image[key]

@@ -19,7 +19,7 @@ from mini_docker.engine.moments import SECOND
 from mini_docker.engine.orders import StartFailed, ask_shim, first_word, order_of
 from mini_docker.engine.roster import Roster
 from mini_docker.engine.starter import what_to_start
-from mini_docker.engine.states import next_delay, wants_restart
+from mini_docker.engine.states import next_delay, renewed, wants_restart
 from mini_docker.engine.store import Claim, Conflict, Store
 from mini_docker.engine.watch import Watch
 
@@ -59,7 +59,10 @@ class Lives(Roster):
             self._not_started(container, failed)
         now = time.time()
         state = {"Status": "running", "Pid": pid, "ExitCode": 0, "At": now, "StartedAt": now}
-        container.record["State"] = {"FinishedAt": container.state.get("FinishedAt"), **state}
+        earlier = container.state
+        container.record["State"] = {"FinishedAt": earlier.get("FinishedAt"), **state}
+        if earlier.get("Health"):
+            container.state["Health"] = renewed(earlier["Health"])
         self.note(container)
         self.tell(container, "start")
         container.changed.notify_all()

@@ -49,6 +49,24 @@ def parse_moment(text: str) -> int:
     return int(whole) * SECOND + int(fraction.ljust(9, "0")[:9] or 0)
 
 
+def duration(length: int) -> str:
+    """Return nanoseconds as Go writes them: "300ms", "1.5s", "1m30s", "2h0m0s"."""
+    if not 0 < length < SECOND:
+        minutes, rest = divmod(length, 60 * SECOND)
+        hours, minutes = divmod(minutes, 60)
+        words = f"{hours}h{minutes}m" if hours else f"{minutes}m" if minutes else ""
+        return f"{words}{_decimal(rest, SECOND)}s"
+    unit = next(unit for unit in ("ms", "µs", "ns") if length >= UNITS[unit])
+    return _decimal(length, int(UNITS[unit])) + unit
+
+
+def _decimal(number: int, unit: int) -> str:
+    """Return number/unit with as many digits as it has."""
+    whole, rest = divmod(number, unit)
+    digits = str(unit + rest)[1:].rstrip("0")
+    return f"{whole}.{digits}" if digits else str(whole)
+
+
 def parse_duration(text: str) -> int:
     """Return the nanoseconds of Go's "1m30s", "500ms" or "0". Raises ValueError."""
     if text != "0" and not re.fullmatch(f"({PIECE})+", text):

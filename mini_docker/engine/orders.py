@@ -73,6 +73,9 @@ def check_log_options(driver: str, options: dict[str, str]) -> None:
     mode = options.get("mode") or "blocking"
     if mode not in ("blocking", "non-blocking"):
         raise InvalidRequest(f"logger: logging mode not supported: {mode}")
+    if "max-buffer-size" in options and mode != "non-blocking":
+        words = "max-buffer-size option is only supported with 'mode=non-blocking'"
+        raise InvalidRequest(f"logger: {words}")
 
 
 def read_limits(options: dict[str, str]) -> tuple[int, int]:

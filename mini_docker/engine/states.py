@@ -79,6 +79,16 @@ def next_delay(last: float, lived: float) -> float:
     return FIRST_DELAY if not last or lived > LONG_LIFE else min(last * 2, LONGEST_DELAY)
 
 
+def renewed(health: dict[str, Any]) -> dict[str, Any]:
+    """Return a Health object at a new start: Docker keeps the results of the lives before."""
+    return {"Status": "starting", "FailingStreak": 0, "Log": health.get("Log", [])}
+
+
+def unwatched(health: dict[str, Any]) -> dict[str, Any]:
+    """Return a Health object of a container that is not probed any more: Docker calls it unhealthy."""
+    return {**health, "Status": "unhealthy"}
+
+
 # The real-time signals have no names of their own: signal(7) counts them from either end.
 SIGNALS = {one.name.removeprefix("SIG"): int(one) for one in signal.Signals} | {
     f"{end}{sign}{n}": signal.Signals[f"SIG{end}"] + int(f"{sign}{n}")

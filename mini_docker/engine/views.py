@@ -145,7 +145,7 @@ def inspect(containers: Containers, container: Container, execs: list[str]) -> d
         "ResolvConfPath": f"{directory}/resolv.conf",
         "HostnamePath": f"{directory}/hostname",
         "HostsPath": f"{directory}/hosts",
-        "LogPath": log_path(directory, container.id),
+        "LogPath": shown_log_path(record, directory),
         "Name": f"/{container.name}",
         "RestartCount": record.get("RestartCount", 0),
         "Driver": containers.store.roots.name,
@@ -166,6 +166,12 @@ def inspect(containers: Containers, container: Container, execs: list[str]) -> d
         "Config": config_view(record["Config"]),
         "NetworkSettings": network_view(record),
     }
+
+
+def shown_log_path(record: dict[str, Any], directory: str) -> str:
+    """Return where a container's log is; only of the json-file driver Docker tells it."""
+    driver = (record["HostConfig"].get("LogConfig") or {}).get("Type") or "json-file"
+    return log_path(directory, record["Id"]) if driver == "json-file" else ""
 
 
 # %% notebooks/14h_asking.ipynb#network-view
