@@ -121,9 +121,8 @@ def test_an_accident_of_a_container_that_goes_with_its_end(faulty: Faulty) -> No
         "true",
     ]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stderr.splitlines()[0]) == (
-        125, f"docker: Error response from daemon: {SENTENCE}.",
-    )  # fmt: skip
+    assert done.returncode == 125  # before its error the client may log of its own
+    assert f"docker: Error response from daemon: {SENTENCE}." in done.stderr.splitlines()
     assert faulty.ask("GET", "/containers/json?all=1") == (200, [])
 
 
