@@ -131,6 +131,21 @@ def test_exec_streams_codes_and_missing_commands(daemon: Daemon) -> None:
     assert code == 126 and b'exec: "nosuch": executable file not found in $PATH' in data
     assert run("sh", "-c", "tty >/dev/null && echo t", Tty=True) == (b"t\r\n", 0)
     assert daemon.ask("POST", "/containers/host/exec", {"Cmd": []})[0] == 400
+    data, code = run("true", WorkingDir="x")  # no plan can be made of it: nothing is forked
+    assert code == 126 and b"process.cwd: 'x' is not an absolute path" in data
+
+
+def test_an_exec_stands_on_its_container_s_life_of_now(daemon: Daemon) -> None:
+    """What execs have in common is found out once for each life of a container."""
+    limit = {"Ulimits": [{"Name": "nofile", "Soft": 100, "Hard": 100}]}
+    daemon.run("host", "sleep", "1000", HostConfig=limit)  # fewer than the seats of a plan
+    body = {"Cmd": ["sh", "-c", "ulimit -n; cat /proc/1/comm"], "AttachStdout": True, "Tty": True}
+    for _ in range(2):
+        for _ in range(2):
+            exec_id = daemon.ask("POST", "/containers/host/exec", body)[1]["Id"]
+            stream = daemon.upgrade(f"/exec/{exec_id}/start", b'{"Tty": true}')
+            assert all_of(stream) == b"100\r\nsleep\r\n"
+        assert daemon.ask("POST", "/containers/host/restart?t=0")[0] == 204
 
 
 def test_an_exec_writes_no_file_and_outlives_its_daemon(daemon: Daemon) -> None:

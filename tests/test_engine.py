@@ -18,6 +18,7 @@ from mini_docker.engine.container import Container
 from mini_docker.engine.containers import Containers
 from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.events import Events
+from mini_docker.engine.execs import Execs, NoSuchExec
 from mini_docker.engine.launch import Launch, wiring_of
 from mini_docker.engine.names import random_name, valid_name
 from mini_docker.engine.store import Claim, Conflict, NoSuchContainer, Store
@@ -174,6 +175,25 @@ def maker(store: Store, monkeypatch: pytest.MonkeyPatch) -> Maker:
     """A manager that waits for no shim's end: a daemon's thread would never end."""
     monkeypatch.setattr("mini_docker.engine.lives.Watch", lambda: None)
     return Maker(store)
+
+
+def test_execs_are_forgotten_a_while_after_their_end(
+    maker: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = maker.create("web")
+    container = maker.containers.find(record["Id"])
+    container.record["State"] = {"Status": "running", "Pid": 1}
+    execs = Execs(maker.containers)
+    first, second = (execs.create(container, {"Cmd": ["true"]}) for _ in range(2))
+    first.started = second.started = True
+    execs._ended(first, b"")
+    assert execs.find(first.id).exit_code == 137
+    monkeypatch.setattr("mini_docker.engine.execs.KEPT_SECONDS", -1)
+    execs.create(container, {"Cmd": ["true"]})
+    with pytest.raises(NoSuchExec):
+        execs.find(first.id)
+    assert second.id in execs.by_id
+    container.record["State"] = {"Status": "exited", "Pid": 0}
 
 
 def traces(store: Store) -> list[str]:

@@ -273,8 +273,8 @@ class Connection:
 
     # --- out
 
-    def _send(self, event: Any) -> None:
-        data = self.http.send(event)
+    def _send(self, *events: Any) -> None:
+        data = b"".join(self.http.send(event) or b"" for event in events)
         if data:
             try:
                 self.stream.settimeout(None)
@@ -284,12 +284,15 @@ class Connection:
 
     def head(self, status: int, headers: list[tuple[str, str]]) -> None:
         """Send an answer's head, at once: whoever waits for a stream must not wait for its first word."""
+        self._send(self._head(status, headers))
+
+    def _head(self, status: int, headers: list[tuple[str, str]]) -> h11.Response:
         self.answered = True
         kept = self.http.they_are_waiting_for_100_continue and self.body_follows
         last = kept or self.http.their_state is h11.ERROR  # what follows may be no request
         more = [("Connection", "close")] if last else []
         lines = [*self.common, *headers, ("Date", formatdate(usegmt=True)), *more]
-        self._send(h11.Response(status_code=status, headers=lines, reason=REASONS.get(status, "")))
+        return h11.Response(status_code=status, headers=lines, reason=REASONS.get(status, ""))
 
     def piece(self, data: bytes) -> None:
         """Send a piece of a body, as one chunk where there are chunks."""
@@ -324,11 +327,9 @@ class Connection:
     def send_bytes(
         self, status: int, kind: str, data: bytes, more: list[tuple[str, str]] | None = None
     ) -> None:
-        """Answer with a body of known length."""
-        self.head(
-            status, [("Content-Type", kind), ("Content-Length", str(len(data))), *(more or ())]
-        )
-        self.piece(data)
+        """Answer with a body of known length, in one piece: two would wake the client twice."""
+        lines = [("Content-Type", kind), ("Content-Length", str(len(data))), *(more or ())]
+        self._send(self._head(status, lines), h11.Data(data=data))
         self.end()
 
     def stream_out(

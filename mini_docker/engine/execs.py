@@ -7,31 +7,49 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import struct
 import termios
 import threading
 import time
+from collections import namedtuple
 
 from mini_docker.engine.accidents import is_accident, log, sentence, told
 from mini_docker.engine.attached import CHUNK, STDOUT, frame
 from mini_docker.engine.container import Container
 from mini_docker.engine.document import InvalidRequest, environment
 from mini_docker.engine.launch import cgroup_of, look_up_user
-from mini_docker.engine.orders import StartFailed, first_word
-from mini_docker.engine.starter import what_to_start
+from mini_docker.engine.orders import StartFailed, first_word, not_planned
+from mini_docker.engine.starter import what_to_start, with_plan_inside
 from mini_docker.engine.store import Conflict
 from mini_docker.security.capabilities import available
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from typing import Any
+    from typing import Any, NamedTuple
 
+    from mini_docker.cgroups.tree import Cgroup
     from mini_docker.engine.containers import Containers
+
+    class Ground(NamedTuple):
+        """What the execs of one life of a container stand on: a part of their orders, its process and group.
+
+        `life` is its pid, and since when.
+        """
+
+        life: tuple[int, float | None]
+        order: dict[str, Any]
+        process: dict[str, Any]
+        cgroup: Cgroup
+
+else:
+    Ground = namedtuple("Ground", ("life", "order", "process", "cgroup"))
 
 
 # %% notebooks/14h_asking.ipynb#exec-one
+KEPT_SECONDS = 300  # after its end: a health check alone makes thousands a day
 KNOWN_SECONDS = 10  # for a start or an end to be noted, as dockerd waits for a start
 
 
@@ -49,6 +67,7 @@ class Exec:
         self.request = request
         self.running = self.started = False
         self.exit_code: int | None = None
+        self.ended_at = math.inf  # by the monotonic clock
         self.pid = 0
         self.lifeline: socket.socket | None = None
         self.changed = threading.Condition()
@@ -107,6 +126,7 @@ class Execs:
         """Begin with none."""
         self.containers = containers
         self.by_id: dict[str, Exec] = {}
+        self.grounds: dict[str, Ground] = {}
 
     def create(self, container: Container, request: dict[str, Any]) -> Exec:
         """Note a process that is going to be started. Raises Conflict, InvalidRequest."""
@@ -125,10 +145,13 @@ class Execs:
         return new
 
     def forget(self) -> None:
-        """Forget the execs of containers that are gone."""
-        gone = [found.id for found in list(self.by_id.values()) if found.container.removed]
-        for exec_id in gone:
-            self.by_id.pop(exec_id, None)
+        """Forget the execs of containers that are gone, and those that ended a while ago, as dockerd does."""
+        long_ago = time.monotonic() - KEPT_SECONDS
+        for one in list(self.by_id.values()):
+            if one.container.removed:
+                self.grounds.pop(one.container.id, None)
+            if one.container.removed or one.ended_at < long_ago:
+                self.by_id.pop(one.id, None)
 
     def find(self, exec_id: str) -> Exec:
         """Return an exec. Raises NoSuchExec."""
@@ -178,7 +201,7 @@ class Execs:
             one.pid = first_word(lifeline, "exec failed")["pid"]
         except Exception as error:
             with one.changed:
-                one.exit_code = 126
+                one.exit_code, one.ended_at = 126, time.monotonic()
                 one.changed.notify_all()
             if isinstance(error, StartFailed):
                 raise
@@ -187,22 +210,17 @@ class Execs:
         with one.changed:
             one.running, one.lifeline = True, lifeline
             one.changed.notify_all()
-        self.containers.watch.add(lifeline, lambda word: self._ended(one, word))
+        self.containers.watch.add(lifeline, lambda word: self._ended(one, word), at_once=True)
 
     def _start_shim(
         self, one: Exec, connection: socket.socket | None, wanted: dict[str, Any], size: list[int]
     ) -> socket.socket:
-        given = self.containers.store.read_order(one.container.id)
-        spec = given["document"]
-        cgroup = cgroup_of(one.container.id, one.container.host)
-        cgroup.directories = given["directories"]
-        cgroup_fd = cgroup.open_unified()
+        ground = self._ground(one.container)
+        cgroup_fd = ground.cgroup.open_unified()
         fds = [("client", connection.fileno())] if connection else []
         try:
             order = {
-                **what_to_start(self.containers.store.root, spec, cgroup, cgroup_fd is not None),
-                "process": self._process(one, spec["process"]),
-                "enter": one.container.state["Pid"],
+                **ground.order,
                 "terminal": one.terminal,
                 "stdin": bool(one.request.get("AttachStdin")),
                 "once": True,
@@ -211,12 +229,37 @@ class Execs:
             }
             fds += [("cgroup", cgroup_fd)] if cgroup_fd is not None else []
             directory = self.containers.store.directory(one.container.id)
+            process = self._process(one, ground.process)
+            try:
+                order = with_plan_inside(order, process)
+            except (OSError, ValueError) as error:
+                raise not_planned(error, "exec failed") from None
             if connection:
                 wait_for_reader(connection)
             return self.containers.zygote.fork_shim(order, directory, fds)
         finally:
             if cgroup_fd is not None:
                 os.close(cgroup_fd)
+
+    def _ground(self, container: Container) -> Ground:
+        """Return what all execs of one life of a container have in common; the first one finds it out.
+
+        Raises OSError, ValueError.
+        """
+        life = (container.state["Pid"], container.state.get("StartedAt"))
+        found = self.grounds.get(container.id)
+        if found is None or found.life != life:
+            store = self.containers.store
+            given = store.read_order(container.id)
+            spec = given["document"]
+            cgroup = cgroup_of(container.id, container.host)
+            cgroup.directories = given["directories"]
+            order = what_to_start(
+                store.root, spec, cgroup, cgroup.trees.unified in cgroup.directories
+            )
+            found = Ground(life, {**order, "enter": life[0]}, spec["process"], cgroup)
+            self.grounds[container.id] = found
+        return found
 
     def _process(self, one: Exec, first: dict[str, Any]) -> dict[str, Any]:
         """Return the OCI process object: the container's own, with what the request changes."""
@@ -267,7 +310,7 @@ class Execs:
         """Note the end of an exec; without a last word its shim was killed, and it with it."""
         code = json.loads(word)["ExitCode"] if word else 137
         with one.changed:
-            one.running, one.exit_code = False, code
+            one.running, one.exit_code, one.ended_at = False, code, time.monotonic()
             one.changed.notify_all()
         self.containers.tell(one.container, "exec_die", execID=one.id, exitCode=str(code))
 
@@ -293,7 +336,9 @@ def wait_for_reader(connection: socket.socket, seconds: float = 2.0) -> None:
     with the head is lost there. `seconds` are for a machine that has no time for the client.
     """
     deadline = time.monotonic() + seconds
+    pause = 0.0001
     while struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))[0]:
         if time.monotonic() > deadline:
             return
-        time.sleep(0.001)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.01)

@@ -16,9 +16,9 @@ from mini_docker.engine.container import Container, EngineError
 from mini_docker.engine.explain import read_steps
 from mini_docker.engine.launch import Launch, cgroup_of
 from mini_docker.engine.moments import SECOND
-from mini_docker.engine.orders import StartFailed, ask_shim, first_word, order_of
+from mini_docker.engine.orders import StartFailed, ask_shim, first_word, not_planned, order_of
 from mini_docker.engine.roster import Roster
-from mini_docker.engine.starter import what_to_start
+from mini_docker.engine.starter import what_to_start, with_plan
 from mini_docker.engine.states import next_delay, renewed, wants_restart
 from mini_docker.engine.store import Claim, Conflict, Store
 from mini_docker.engine.watch import Watch
@@ -155,7 +155,13 @@ class Lives(Roster):
         }
         self.store.write_order(container.id, {**order, "document": ready.spec})
         inside = ready.cgroup_fd is not None
-        return order | what_to_start(self.store.root, ready.spec, cgroup, inside)
+        order |= what_to_start(self.store.root, ready.spec, cgroup, inside)
+        given = {"rootfs": ready.rootfs_fd, "netns": ready.netns_fd, "shm": ready.shm_fd}
+        names = [name for name, fd in given.items() if fd is not None]
+        try:
+            return with_plan(order, ready.spec, names)
+        except ValueError as error:
+            raise not_planned(error) from None
 
     def look_after(self, container: Container, lifeline: socket.socket) -> None:
         """Be told of the container's end by its lifeline, and tell who wants to know of its start."""

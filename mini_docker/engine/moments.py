@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import calendar
 import re
 import time
 
@@ -37,6 +36,8 @@ def parse_moment(text: str) -> int:
     Raises ValueError.
     """
     if found := MOMENT.fullmatch(text):
+        import calendar  # and datetime with it: half a megabyte, which a shim does without
+
         *fields, fraction, sign, hours, minutes = found.groups(default="0")
         time.strptime("-".join(fields), "%Y-%m-%d-%H-%M-%S")  # no 13th month, no 25th hour
         seconds = calendar.timegm(time.struct_time((*map(int, fields), 0, 0, 0)))

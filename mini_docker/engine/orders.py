@@ -167,6 +167,16 @@ def first_word(lifeline: socket.socket, what: str = "create failed") -> dict[str
     if "pid" in word:
         return word
     lifeline.close()
+    raise failure(word, what)
+
+
+def not_planned(error: Exception, what: str = "create failed") -> StartFailed:
+    """Return the failure of a start whose plan could not be made, as if a shim had said so."""
+    return failure({"error": f"set-up: {error}", "errno": 0}, what)
+
+
+def failure(word: dict[str, Any], what: str) -> StartFailed:
+    """Return what a shim's word about a start that failed means, in Docker's words."""
     about_command = bool(word.get("about_command"))
     code = (127 if word["errno"] in (ENOENT, ENOTDIR) else 126) if about_command else 128
     if about_command:  # runc's word, by which the client chooses 126
@@ -178,7 +188,7 @@ def first_word(lifeline: socket.socket, what: str = "create failed") -> dict[str
         text = text.replace("runc ", "")
     if word["errno"] == ENOTDIR and "mounted on" in word["error"]:  # the client's fault, too
         about_command, code, more = True, 127, f": {MOUNT_HINT}"
-    raise StartFailed(f"{text}: {word['error']}: unknown{more}", about_command, code)
+    return StartFailed(f"{text}: {word['error']}: unknown{more}", about_command, code)
 
 
 # %% notebooks/14f_states.ipynb#ask-shim

@@ -10,6 +10,7 @@ import marshal
 import os
 import socket
 import stat
+import sys
 from collections import namedtuple
 
 from mini_docker.cgroups.files import write_file
@@ -47,11 +48,12 @@ from mini_docker.runtime.init import (
 from mini_docker.runtime.listener import take_listener
 from mini_docker.runtime.plan import Planned, Resources, plan
 from mini_docker.runtime.talk import Talk
+from mini_docker.security.seccomp import NOTIFY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any, NamedTuple, NoReturn
 
     from mini_docker.cgroups.tree import Cgroup
@@ -170,12 +172,18 @@ def _be_starter(
 def what_to_start(root: str, spec: dict[str, Any], cgroup: Cgroup, inside: bool) -> dict[str, Any]:
     """Return the part of an order that a starter reads: what the daemon, who has it all at hand, finds out.
 
-    A process just forked pays for each page of Python's objects that it looks at, for it writes there.
-    `root` is the data root; `inside` says that the clone puts it into the v2 group. Raises OSError,
+    A process just forked pays for each page of Python's objects that it looks at, for it writes there. So of
+    a seccomp policy, whose program is here, only what asks a listener is left. `root` is the data root;
+    `inside` says that the clone puts it into the v2 group. Raises OSError,
     ValueError.
     """
+    seccomp = spec["linux"].get("seccomp") or {}
+    asking = [entry for entry in seccomp.get("syscalls") or () if entry.get("action") == NOTIFY]
+    short = (
+        {**spec["linux"], "seccomp": {**seccomp, "syscalls": asking}} if seccomp else spec["linux"]
+    )
     return {
-        "spec": marshal.dumps(spec),
+        "spec": marshal.dumps({**spec, "linux": short}),
         "flags": flags_here(spec),
         "doors": [(step.name, *step.arguments) for step in cgroup.plan_enter(inside)],
         "seccomp": kept_program(root, spec),
@@ -203,7 +211,11 @@ def start_process(
 
     Raises StartError, OSError, ValueError.
     """
-    spec, planned = plan_first(order, fds, stdio, console)
+    spec = with_descriptors(marshal.loads(order["spec"]), fds)
+    give_streams(stdio, owner_of_streams(spec))
+    if spec["linux"].get("uidMappings"):
+        raise_limits(spec["process"])
+    planned = plan_first(order, spec, fds, stdio, console)
     steps = [item.step for item in planned]
     process = start(spec, steps, fds.get("cgroup"), teller(spec, None), CLONE_PARENT)
     if order.get("explain"):
@@ -211,28 +223,32 @@ def start_process(
     return process
 
 
+def with_descriptors(spec: dict[str, Any], fds: dict[str, int]) -> dict[str, Any]:
+    """Return a document whose network and user namespaces are those behind descriptors, if there are any."""
+    names = {"network": "netns", "user": "userns"}
+    namespaces = [
+        {**entry, "path": f"/proc/self/fd/{fds[name]}"}
+        if (name := names.get(entry["type"], "")) in fds
+        else entry
+        for entry in spec["linux"]["namespaces"]
+    ]
+    return {**spec, "linux": {**spec["linux"], "namespaces": namespaces}}
+
+
 def plan_first(
     order: dict[str, Any],
+    spec: dict[str, Any],
     fds: dict[str, int],
     stdio: tuple[int, int, int] | None,
     console: Console | None,
-) -> tuple[dict[str, Any], list[Planned]]:
-    """Return the document of a container and the plan of its first process. Raises OSError, ValueError."""
-    spec = marshal.loads(order["spec"])
-    for namespace in spec["linux"]["namespaces"]:
-        if namespace["type"] == "network" and "netns" in fds:
-            namespace["path"] = f"/proc/self/fd/{fds['netns']}"
-        if namespace["type"] == "user" and "userns" in fds:
-            namespace["path"] = f"/proc/self/fd/{fds['userns']}"
-    give_streams(spec["process"], spec, stdio)
-    if spec["linux"].get("uidMappings"):
-        raise_limits(spec["process"])
+) -> list[Planned]:
+    """Return the plan of a container's first process. Raises OSError, ValueError."""
     sources = open_sources(spec)
     for index, entry in enumerate(spec["mounts"]):
         if "shm" in fds and entry["destination"] == SHM:
             sources[index] = fds["shm"]
     resources = resources_of(order, stdio, console)
-    return spec, plan(spec, resources._replace(rootfs_fd=fds.get("rootfs"), mounts=sources))
+    return plan(spec, resources._replace(rootfs_fd=fds.get("rootfs"), mounts=sources))
 
 
 def resources_of(
@@ -279,14 +295,79 @@ def raise_limits(process: dict[str, Any]) -> None:
             file.write(str(score))
 
 
-def give_streams(
-    process: dict[str, Any], spec: dict[str, Any], stdio: tuple[int, int, int] | None
-) -> None:
+def give_streams(stdio: Sequence[int] | None, owner: int) -> None:
     """Make pipes the property of the process's user, who may then open /dev/stdout; runc does so too."""
-    uid, mappings = process["user"]["uid"], spec["linux"].get("uidMappings")
     for fd in stdio or ():
         if stat.S_ISFIFO(os.fstat(fd).st_mode):
-            os.fchown(fd, to_host(mappings, uid) if mappings else uid, -1)
+            os.fchown(fd, owner, -1)
+
+
+def owner_of_streams(spec: dict[str, Any]) -> int:
+    """Return the host's number of a process's user. Raises ValueError for one that it does not have."""
+    uid, mappings = spec["process"]["user"]["uid"], spec["linux"].get("uidMappings")
+    return to_host(mappings, uid) if mappings else int(uid)
+
+
+# %% notebooks/14d_shims.ipynb#seats
+NAMES = ("stdin", "stdout", "stderr", "console", "rootfs", "netns", "shm", "inside")
+SEATS = {name: 200 + index for index, name in enumerate(NAMES)}
+
+
+def with_plan(order: dict[str, Any], spec: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return an order with the plan of a container's first process, unless a starter is going to plan.
+
+    A descriptor has another number in every process: the plan speaks of its seat, a number that the child
+    gives it. `names` are the descriptors that go with the order. Raises ValueError.
+    """
+    if order["flags"] is None or order.get("explain"):
+        return order
+    fds = {name: SEATS[name] for name in names if name in SEATS}
+    spec = with_descriptors(spec, fds)
+    planned = plan_first(order, spec, fds, *_seated_streams(order))
+    flags = order["flags"] & ~(CLONE_NEWNET if "netns" in fds else 0)
+    return _with_steps({**order, "flags": flags}, spec, [item.step for item in planned])
+
+
+def with_plan_inside(order: dict[str, Any], process: dict[str, Any]) -> dict[str, Any]:
+    """Return the order of an exec with its plan: to join what is left to join, and the rest of it.
+
+    Its pid namespace the shim joins for it. Raises OSError (ESRCH: the container has ended), ValueError.
+    """
+    spec = {**marshal.loads(order["spec"]), "process": process}
+    flags = other_namespaces(order["enter"])
+    resources = resources_of(order, *_seated_streams(order))
+    before = plan_before(spec, SEATS["inside"], flags & ~CLONE_NEWPID, resources)
+    steps = [*before, *(item.step for item in plan_enter(spec, resources))]
+    return _with_steps({**order, "flags": flags & CLONE_NEWPID}, spec, steps)
+
+
+def _seated_streams(order: dict[str, Any]) -> tuple[tuple[int, int, int] | None, Console | None]:
+    if order["terminal"]:
+        return None, Console(SEATS["console"], *order["size"])
+    return (SEATS["stdin"], SEATS["stdout"], SEATS["stderr"]), None
+
+
+def _with_steps(order: dict[str, Any], spec: dict[str, Any], steps: list[Step]) -> dict[str, Any]:
+    """Return an order with all that a child needs to become a document's process, as one row of bytes.
+
+    A step's function travels as its name. What the plan was made of stays here, unless a listener is to be
+    told of it: a shim keeps its order as long as it lives.
+    """
+    told = (spec["linux"].get("seccomp") or {}).get("listenerPath")
+    left = {"doors", "seccomp", *(() if told else ("spec",))}
+    obey = (
+        [(name, call.__module__, call.__name__, _plain(given)) for name, call, given in steps],
+        [os.fsencode(argument) for argument in spec["process"]["args"]],
+        parse_environment(spec["process"]["env"]),
+        owner_of_streams(spec),
+    )
+    kept = {key: value for key, value in order.items() if key not in left}
+    return {**kept, "obey": marshal.dumps(obey)}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value with plain tuples for those whose fields have names, which marshal does not take."""
+    return tuple(map(_plain, value)) if isinstance(value, tuple) else value
 
 
 # %% notebooks/14d_shims.ipynb#inside
@@ -297,12 +378,7 @@ def start_here(
     console: Console | None,
 ) -> Process:
     """Start a container's first process, a child of this one. Raises StartError, OSError."""
-
-    def plan_it() -> tuple[dict[str, Any], list[Planned]]:
-        return plan_first(order, fds, stdio, console)
-
-    flags = order["flags"] & ~(CLONE_NEWNET if "netns" in fds else 0)
-    return _bear(order, flags, fds.get("cgroup"), plan_it)
+    return _bear(order, order["flags"], fds, _with_streams(fds, stdio, console))
 
 
 def start_inside(
@@ -319,35 +395,42 @@ def start_inside(
     """
     inside_fd = pidfd_open(order["enter"])
     prctl(PR_SET_DUMPABLE, 0)
-    if other_namespaces(order["enter"]) & CLONE_NEWPID:
-        setns(inside_fd, CLONE_NEWPID)
-
-    def plan_it() -> tuple[dict[str, Any], list[Planned]]:
-        return _plan_inside(order, resources_of(order, stdio, console), inside_fd)
-
     try:
-        return _bear(order, 0, fds.get("cgroup"), plan_it)
+        if order["flags"]:
+            setns(inside_fd, order["flags"])
+        return _bear(order, 0, fds, _with_streams({"inside": inside_fd}, stdio, console))
     finally:
         os.close(inside_fd)
 
 
+def _with_streams(
+    fds: dict[str, int], stdio: tuple[int, int, int] | None, console: Console | None
+) -> dict[str, int]:
+    """Return the descriptors that have a seat, by name."""
+    streams = (
+        zip(NAMES, stdio, strict=False)
+        if stdio
+        else [("console", console.socket_fd)]
+        if console
+        else []
+    )
+    return dict(streams) | {name: fd for name, fd in fds.items() if name in SEATS}
+
+
 def _bear(
-    order: dict[str, Any],
-    flags: int,
-    cgroup_fd: int | None,
-    plan_it: Callable[[], tuple[dict[str, Any], list[Planned]]],
+    order: dict[str, Any], flags: int, fds: dict[str, int], seated: dict[str, int]
 ) -> Process:
-    """Clone a child that plans for itself, in memory that goes with execve, and see it become its command.
+    """Clone a child that obeys its plan, in memory that goes with execve, and see it become its command.
 
     Raises StartError, OSError.
     """
     report_fd, child_report_fd = os.pipe2(os.O_CLOEXEC)
     child_word_fd, word_fd = os.pipe2(os.O_CLOEXEC)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    pid, pidfd = clone3(flags, cgroup_fd)
+    pid, pidfd = clone3(flags, fds.get("cgroup"))
     if pid == 0:
         os.close(word_fd)
-        _become(plan_it, Talk(child_report_fd, child_word_fd))
+        _become(order, seated, Talk(child_report_fd, child_word_fd))
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     os.close(child_report_fd)
     os.close(child_word_fd)
@@ -357,13 +440,14 @@ def _bear(
     return Process(pid, pidfd, ())
 
 
-def _become(plan_it: Callable[[], tuple[dict[str, Any], list[Planned]]], talk: Talk) -> NoReturn:
-    """Plan, and become the command; or say what went wrong."""
+def _become(order: dict[str, Any], seated: dict[str, int], talk: Talk) -> NoReturn:
+    """Put every descriptor on its seat, and become the command; or say what went wrong."""
     try:
-        spec, planned = plan_it()
-        steps = [item.step for item in planned]
-        command = [os.fsencode(argument) for argument in spec["process"]["args"]]
-        environment = parse_environment(spec["process"]["env"])
+        named, command, environment, owner = marshal.loads(order["obey"])
+        give_streams([fd for name, fd in seated.items() if name in NAMES[:3]], owner)
+        for name, fd in seated.items():
+            os.dup2(fd, SEATS[name], inheritable=False)
+        steps = [Step(name, _function(module, call), given) for name, module, call, given in named]
     except BaseException as error:
         number = error.errno if isinstance(error, OSError) else None
         report_failure(talk.report_fd, "set-up", number or 0, str(error)[:4000])
@@ -371,15 +455,12 @@ def _become(plan_it: Callable[[], tuple[dict[str, Any], list[Planned]]], talk: T
     init(steps, command, environment, talk)
 
 
-def _plan_inside(
-    order: dict[str, Any], resources: Resources, inside_fd: int
-) -> tuple[dict[str, Any], list[Planned]]:
-    """Return the document of an exec and its plan: to join what is left to join, and the rest of it."""
-    spec = {**marshal.loads(order["spec"]), "process": order["process"]}
-    give_streams(spec["process"], spec, resources.stdio)
-    flags = other_namespaces(order["enter"])
-    before = plan_before(spec, inside_fd, flags, resources)
-    return spec, [*(Planned("", step) for step in before), *plan_enter(spec, resources)]
+def _function(module: str, name: str) -> Callable[..., object]:
+    """Return a function by its name; a few (setrlimit's) are in modules that most starts do without."""
+    if module not in sys.modules:
+        __import__(module)
+    found: Callable[..., object] = getattr(sys.modules[module], name)
+    return found
 
 
 def _take_offer(order: dict[str, Any], report_fd: int, pid: int) -> None:

@@ -20,22 +20,27 @@ LAST_WORD = b'{"ExitCode":'
 
 
 class Watch:
-    """Calls a function when a lifeline ends or has had its last word, each in a thread of its own."""
+    """Calls a function when a lifeline ends or has had its last word."""
 
     def __init__(self) -> None:
         """Start the waiting thread."""
         self.poll = select.poll()
-        self.lines: dict[int, tuple[socket.socket, Callable[[bytes], None]]] = {}
+        self.lines: dict[int, tuple[socket.socket, Callable[[bytes], None], bool]] = {}
         self.wake_fd, self.waker_fd = os.pipe2(os.O_CLOEXEC)
         self.poll.register(self.wake_fd, select.POLLIN)
         self.lock = threading.Lock()
         threading.Thread(target=self._run, name="watch", daemon=True).start()
 
-    def add(self, line: socket.socket, call: Callable[[bytes], None]) -> None:
-        """Call `call(last word)`, or `call(b"")`, once `line`, the watch's from now on, has ended."""
+    def add(
+        self, line: socket.socket, call: Callable[[bytes], None], at_once: bool = False
+    ) -> None:
+        """Call `call(last word)`, or `call(b"")`, once `line`, the watch's from now on, has ended.
+
+        It gets a thread of its own; `at_once` is for a call that waits for nobody and does not fail.
+        """
         line.setblocking(False)
         with self.lock:
-            self.lines[line.fileno()] = line, call
+            self.lines[line.fileno()] = line, call, at_once
             self.poll.register(line.fileno(), select.POLLIN)
         os.write(self.waker_fd, b"+")  # poll(2) looks at the descriptors it was given when it began
 
@@ -55,14 +60,17 @@ class Watch:
     def _look(self, fd: int) -> None:
         """Read a lifeline: news of the log is nothing to us, its end is."""
         with self.lock:
-            line, call = self.lines[fd]
+            line, call, at_once = self.lines[fd]
             word = _read(line)
             if word is None or (word and not word.startswith(LAST_WORD)):
                 return
             self.poll.unregister(fd)
             del self.lines[fd]
             line.close()
-        threading.Thread(target=call, args=(word,), name="ended", daemon=True).start()
+        if at_once:
+            call(word)
+        else:
+            threading.Thread(target=call, args=(word,), name="ended", daemon=True).start()
 
 
 def _read(line: socket.socket, flags: int = 0) -> bytes | None:

@@ -213,7 +213,7 @@ def _fill_holes() -> list[object]:
     """Return small objects of every size, to be kept: what a shim allocates shall not fall in the holes
     between ours, each in another page that it shares with us, but together in new ones."""
     sizes = range(48, 513, 16)  # as the interpreter rounds up what it allocates
-    return [bytes(size - sys.getsizeof(b"") - 1) for size in sizes for _ in range(200)]
+    return [bytes(size - sys.getsizeof(b"") - 1) for size in sizes for _ in range(50)]
 
 
 def _close_all_but(kept: int) -> None:

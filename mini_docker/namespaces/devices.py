@@ -105,7 +105,7 @@ def make_devices(root: str, devices: Sequence[Device]) -> None:
     try:
         with Fd(os.open(root, os.O_PATH | os.O_CLOEXEC)) as root_fd:
             for device in devices:
-                _make_device(root, root_fd, device)
+                _make_device(root, root_fd, Device(*device))  # they may have come as plain tuples
     finally:
         os.umask(umask)
 

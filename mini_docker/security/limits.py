@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+
 from mini_docker.linux.step import Step
 
 TYPE_CHECKING = False
@@ -54,5 +56,8 @@ def plan_oom_score(spec: dict[str, Any]) -> list[Step]:
 
 def _write_oom_score(value: int) -> None:
     """Write /proc/self/oom_score_adj, proc(5)."""
-    with open("/proc/self/oom_score_adj", "w") as file:
-        file.write(str(value))
+    fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, b"%d" % value)
+    finally:
+        os.close(fd)
