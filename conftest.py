@@ -40,10 +40,47 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.nbval_sanitize_with = str(ROOT / "tests" / "nbval_sanitize.cfg")
 
 
-def start_new_kernel(
-    startup_timeout: float = 60, kernel_name: str = "", **options: Any
-) -> tuple[Any, Any]:
-    """Start a kernel of the running interpreter, whatever `kernel_name` says, in our environment.
+class Kernels:
+    """Starts nbval's kernels: while a notebook runs, the kernel of the next one comes up beside it.
+
+    It is there before the notebook's first cell, so that a leak detector finds nothing new at the end.
+    """
+
+    def __init__(self) -> None:
+        """Know of no notebook yet."""
+        self.wanted = 0  # notebooks that have still to come
+        self.next: Any = None
+
+    def start(
+        self, startup_timeout: float = 60, kernel_name: str = "", **options: Any
+    ) -> tuple[Any, Any]:
+        """Return the manager and the client of a kernel of the running interpreter, whatever its name."""
+        manager, self.next = self.next or launch(**options), None
+        self.wanted -= 1
+        if self.wanted > 0:
+            self.next = launch(**options)
+        client = manager.client()
+        client.start_channels()
+        try:
+            client.wait_for_ready(timeout=startup_timeout)
+        except RuntimeError:
+            client.stop_channels()
+            manager.shutdown_kernel(now=True)
+            raise
+        return manager, client
+
+    def close(self) -> None:
+        """End the kernel that nobody has asked for."""
+        if self.next is not None:
+            self.next.shutdown_kernel(now=True)
+            self.next = None
+
+
+KERNELS = Kernels()
+
+
+def launch(**options: Any) -> Any:
+    """Start a kernel in an environment of ours and return its manager.
 
     Its sockets are files in a private folder, so that runs side by side never race for a port.
     """
@@ -56,15 +93,17 @@ def start_new_kernel(
         ip=f"{scratch}/kernel",
     )
     manager.start_kernel(env=kernel_environment(ROOT, scratch), **options)
-    client = manager.client()
-    client.start_channels()
-    try:
-        client.wait_for_ready(timeout=startup_timeout)
-    except RuntimeError:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
-        raise
-    return manager, client
+    return manager
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Count the notebooks that are to run."""
+    KERNELS.wanted = len({item.path for item in session.items if item.path.suffix == ".ipynb"})
+
+
+def pytest_sessionfinish() -> None:
+    """Leave no kernel behind, however the session has ended."""
+    KERNELS.close()
 
 
 def without_pictures(outputs: list[Any]) -> list[Any]:
@@ -87,4 +126,4 @@ def compare_outputs(
 if nbval is not None:
     nbval_compare = nbval.plugin.IPyNbCell.compare_outputs
     nbval.plugin.IPyNbCell.compare_outputs = compare_outputs
-    nbval.kernel.start_new_kernel = start_new_kernel
+    nbval.kernel.start_new_kernel = KERNELS.start

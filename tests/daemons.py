@@ -21,6 +21,7 @@ from mini_docker.cgroups.tree import Cgroup, hierarchies
 from mini_docker.engine.store import Store
 from mini_docker.images.busybox import install_busybox
 from mini_docker.linux.process import CLONE_NEWNET, setns
+from tests.bundles import MINI_RUNC
 from tests.described import check_answer
 from tests.system import COMMAND, cannot_run_here, children, remove_groups, until
 
@@ -228,33 +229,59 @@ class Daemon:
         )
 
 
+IMPATIENT = "timeout waiting for containerd to start"  # dockerd gives it fifteen seconds, and ends
+
+
+def start_dockerd(words: list[str], log: pathlib.Path) -> subprocess.Popen[bytes] | str:
+    """Start a dockerd, and again where its containerd was slow; return it, listening, or why it has ended."""
+    for _ in range(20):
+        with open(log, "wb") as file:
+            process = subprocess.Popen(words, stdout=file, stderr=file)
+        try:
+            until(lambda: process.poll() is not None or b"API listen on" in log.read_bytes())  # noqa: B023
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        if process.poll() is None:
+            return process
+        if IMPATIENT not in log.read_text():
+            return f"dockerd ends on this machine: {log.read_text()[-300:]}"
+    raise AssertionError("the containerd of dockerd was not up in five minutes")
+
+
 class Dockerd(Daemon):
-    """The same client for a real dockerd, in a network of its own; it makes no rules: nobody needs them."""
+    """The same client for a real dockerd, in a network of its own; it makes no rules: nobody needs them.
+
+    Of its runtimes, `mini` is ours, and `keep` runs nothing: it copies the document that it gets to `kept`.
+    """
 
     def __init__(self, root: pathlib.Path) -> None:
         self.root = root
         self.path = str(root / "dockerd.sock")
+        self.kept = root / "kept.json"
         places = [f"--{name}={root}/{name}" for name in ("data-root", "exec-root", "pidfile")]
-        words = ["dockerd", "-H", f"unix://{self.path}", *places, "--storage-driver=vfs"]
+        words = ["dockerd", "-H", f"unix://{self.path}", *places]
+        words += ["--iptables=false", "--ip6tables=false", f"--add-runtime=mini={MINI_RUNC}"]
+        words += [f"--add-runtime=keep={self.keeper()}"]
         script = 'ip link set lo up && exec "$@"'
-        self.log = open(root / "log", "wb")
-        self.process = subprocess.Popen(
-            ["unshare", "--net", "sh", "-c", script, "sh", *words, "--iptables=false"],
-            stdout=self.log, stderr=self.log,
-        )  # fmt: skip
+        found = start_dockerd(["unshare", "--net", "sh", "-c", script, "sh", *words], root / "log")
+        if isinstance(found, str):
+            cannot_run_here(found)
+        self.process = found
+
+    def keeper(self) -> pathlib.Path:
+        """Write the runtime `keep`."""
+        path = self.root / "keep"
+        path.write_text(
+            '#!/bin/sh\nwhile [ $# -gt 0 ]; do [ "$1" = --bundle ] && '
+            f'cp "$2/config.json" {self.kept}; shift; done; exit 1\n'
+        )
+        path.chmod(0o755)
+        return path
 
     def check(self, method: str, path: str, status: int, kind: str, data: bytes) -> None:
         """Its answers are the measure."""
-
-    def is_up(self) -> bool:
-        """Say whether it answers; it is given five minutes for that. One that ends never will."""
-        deadline = time.monotonic() + 300
-        while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                return self.ask("GET", "/_ping")[0] == 200
-            except OSError:
-                time.sleep(0.1)
-        return False
 
     def make_groups(self) -> None:
         """Have the groups that hold all containers' groups; another dockerd may have taken them along."""
@@ -264,7 +291,6 @@ class Dockerd(Daemon):
     def close(self) -> None:
         self.process.terminate()
         self.process.wait(240)
-        self.log.close()
         for place in ("data-root", "exec-root/netns/default"):
             subprocess.run(["umount", "-R", f"{self.root}/{place}"], capture_output=True)
         remove_groups("docker")
@@ -316,8 +342,6 @@ def shared_dockerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dockerd
         cannot_run_here("there is no dockerd (remedy: labs/provision.sh --peers)")
     dockerd = Dockerd(tmp_path_factory.mktemp("dockerd"))
     try:
-        if not dockerd.is_up():
-            cannot_run_here("dockerd does not start on this machine")
         dockerd.make_groups()
         yield dockerd
     finally:

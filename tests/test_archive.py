@@ -39,20 +39,9 @@ from mini_docker.images.layout import (
 )
 from mini_docker.images.remove import ImageConflict, User, prune, remove
 from tests.conftest import cannot_run_here
-from tests.test_store import blobs, in_fork, leftovers
+from tests.test_store import blobs, in_fork, layout, leftovers, new_layout  # noqa: F401 (a fixture)
 
 ARCHITECTURE = this_platform().partition("/")[2]
-
-
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return new_layout(tmp_path / "images")
-
-
-def new_layout(path: Path) -> Layout:
-    layout = Layout(str(path))
-    layout.create()
-    return layout
 
 
 def layer_tar(**files: bytes) -> bytes:

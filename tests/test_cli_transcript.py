@@ -16,12 +16,13 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from glob import glob
+from string import ascii_lowercase
 
 import pytest
 
 from tests.conftest import ROOT, cannot_run_here
-from tests.system import remove_groups
-from tests.transcript import LINES, Said, say
+from tests.daemons import Dockerd
+from tests.transcript import LINES, PARTS, Said, say
 
 pytestmark = [pytest.mark.peers, pytest.mark.root]
 OURS = f"{ROOT}/labs/bin/mini_docker"
@@ -65,68 +66,51 @@ sys.exit(process.returncode % 256)
 
 
 @pytest.fixture(scope="module")
-def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Start a dockerd of our own; yield the environment in which both clients find it."""
-    if not shutil.which("dockerd"):
-        cannot_run_here("there is no dockerd (remedy: labs/provision.sh --peers)")
+def environment(
+    shared_dockerd: Dockerd, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
+    """Give dockerd an image busybox; yield the environment in which both clients find it."""
     said = subprocess.run(["docker", "--version"], capture_output=True, text=True).stdout
     found = re.search(r"version (\d+)", said)
     if not found or int(found[1]) < OLDEST:
         cannot_run_here(f"docker's client is older than {OLDEST}: {said.strip()}")
-    where = tmp_path_factory.mktemp("dockerd")
+    where = tmp_path_factory.mktemp("clients")
     (where / "after.py").write_text(AFTER)
-    host = f"unix://{where}/docker.sock"
-    options = {
-        "data-root": where / "data",
-        "exec-root": where / "exec",
-        "pidfile": where / "pid",
-        "host": host,
-    }
-    flags = [f"--{name}={value}" for name, value in options.items()]
-    apart = ["unshare", "--net", "--mount", "sh", "-c", 'ip link set lo up; exec dockerd "$@"', "-"]
     environment = {
         **os.environ,
-        "DOCKER_HOST": host,
+        "DOCKER_HOST": f"unix://{shared_dockerd.path}",
         "DOCKER_CONFIG": str(where),
         "HOME": str(where),
         "AFTER": f"{sys.executable} {where}/after.py",
     }
-    with open(where / "log", "wb") as log:
-        process = subprocess.Popen([*apart, *flags], stdout=log, stderr=log)
+    load = ["docker", "import", "-c", 'CMD ["sh"]', "-", "busybox:latest"]
     try:
-        for _ in range(3000):
-            if (
-                subprocess.run(["docker", "info"], env=environment, capture_output=True).returncode
-                == 0
-            ):
-                break
-            time.sleep(0.1)
-        else:
-            cannot_run_here(f"dockerd does not start: {(where / 'log').read_text()[-300:]}")
-        load = ["docker", "import", "-c", 'CMD ["sh"]', "-", "busybox:latest"]
         subprocess.run(
             load, input=busybox_layer(), env=environment, check=True, capture_output=True
         )
         yield environment
     finally:
-        process.terminate()
-        process.wait()
-        remove_groups("docker")
-        for path in [*glob("/tmp/qqa-*"), *glob("/tmp/qqb-*")]:
+        shared_dockerd.forget()
+        for path in glob("/tmp/qq[a-z]-*"):
             shutil.rmtree(path, ignore_errors=True) if os.path.isdir(path) else os.unlink(path)
 
 
-def whole(client: str, prefix: str, environment: dict[str, str]) -> list[Said]:
-    """Return the answers of one client to every line."""
-    return [say(line, client, prefix, environment) for line in LINES]
+def part(lines: list[str], client: str, prefix: str, environment: dict[str, str]) -> list[Said]:
+    """Return the answers of one client to the lines of a part."""
+    return [say(line, client, prefix, environment) for line in lines]
 
 
-def test_both_clients_say_the_same(daemon: dict[str, str]) -> None:
-    """Both run at the same time, each with names of its own."""
-    with ThreadPoolExecutor(2) as pool:
-        theirs = pool.submit(whole, "docker", "qqa", daemon)
-        ours = pool.submit(whole, OURS, "qqb", daemon)
-        answers = list(zip(LINES, theirs.result(), ours.result(), strict=True))
+def test_both_clients_say_the_same(environment: dict[str, str]) -> None:
+    """Both run at the same time, and two parts: each with names of its own."""
+    jobs = [(lines, client) for lines in PARTS for client in ("docker", OURS)]
+    with ThreadPoolExecutor(4) as pool:
+        found = [
+            pool.submit(part, *job, f"qq{letter}", environment)
+            for letter, job in zip(ascii_lowercase, jobs, strict=False)
+        ]
+        said = [answers.result() for answers in found]
+    theirs, ours = sum(said[::2], []), sum(said[1::2], [])
+    answers = zip(LINES, theirs, ours, strict=True)
     differing = [f"{line}\n  docker {a}\n  ours   {b}" for line, a, b in answers if a != b]
     assert not differing, "\n".join(differing)
 
@@ -200,11 +184,13 @@ def on_a_terminal(
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), screen
 
 
-def test_both_clients_look_the_same_on_a_terminal(daemon: dict[str, str]) -> None:
+def test_both_clients_look_the_same_on_a_terminal(environment: dict[str, str]) -> None:
     """Keys, Ctrl-C, detaching, the size: statuses and screens."""
     for words, keys in KEYS:
         theirs, ours = (
-            on_a_terminal([client, *(word.replace("P-", prefix) for word in words)], keys, daemon)
+            on_a_terminal(
+                [client, *(word.replace("P-", prefix) for word in words)], keys, environment
+            )
             for client, prefix in (("docker", "qqa-"), (OURS, "qqb-"))
         )
         screens = [screen.replace(b"qqb-", b"qqa-") for _, screen in (theirs, ours)]

@@ -13,6 +13,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -126,19 +127,28 @@ ALL = re.sub(r"(?m)^\+ ", "", TRANSCRIPT)
 SOAK = int(os.environ.get("MINI_DOCKER_SOAK", "0")) >= 1000
 
 
+def answer(host: str, line: str, client: str) -> list[str]:
+    """Return a line with its output, errors and status: who came first is not fixed."""
+    done = subprocess.run(
+        ["sh", "-c", f"{client} {line}"], env={**os.environ, "DOCKER_HOST": host},
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    text = f"$ docker {line}\n{done.stdout}{done.stderr}status {done.returncode}\n"
+    for pattern, replacement in NORMAL:
+        text = re.sub(pattern, replacement, text)
+    return text.splitlines()
+
+
 def play(host: str, transcript: str = ALL, client: str = CLIENT) -> list[str]:
-    """Return the lines of a transcript with their output, errors and status: who came first is not fixed."""
-    said = []
-    for line in transcript.strip().splitlines():
-        done = subprocess.run(
-            ["sh", "-c", f"{client} {line}"], env={**os.environ, "DOCKER_HOST": host},
-            capture_output=True, text=True, timeout=300,
-        )  # fmt: skip
-        text = f"$ docker {line}\n{done.stdout}{done.stderr}status {done.returncode}\n"
-        for pattern, replacement in NORMAL:
-            text = re.sub(pattern, replacement, text)
-        said += text.splitlines()
-    return said
+    """Return the answers to a transcript. A line with "& " is slow: those below it do not wait for it."""
+    said: list[Callable[[], list[str]]] = []
+    with ThreadPoolExecutor() as pool:
+        for line in transcript.strip().splitlines():
+            running = pool.submit(answer, host, line.removeprefix("& "), client)
+            said.append(running.result)
+            if not line.startswith("& "):
+                running.result()
+    return [line for lines in said for line in lines()]
 
 
 def differences(pair: tuple[str, str], transcript: str, client: str = CLIENT) -> str:

@@ -21,7 +21,9 @@ FOLDER = ROOT / "tests" / "dockerode"
 def test_dockerode_says_all_it_can(daemon: Daemon) -> None:
     node = shutil.which("node")
     if node is None or not (FOLDER / "node_modules" / "dockerode").is_dir():
-        cannot_run_here("there is no dockerode (remedy: labs/provision.sh --peers)")
+        cannot_run_here(
+            "there is no dockerode (remedy: labs/provision.sh --peers, or npm ci --prefix tests/dockerode)"
+        )
     registry = in_netns(daemon.netns_fd, real, daemon.root / "registry")
     try:
         done = subprocess.run(

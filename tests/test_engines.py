@@ -7,7 +7,6 @@ import os
 import pathlib
 import pty
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import pytest
 
 from tests.bundles import MINI_RUNC, rootfs  # noqa: F401 (a fixture)
 from tests.conftest import cannot_run_here
+from tests.daemons import Dockerd
 from tests.system import remove_groups
 
 pytestmark = [pytest.mark.root, pytest.mark.peers]
@@ -110,40 +110,17 @@ def podman(rootfs: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[En
 
 
 @pytest.fixture(scope="module")
-def docker(rootfs: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    need("dockerd", "docker", "containerd")
+def docker(
+    rootfs: str, shared_dockerd: Dockerd, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Engine]:
     directory = tmp_path_factory.mktemp("docker")
-    socket = directory / "docker.sock"
-    words = ["docker", "-H", f"unix://{socket}"]
+    words = ["docker", "-H", f"unix://{shared_dockerd.path}"]
     engine = Engine(words, ["--runtime", "mini", "--network", "none"], {}, directory)
-    log = (directory / "log").open("w")
-    flags = [
-        f"--data-root={directory}/data",
-        f"--exec-root={directory}/exec",
-        f"--host=unix://{socket}",
-    ]
-    flags += [f"--pidfile={directory}/pid", f"--add-runtime=mini={MINI_RUNC}", "--bridge=none"]
-    flags += ["--iptables=false", "--ip-forward=false", "--storage-driver=vfs"]
-    daemon = subprocess.Popen(
-        ["unshare", "--net", "--mount", "sh", "-c", 'ip link set lo up; exec dockerd "$@"', "-", *flags],
-        stdout=log, stderr=log, start_new_session=True,
-    )  # fmt: skip
     try:
-        deadline = time.monotonic() + 300
-        while engine("version").returncode != 0:
-            if daemon.poll() is not None or time.monotonic() > deadline:
-                last = (directory / "log").read_text().strip().splitlines()[-1:]
-                cannot_run_here(f"dockerd does not come up: {last}")
-            time.sleep(0.2)
         engine.ok("import", image(rootfs, directory), "busybox")
         yield engine
-        for container in engine.ok("ps", "-aq").split():
-            engine("rm", "--force", container)
     finally:
-        daemon.send_signal(signal.SIGTERM)
-        daemon.wait(240)
-        log.close()
-        remove_groups("docker")
+        shared_dockerd.forget()
 
 
 @pytest.fixture(params=["podman", "docker"])

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,8 +25,10 @@ from mini_docker.images.layout import (
 )
 from mini_docker.images.pack import pack
 from tests.conftest import cannot_run_here
-from tests.test_archive import new_layout, pack_with
+from tests.daemons import Dockerd
+from tests.test_archive import pack_with
 from tests.test_layers import describe, make_tree
+from tests.test_store import new_layout
 
 pytestmark = [pytest.mark.root, pytest.mark.peers]
 POLICY = {"default": [{"type": "insecureAcceptAnything"}]}
@@ -198,33 +198,8 @@ def test_podman_loads_what_we_save_and_we_load_what_it_saves(
 
 
 @pytest.fixture
-def docker(tmp_path: Path) -> Iterator[tuple[object, ...]]:
-    """A dockerd of our own, with no network and nothing of the host's."""
-    need("dockerd", "docker", "containerd")
-    socket = tmp_path / "docker.sock"
-    places = (f"--{name}={tmp_path}/{name}" for name in ("data-root", "exec-root", "pidfile"))
-    without = ("--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-masq=false")
-    with open(tmp_path / "dockerd.log", "w") as log:
-        daemon = subprocess.Popen(
-            ["dockerd", f"--host=unix://{socket}", "--storage-driver=vfs", *places, *without],
-            stdout=log,
-            stderr=log,
-        )
-    command = ("docker", "-H", f"unix://{socket}")
-    try:
-        for _ in range(1500):
-            if subprocess.run([*command, "version"], capture_output=True).returncode == 0:
-                break
-            if daemon.poll() is not None:
-                cannot_run_here(f"dockerd ends: {(tmp_path / 'dockerd.log').read_text()[-300:]}")
-            time.sleep(0.2)
-        yield command
-    finally:
-        daemon.send_signal(signal.SIGTERM)
-        daemon.wait(240)
-        subprocess.run(
-            ["umount", tmp_path / "data-root"], capture_output=True
-        )  # dockerd leaves that
+def docker(dockerd: Dockerd) -> tuple[object, ...]:
+    return ("docker", "-H", f"unix://{dockerd.path}")
 
 
 def test_docker_loads_what_we_save_and_we_load_what_it_saves(

@@ -27,6 +27,7 @@ from mini_docker.images.layout import (
 from mini_docker.images.tar import LayerError
 from mini_docker.linux.files import write_atomically
 from tests.conftest import cannot_run_here
+from tests.test_store import layout  # noqa: F401 (a fixture)
 
 DIGEST = "sha256:" + "0" * 64
 # what the docker client 28.2 takes and refuses
@@ -51,13 +52,6 @@ def test_a_name_that_docker_takes(name: str) -> None:
 def test_a_name_that_docker_refuses(name: str) -> None:
     with pytest.raises(ImageError, match="invalid reference format"):
         full_name(name)
-
-
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    layout = Layout(str(tmp_path / "images"))
-    layout.create()
-    return layout
 
 
 @pytest.mark.parametrize("digest", ["", "sha256:", "sha256:../../x", DIGEST[:-1], DIGEST.upper(),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from mini_docker.lab.leaks import read_mounts
 from mini_docker.linux.mount import mount
 from mini_docker.linux.process import default_action
 from tests.conftest import cannot_run_here
+from tests.system import children as named_children
 from tests.system import ignore_hidden_signal, until
 
 pytestmark = pytest.mark.usefixtures("leak_free")
@@ -276,6 +279,38 @@ def test_the_experiment_dies_with_its_supervisor(rare: str) -> None:
     thread.join()
     assert (outcome.status, outcome.timed_out) == (-signal.SIGKILL, False)
     until(lambda: not running(rare))
+
+
+def is_in_state(pid: int, state: str) -> bool:
+    return f"State:\t{state}" in Path(f"/proc/{pid}/status").read_text()
+
+
+def waits_still(pid: int) -> bool:
+    """Say whether a process sleeps and has taken every SIGCHLD that was sent to it."""
+    about = Path(f"/proc/{pid}/status").read_text()
+    pending = [int(mask, 16) for mask in re.findall(r"(?:Sig|Shd)Pnd:\s+(\w+)", about)]
+    return is_in_state(pid, "S") and not any(mask >> signal.SIGCHLD - 1 & 1 for mask in pending)
+
+
+def test_a_stopped_experiment_goes_on(rare: str) -> None:
+    """A stop, and going on, send the supervisor the signal of an end: it must look what has happened."""
+    before = children()
+
+    def stop_and_go_on() -> None:
+        until(lambda: running(rare))
+        (supervisor,) = map(int, children() - before)
+        (init,) = named_children(supervisor, "lab-init")
+        for number, state in ((signal.SIGSTOP, "T"), (signal.SIGCONT, "S")):
+            os.kill(init, number)
+            until(partial(is_in_state, init, state))
+            until(partial(waits_still, supervisor))
+        os.kill(running(rare)[0], signal.SIGKILL)
+
+    thread = threading.Thread(target=stop_and_go_on)
+    thread.start()
+    outcome = run_in_child(subprocess.call, ["sh", "-c", f"sleep {rare}; exit 7"], timeout=600)
+    thread.join()
+    assert (outcome.value, outcome.status, outcome.timed_out) == (7, 0, False)
 
 
 @pytest.mark.root

@@ -33,7 +33,7 @@ from mini_docker.security.policy import (
 )
 from mini_docker.security.seccomp import NATIVE, cached_program, filter_flags, plan_seccomp
 from tests.conftest import cannot_run_here
-from tests.system import remove_groups
+from tests.daemons import Dockerd
 
 ALLOW, EPERM, ENOSYS, KILL = 0x7FFF0000, 0x50001, 0x50026, 0
 AUDIT = dict(ARCHITECTURES.values())
@@ -628,42 +628,18 @@ CHANGED = ALLOWED_SINCE | OPENED_SINCE | REFUSED_SINCE | CONDITIONAL_SINCE
 
 
 class Docker:
-    """A dockerd whose second runtime keeps the document it is given, and runs nothing."""
+    """Docker's client, with a dockerd that has a runtime which only keeps the document it is given."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.words = ["docker", "-H", f"unix://{directory}/s"]
-        keep = directory / "keep"
-        keep.write_text(
-            '#!/bin/sh\nwhile [ $# -gt 0 ]; do [ "$1" = --bundle ] && '
-            f'cp "$2/config.json" {directory}/kept.json; shift; done; exit 1\n'
-        )
-        keep.chmod(0o755)
-        command = ["dockerd", f"--data-root={directory}/data", f"--exec-root={directory}/exec"]
-        command += [f"--host=unix://{directory}/s", f"--pidfile={directory}/pid", "--bridge=none"]
-        command += ["--iptables=false", "--ip6tables=false", "--storage-driver=vfs"]
-        script = 'mount -t tmpfs none /run && ip link set lo up && exec "$@"'
-        self.daemon = subprocess.Popen(
-            ["unshare", "--net", "--mount", "sh", "-c", script, "sh", *command]
-            + [f"--add-runtime=keep={keep}"],
-            stdout=(directory / "log").open("w"),
-            stderr=subprocess.STDOUT,
-        )
+    def __init__(self, daemon: Dockerd) -> None:
+        self.words = ["docker", "-H", f"unix://{daemon.path}"]
+        self.kept = daemon.kept
 
     def call(self, *words: str, input: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run([*self.words, *words], input=input, capture_output=True, timeout=240)
 
-    def wait(self) -> None:
-        deadline = time.monotonic() + 300
-        while self.call("version").returncode:
-            if self.daemon.poll() is not None or time.monotonic() > deadline:
-                last = (self.directory / "log").read_text().splitlines()[-1:]
-                cannot_run_here(f"dockerd does not start: {last}")
-            time.sleep(0.2)
-
     def document(self, *words: str) -> dict[str, Any]:
         """Return the OCI document that `docker run WORDS busybox` hands to its runtime."""
-        (self.directory / "kept.json").unlink(missing_ok=True)
+        self.kept.unlink(missing_ok=True)
         done = self.call(
             "run", "--rm", "--runtime=keep", "--network=none", *words, "busybox", "sleep"
         )
@@ -671,8 +647,8 @@ class Docker:
             cannot_run_here(
                 f"this Docker is older: {done.stderr.decode().split(':', 2)[2].strip()}"
             )
-        assert (self.directory / "kept.json").exists(), done.stderr
-        spec: dict[str, Any] = json.loads((self.directory / "kept.json").read_text())
+        assert self.kept.exists(), done.stderr
+        spec: dict[str, Any] = json.loads(self.kept.read_text())
         return spec
 
     def program(self, *words: str) -> bytes:
@@ -687,30 +663,24 @@ class Docker:
         finally:
             self.call("rm", "--force", name)
 
-    def stop(self) -> None:
-        self.daemon.terminate()
-        self.daemon.wait(240)
-        remove_groups("docker")
-
 
 @pytest.fixture(scope="module")
-def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
+def docker(shared_dockerd: Dockerd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
     """A real dockerd with an image of busybox alone."""
     busybox = shutil.which("busybox")
-    if busybox is None or not shutil.which("dockerd") or not shutil.which("docker"):
-        cannot_run_here("there is no dockerd (remedy: labs/provision.sh --peers)")
-    directory = tmp_path_factory.mktemp("docker")
-    engine = Docker(directory)
+    if busybox is None:
+        cannot_run_here("there is no busybox (remedy: apt-get install busybox-static)")
+    root = tmp_path_factory.mktemp("image")
+    (root / "bin").mkdir()
+    shutil.copy(busybox, root / "bin/busybox")
+    engine = Docker(shared_dockerd)
     try:
-        engine.wait()
-        (directory / "root/bin").mkdir(parents=True)
-        shutil.copy(busybox, directory / "root/bin/busybox")
-        tar = subprocess.check_output(["tar", "-C", f"{directory}/root", "-c", "."])
+        tar = subprocess.check_output(["tar", "-C", root, "-c", "."])
         done = engine.call("import", "-", "busybox", input=tar)
         assert done.returncode == 0, done.stderr
         yield engine
     finally:
-        engine.stop()
+        shared_dockerd.forget()
 
 
 def names_of(found: dict[str, str]) -> set[str]:

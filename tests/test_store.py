@@ -38,7 +38,11 @@ MISSING = Descriptor(MEDIA_TYPE_MANIFEST, "sha256:" + "0" * 64, 1)
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
-    layout = Layout(str(tmp_path / "images"))
+    return new_layout(tmp_path / "images")
+
+
+def new_layout(path: Path) -> Layout:
+    layout = Layout(str(path))
     layout.create()
     return layout
 

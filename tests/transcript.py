@@ -2,7 +2,8 @@
 
 A line of transcript.txt is for a shell; `docker` is the client and `P` the prefix of what this client
 makes. Each line runs with Docker's client, then with ours; after `normal` both must have said the same.
-A line that begins with `until docker` waits, with Docker's client in both cases.
+A line that begins with `until docker` waits, with Docker's client in both cases. An empty line ends a part;
+no part needs what another has made, and `P` is another prefix in each.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-LINES = Path(__file__).with_name("transcript.txt").read_text(encoding="utf-8").splitlines()
+TEXT = Path(__file__).with_name("transcript.txt").read_text(encoding="utf-8")
+PARTS = [part.splitlines() for part in TEXT.strip().split("\n\n")]
+LINES = [line for part in PARTS for line in part]
 
 
 class Said(NamedTuple):
