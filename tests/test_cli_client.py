@@ -172,6 +172,34 @@ def test_a_pool_of_one_connection_serves_requests_in_turn(fake: Callable[..., Fa
     assert client.json("GET", "/a") == client.json("GET", "/b") == [1]
 
 
+@pytest.mark.parametrize(("method", "asked"), [("GET", 2), ("POST", 1), ("DELETE", 1)])
+def test_only_a_question_is_asked_again_when_an_idle_connection_breaks(
+    fake: Callable[..., Fake], method: str, asked: int
+) -> None:
+    """A daemon that dies with a request in hand may have obeyed: what changes something is not said twice."""
+    heard: list[bytes] = []
+
+    def dies_in_the_middle(peer: socket.socket) -> None:
+        peer.recv(65536)
+        peer.sendall(said({}))
+        heard.append(peer.recv(65536))
+
+    def obeys(peer: socket.socket) -> None:
+        heard.append(peer.recv(65536))
+        peer.sendall(said({}))
+
+    daemon = fake(dies_in_the_middle, *[obeys] * (asked - 1))
+    client = daemon.client()
+    client.json("GET", "/info")
+    if asked == 1:
+        with pytest.raises(CommandError, match="error during connect"):
+            client.json(method, "/containers/a")
+    else:
+        assert client.json(method, "/containers/a") == {}
+    daemon.thread.join(120)
+    assert len(heard) == asked
+
+
 def test_an_idle_connection_that_was_closed_is_replaced(fake: Callable[..., Fake]) -> None:
     client = fake(said([1]), said([2])).client()
     assert (client.json("GET", "/a"), client.json("GET", "/b")) == ([1], [2])

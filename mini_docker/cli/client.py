@@ -138,22 +138,34 @@ class Client:
     def _exchange(
         self, method: str, target: str, headers: dict[str, str], body: bytes | Iterable[bytes]
     ) -> Response:
-        """Send on a connection that is idle, or on a new one when the daemon has closed that."""
-        target = f"/v{self.version}{target}"
-        reused = bool(self.idle)
-        connection = self.idle.pop() if reused else self.open()
+        """Send on a connection that is idle, or on a new one when the daemon has closed that.
+
+        When it breaks off only a question is asked again: what changes something may have been obeyed.
+        """
+        versioned = f"/v{self.version}{target}"
+        idle = self._idle_connection()
+        connection = idle or self.open()
         try:
-            response = connection.request(method, target, headers, body)
+            response = connection.request(method, versioned, headers, body)
         except (OSError, ProtocolError) as error:
             connection.close()
-            if reused and isinstance(body, bytes):
-                return self._exchange(method, target[len(f"/v{self.version}") :], headers, body)
-            raise CommandError(f"error during connect: {method} {target}: {error}") from None
+            if idle and method in ("GET", "HEAD"):
+                return self._exchange(method, target, headers, body)
+            raise CommandError(f"error during connect: {method} {versioned}: {error}") from None
         if response.ended:
             self.idle.append(connection)
         elif not response.closes:
             response.done = lambda: self.idle.append(connection)
         return response
+
+    def _idle_connection(self) -> Connection | None:
+        """Return an idle connection on which nothing has come, not even its end, if there is one."""
+        while self.idle:
+            connection = self.idle.pop()
+            if not connection.has_news():
+                return connection
+            connection.close()
+        return None
 
     def _other_version(self, response: Response) -> bool:
         """Take the daemon's API version if it refused ours, and return whether to ask again."""

@@ -217,6 +217,14 @@ class Connection:
             headers[name.strip().lower()] = value.strip()
         return Response(int(code), headers, self.reader, method)
 
+    def has_news(self) -> bool:
+        """Say whether anything has come that nobody asked for, such as the end of the connection, poll(2)."""
+        import select
+
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        return bool(poll.poll(0))
+
     def half_close(self) -> None:
         """Say that nothing more will be sent, and go on reading, shutdown(2)."""
         try:

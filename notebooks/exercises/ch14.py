@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -337,3 +339,114 @@ def check_same(answer: Callable[[str, str], bool]) -> Verdict:
     if outcome.value:
         return failed("a name of a's alone has no b at its end")
     return passed("any number of stars, and once through the name")
+
+
+MOUNTS: tuple[tuple[str, tuple[str, str, str, bool], str], ...] = (
+    ("type=bind,source=/a,target=/b", ("bind", "/a", "/b", False), "four keys, none of them short"),
+    ("target=/b", ("volume", "", "/b", False), "a volume is the default, and may have no name"),
+    ("src=data,dst=/b", ("volume", "data", "/b", False), "src and dst are short for two keys"),
+    ("destination=/b,readonly", ("volume", "", "/b", True), "readonly alone means yes"),
+    (
+        "dst=/b,ro=false",
+        ("volume", "", "/b", False),
+        "readonly may have a value, and it may be false",
+    ),
+    ("dst=/b,readonly=1", ("volume", "", "/b", True), "1 is true"),
+    ("source=a=b,dst=/b", ("volume", "a=b", "/b", False), "only the first = separates"),
+    (
+        'type=bind,"source=/a,b",dst=/c',
+        ("bind", "/a,b", "/c", False),
+        "CSV: a quoted field has commas",
+    ),
+)
+NO_MOUNTS = (
+    ("source=/a", "where to?"),
+    ("type=bind,target=/b", "a bind without a source"),
+    ("target=b", "the target is not absolute"),
+    ("type=floppy,target=/b", "there is no such type"),
+    ("target=/b,colour=red", "there is no such key"),
+    ("target=/b,readonly=maybe", "neither true nor false"),
+    ("target=/b,source", "a key without a value, and it is not readonly"),
+)
+
+
+@check
+def check_mount_words(answer: Callable[[str], dict[str, Any]]) -> Verdict:
+    """Check the reading of --mount (chapter 14b); of types there are bind, volume and tmpfs."""
+    for text, (kind, source, target, readonly), why in MOUNTS:
+        wanted = {"type": kind, "source": source, "target": target, "readonly": readonly}
+        try:
+            found = answer(text)
+        except ValueError:
+            return failed(f"{text!r} is refused, and is {wanted}: {why}")
+        if found != wanted:
+            return failed(f"{text!r} is {wanted}, and not {found}: {why}")
+    for text, why in NO_MOUNTS:
+        try:
+            answer(text)
+        except ValueError:
+            continue
+        return failed(f"{text!r} is let through: {why}")
+    return passed("eight that are meant, seven that are not")
+
+
+MUCH = bytes(range(256)) * 1200  # more than four pipes hold
+
+
+def _two_readers(answer: Callable[[int, list[int]], None], gone: bool) -> list[int]:
+    """Let the answer copy MUCH to two readers; return how many right bytes each got, -1 for no end."""
+    signal.signal(
+        signal.SIGPIPE, signal.SIG_IGN
+    )  # a reader that has gone is an error, as in the chapter
+    source, feed = os.pipe()
+    pipes = [os.pipe() for _ in range(2)]
+    got = [bytearray(), bytearray()]
+    ended = [False, False]
+
+    def write() -> None:
+        with open(feed, "wb") as file:
+            file.write(MUCH)
+
+    def read(number: int) -> None:
+        while data := os.read(pipes[number][0], 1000 if number else 1 << 16):
+            got[number] += data
+        ended[number] = True
+
+    for _, fd in pipes:
+        os.set_blocking(fd, False)
+    readers = [0] if gone else [0, 1]
+    if gone:
+        os.close(pipes[1][0])
+    threads = [threading.Thread(target=write, daemon=True)]
+    threads += [threading.Thread(target=read, args=(n,), daemon=True) for n in readers]
+    for thread in threads:
+        thread.start()
+    answer(source, [fd for _, fd in pipes])
+    if any(os.path.exists(f"/proc/self/fd/{fd}") for _, fd in pipes):
+        return [-1]
+    for number in readers:
+        threads[1 + number].join(8)
+    right = [len(one) if MUCH.startswith(bytes(one)) else 0 for one in got]
+    return [right[n] if ended[n] else -1 for n in readers]
+
+
+@check
+def check_tee(answer: Callable[[int, list[int]], None]) -> Verdict:
+    """Check the copying to two readers, one of them slow or gone (chapter 14c)."""
+    for gone in (False, True):
+        who = (
+            "one reader has gone, and for the other"
+            if gone
+            else "with one quick and one slow reader"
+        )
+        outcome = run_in_child(_two_readers, answer, gone, timeout=10.0)
+        if outcome.timed_out:
+            return failed(f"{who} you wait for ever")
+        if outcome.value is None:
+            what = outcome.error or outcome.output.strip()
+            return failed(f"{who} your function ended early: {what}")
+        if -1 in outcome.value:
+            return failed(f"{who} the end never comes: who reads a pipe waits until it is closed")
+        if any(count != len(MUCH) for count in outcome.value):
+            return failed(f"{who} bytes are lost: a pipe that is nearly full takes a part of them")
+    return passed("everything for both, at the pace of the slower one, and an end")

@@ -122,3 +122,36 @@ def check_frames(answer: Callable[[bytes], tuple[bytes, bytes]]) -> Verdict:
     if answer(frame(1, b"a") + frame(2, b"e") + frame(1, b"b")) != (b"ab", b"e"):
         return failed("several frames follow each other, and each stream keeps its order")
     return passed("both streams are whole")
+
+
+@check
+def check_again(answer: Callable[[str, bool, bool], bool]) -> Verdict:
+    """Check when a request that got no answer is sent once more (chapter 19c)."""
+    for method, fresh, sent, wanted, why in (
+        ("GET", False, True, True, "the idle connection was closed, and a question does no harm"),
+        ("HEAD", False, True, True, "HEAD asks, as GET does"),
+        (
+            "POST",
+            False,
+            True,
+            False,
+            "the daemon may have created it before it died: now there are two",
+        ),
+        (
+            "DELETE",
+            False,
+            True,
+            False,
+            "if it was obeyed, the second answer is a 404 for a success",
+        ),
+        ("PUT", False, True, False, "the files may be there already, and changed since"),
+        ("POST", False, False, True, "not a byte was sent, so nobody can have obeyed"),
+        ("GET", True, True, False, "whoever hangs up on a fresh connection will do it again"),
+        ("POST", True, False, False, "whoever hangs up on a fresh connection will do it again"),
+    ):
+        if bool(answer(method, fresh, sent)) != wanted:
+            which = "a fresh" if fresh else "an idle"
+            how = "some of it sent" if sent else "nothing sent"
+            said = "is" if wanted else "is not"
+            return failed(f"{method} on {which} connection, {how}: it {said} sent again, for {why}")
+    return passed("asked again where it does no harm, and nowhere else")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import posixpath
 import re
+import select
 from typing import Any
 
 from exercises.ch14 import (
@@ -15,6 +17,7 @@ from exercises.ch14 import (
     check_find,
     check_go_mode,
     check_held_back,
+    check_mount_words,
     check_next_state,
     check_parse_tail,
     check_passes,
@@ -22,6 +25,7 @@ from exercises.ch14 import (
     check_rotate,
     check_same,
     check_split,
+    check_tee,
 )
 from mini_docker.lab import Exercise
 
@@ -489,6 +493,107 @@ def same_greedy(pattern: str, name: str) -> bool:
     return True
 
 
+def mount_blank(text: str) -> dict[str, Any]:
+    """The untouched exercise."""
+    return {"type": "", "source": "", "target": "", "readonly": False}
+
+
+LONG = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly"}
+TRUTHS = {"true": True, "1": True, "false": False, "0": False}
+
+
+def mount(text: str) -> dict[str, Any]:
+    """Return the four keys of a --mount value."""
+    found: dict[str, Any] = {"type": "volume", "source": "", "target": "", "readonly": False}
+    for field in next(csv.reader([text])):
+        key, equals, value = field.partition("=")
+        key = LONG.get(key, key)
+        if key == "readonly":
+            if equals and value not in TRUTHS:
+                raise ValueError(field)
+            found[key] = TRUTHS[value] if equals else True
+        elif key not in found or not equals:
+            raise ValueError(field)
+        else:
+            found[key] = value
+    if found["type"] not in ("bind", "volume", "tmpfs") or not found["target"].startswith("/"):
+        raise ValueError(text)
+    if found["type"] == "bind" and not found["source"]:
+        raise ValueError(text)
+    return found
+
+
+def mount_commas(text: str) -> dict[str, Any]:
+    """Wrong: CSV is more than commas."""
+    return mount(text.replace('"', ""))
+
+
+def mount_truthy(text: str) -> dict[str, Any]:
+    """Wrong: whoever says readonly wants it."""
+    fields = [re.sub(r"^(ro|readonly)=.*", "readonly", field) for field in text.split(",")]
+    return mount(",".join(fields))
+
+
+def mount_trusting(text: str) -> dict[str, Any]:
+    """Wrong: it does not look at what it has read."""
+    try:
+        return mount(text)
+    except ValueError:
+        return mount_blank(text)
+
+
+def tee_blank(source: int, targets: list[int]) -> None:
+    """The untouched exercise."""
+
+
+def tee(source: int, targets: list[int]) -> None:
+    """Read a piece, and no other before all who are still there have it."""
+    there = list(targets)
+    while there and (data := os.read(source, 1 << 16)):
+        left = dict.fromkeys(there, data)
+        while left:
+            poll = select.poll()
+            for fd in left:
+                poll.register(fd, select.POLLOUT)
+            for fd, _ in poll.poll():
+                try:
+                    left[fd] = left[fd][os.write(fd, left[fd]) :]
+                except BrokenPipeError:
+                    there.remove(fd)
+                    left[fd] = b""
+                if not left[fd]:
+                    del left[fd]
+    for fd in targets:
+        os.close(fd)
+
+
+def tee_open(source: int, targets: list[int]) -> None:
+    """Wrong: nobody hears of the end."""
+    tee(source, [os.dup(fd) for fd in targets])
+
+
+def tee_short(source: int, targets: list[int]) -> None:
+    """Wrong: it takes a write for whole, and a pipe that is full for one that takes nothing."""
+    while data := os.read(source, 1 << 16):
+        for fd in targets:
+            try:
+                os.write(fd, data)
+            except BlockingIOError:
+                continue
+    for fd in targets:
+        os.close(fd)
+
+
+def tee_fragile(source: int, targets: list[int]) -> None:
+    """Wrong: when one reader goes the other gets nothing more."""
+    while data := os.read(source, 1 << 12):
+        for fd in targets:
+            os.set_blocking(fd, True)
+            os.write(fd, data)
+    for fd in targets:
+        os.close(fd)
+
+
 EXERCISES = [
     Exercise(
         "find",
@@ -597,6 +702,28 @@ EXERCISES = [
             (same_backtracking, "for ever"),
             (same_regex, "a dot is a dot"),
             (same_greedy, "the whole name must match"),
+        ],
+    ),
+    Exercise(
+        "mount",
+        check_mount_words,
+        blank=mount_blank,
+        solution=mount,
+        wrong=[
+            (mount_commas, "a quoted field has commas"),
+            (mount_truthy, "it may be false"),
+            (mount_trusting, "where to?"),
+        ],
+    ),
+    Exercise(
+        "tee",
+        check_tee,
+        blank=tee_blank,
+        solution=tee,
+        wrong=[
+            (tee_open, "the end never comes"),
+            (tee_short, "bytes are lost"),
+            (tee_fragile, "BrokenPipeError"),
         ],
     ),
 ]

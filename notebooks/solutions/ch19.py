@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 from exercises.ch19 import (
+    check_again,
     check_chunks,
     check_column,
     check_duration,
@@ -172,6 +173,31 @@ def apart_short(data: bytes) -> tuple[bytes, bytes]:
     return found[1], found[2]
 
 
+def again_blank(method: str, fresh: bool, sent: bool) -> bool:
+    """The untouched exercise; and what our own client did, until it was read for this exercise."""
+    return not fresh
+
+
+def again(method: str, fresh: bool, sent: bool) -> bool:
+    """Say whether a request without an answer is sent once more."""
+    return not fresh and (not sent or method in ("GET", "HEAD"))
+
+
+def again_idempotent(method: str, fresh: bool, sent: bool) -> bool:
+    """Wrong: HTTP calls DELETE and PUT idempotent, and means the state, not the answer."""
+    return not fresh and (not sent or method != "POST")
+
+
+def again_questions(method: str, fresh: bool, sent: bool) -> bool:
+    """Wrong: what was never sent is not sent either."""
+    return not fresh and method in ("GET", "HEAD")
+
+
+def again_for_ever(method: str, fresh: bool, sent: bool) -> bool:
+    """Wrong: a daemon that always hangs up is asked for ever."""
+    return not sent or method in ("GET", "HEAD")
+
+
 EXERCISES = [
     Exercise(
         "column_width",
@@ -214,5 +240,16 @@ EXERCISES = [
         blank=duration_blank,
         solution=duration,
         wrong=[(duration_exact, "'About a minute' to Docker"), (duration_day, "'47 hours'")],
+    ),
+    Exercise(
+        "again",
+        check_again,
+        blank=again_blank,
+        solution=again,
+        wrong=[
+            (again_idempotent, "a 404 for a success"),
+            (again_questions, "nobody can have obeyed"),
+            (again_for_ever, "will do it again"),
+        ],
     ),
 ]
