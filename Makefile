@@ -50,7 +50,9 @@ bench: setup ## how long a start takes, where the time goes, beside docker, podm
 	@$(PYTHON) tests/bench/imports.py
 	@$(PYTHON) tests/bench/run.py
 	@$(PYTHON) tests/bench/registry.py
+	@$(PYTHON) tests/bench/execs.py
 	@$(PYTHON) tests/bench/engine.py --quick
+	@$(PYTHON) tests/bench/parts.py
 
 soak: setup ## load and faults at full size (half an hour): runs, kills, 200 containers, 1 GB of output, two clients
 	@MINI_DOCKER_SOAK=1000 .venv/bin/pytest -q -s tests/test_soak.py tests/test_daemon_kills.py tests/test_load.py

@@ -280,6 +280,14 @@ def running(words: list[str], path: str) -> Iterator[None]:
         daemon.wait()
 
 
+def stay_apart() -> None:
+    """Go on in namespaces of our own: what is made there ends with them, links, rules and mounts."""
+    if BENCH not in os.environ:
+        script = 'ip link set lo up; mount -t tmpfs none /run; exec "$@"'
+        words = ["unshare", "--net", "--mount", "sh", "-c", script, "bench", sys.executable]
+        os.execvpe("unshare", [*words, *sys.argv], {**os.environ, BENCH: "1"})
+
+
 class Result(NamedTuple):
     """What was measured of one daemon: the costs, and lines about memory."""
 
@@ -287,46 +295,63 @@ class Result(NamedTuple):
     memory: list[str]
 
 
-def ours(directory: str, containers: int, megabytes: int) -> Result:
-    """Measure our daemon, and leave its busybox as an archive for the other."""
+@contextmanager
+def our_daemon(directory: str) -> Iterator[str]:
+    """Have our daemon run, with a busybox, which it leaves as an archive for the other; yield its socket."""
     from mini_docker.engine.store import Store
     from mini_docker.images.busybox import install_busybox
 
     root, path = f"{directory}/ours", f"{directory}/ours.sock"
     install_busybox(Store(root).layout)
+    words = [COMMAND, "daemon", "--data-root", root, "-H", f"unix://{path}"]
     try:
-        with running([COMMAND, "daemon", "--data-root", root, "-H", f"unix://{path}"], path):
-            bench = Bench(path, containers, megabytes)
+        with running(words, path):
+            bench = Bench(path, 0, 0)
             bench.call("save", "-o", f"{directory}/busybox.tar", "busybox")
-            memory = bench.memory()
-            costs = dict(bench.run())
-            own = [COMMAND, "-H", f"unix://{path}", "run", "--rm", *NONE, "busybox", "true"]
-            costs["run --rm, our client"] = measure(10, *own)
+            yield path
             bench.clear()
     finally:
         subprocess.run([COMMAND, "--data-root", root, "reset"], capture_output=True)
+
+
+def ours(directory: str, containers: int, megabytes: int) -> Result:
+    """Measure our daemon."""
+    with our_daemon(directory) as path:
+        bench = Bench(path, containers, megabytes)
+        memory = bench.memory()
+        costs = dict(bench.run())
+        own = [COMMAND, "-H", f"unix://{path}", "run", "--rm", *NONE, "busybox", "true"]
+        costs["run --rm, our client"] = measure(10, *own)
     return Result(costs, memory)
 
 
-def theirs(directory: str, containers: int, megabytes: int) -> Result:
-    """Measure dockerd."""
+@contextmanager
+def their_daemon(directory: str) -> Iterator[str]:
+    """Have dockerd run, with the busybox that ours has left; yield its socket."""
     path = f"{directory}/theirs.sock"
     words = ["dockerd", "-H", f"unix://{path}", "--data-root", f"{directory}/theirs",
              "--exec-root", f"{directory}/exec", "-p", f"{directory}/pid"]  # fmt: skip
     before = set(pathlib.Path("/sys/fs/cgroup").glob("*/docker"))
     try:
         with running([*words, "--storage-driver", "overlay2"], path):
-            bench = Bench(path, containers, megabytes)
+            bench = Bench(path, 0, 0)
             bench.call("load", "-i", f"{directory}/busybox.tar")
-            memory = bench.memory()
-            costs = dict(bench.run())
-            costs["run --rm, our client"] = costs["run --rm"]
+            yield path
             bench.clear()
     finally:
         for place in (f"{directory}/theirs", f"{directory}/exec"):
             subprocess.run(["umount", "-R", place], capture_output=True)
         for group in set(pathlib.Path("/sys/fs/cgroup").glob("*/docker")) - before:
             subprocess.run(["rmdir", str(group)], capture_output=True)
+
+
+def theirs(directory: str, containers: int, megabytes: int) -> Result:
+    """Measure dockerd."""
+    with their_daemon(directory) as path:
+        bench = Bench(path, containers, megabytes)
+        memory = bench.memory()
+        costs = dict(bench.run())
+        costs["run --rm, our client"] = costs["run --rm"]
     return Result(costs, memory)
 
 
@@ -359,10 +384,7 @@ def main() -> None:
     given = parser.parse_args()
     containers = given.containers or (100 if given.quick else 1000)
     megabytes = given.megabytes or (50 if given.quick else 1000)
-    if BENCH not in os.environ:  # what is made there ends with it: links, rules, mounts
-        script = 'ip link set lo up; mount -t tmpfs none /run; exec "$@"'
-        words = ["unshare", "--net", "--mount", "sh", "-c", script, "bench", sys.executable]
-        os.execvpe("unshare", [*words, *sys.argv], {**os.environ, BENCH: "1"})
+    stay_apart()
     with tempfile.TemporaryDirectory(prefix="mini_docker_bench_") as directory:
         stub = f"{directory}/stub.sock"
         floor = floors(stub, lambda *words: [DOCKER, "-H", f"unix://{stub}", *words])
