@@ -510,6 +510,18 @@ def test_progress_as_lines_and_as_bars(fake: Callable[..., Fake]) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (3, "a\n", "boom\n")
 
 
+def test_an_image_made_in_1970_is_old_in_a_list_and_of_no_age_in_a_history(
+    fake: Callable[..., Fake],
+) -> None:
+    """As Docker's client says it: the lab's own image is made to be the same on every machine."""
+    image = {"Id": "sha256:" + "a" * 64, "Created": 0, "RepoTags": ["busybox:latest"], "Size": 1}
+    listed = fake(said([image])).run("images", "--format", "{{.CreatedSince}}").stdout
+    assert re.fullmatch(r"\d+ years ago\n", listed)
+    step = {"Id": "<missing>", "Created": 0, "CreatedBy": "sh", "Size": 1, "Comment": ""}
+    told = fake(said([step])).run("history", "--format", "{{.CreatedSince}}", "busybox").stdout
+    assert told == "N/A\n"
+
+
 def test_a_pull_before_a_run_tells_only_its_image(fake: Callable[..., Fake]) -> None:
     missing = said({"message": "No such image: x:latest"}, "404 Not Found")
     pulled = b'HTTP/1.1 200 OK\r\n\r\n{"status":"Status: Downloaded"}\n'

@@ -261,10 +261,11 @@ def _history_row(one: dict[str, Any], human: bool, cut: bool) -> dict[str, Any]:
     size = one.get("Size") or 0
     created = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(one["Created"]))
     created = f"{created[:-2]}:{created[-2:]}".replace("+00:00", "Z")
+    since = ago(one["Created"]) if one["Created"] > 0 else "N/A"  # an image's own list says its age
     return {
         "ID": short_id(one["Id"]) if cut else one["Id"],
         "CreatedAt": created,
-        "CreatedSince": ago(one["Created"]) if human else created,
+        "CreatedSince": since if human else created,
         "CreatedBy": ellipsis(made_by, 45) if cut else made_by,
         "Size": decimal_size(size, 3) if human else str(size),
         "Comment": one.get("Comment", ""),

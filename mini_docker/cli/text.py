@@ -37,8 +37,8 @@ def age(seconds: float) -> str:
 
 
 def ago(moment: float) -> str:
-    """Return how long ago a moment was, in seconds since 1970: "5 minutes ago"; "N/A" for never."""
-    return f"{age(time.time() - moment)} ago" if moment > 0 else "N/A"
+    """Return how long ago a moment was, in seconds since 1970: "5 minutes ago"."""
+    return f"{age(time.time() - moment)} ago"
 
 
 def seconds_of(text: str) -> float:
