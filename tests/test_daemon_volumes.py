@@ -12,7 +12,6 @@ import pytest
 from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.hosts import port_ranges
 from mini_docker.engine.launch import check_health
-from mini_docker.engine.orders import check_log, log_options, read_limits
 from tests.daemons import Daemon, UnixConnection
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leak_free")]
@@ -121,31 +120,6 @@ def test_refusals_are_no_404_and_leave_nothing(
     status, answer = daemon.ask("POST", "/containers/create", body)
     assert status == 400 and words in answer["message"]
     assert daemon.ask("GET", "/containers/json?all=1")[1] == []
-
-
-@pytest.mark.anywhere
-@pytest.mark.parametrize(
-    ("driver", "options", "words"),
-    [
-        ("json-file", {"nosuch": "1"}, "unknown log opt 'nosuch' for json-file log driver"),
-        ("local", {"tag": "x"}, "unknown log opt 'tag' for log driver local"),
-        ("json-file", {"mode": "bad"}, "logger: logging mode not supported: bad"),
-        ("json-file", {"max-size": "bad"}, "logging driver: invalid size: 'bad'"),
-        ("json-file", {"max-file": "0"}, "logging driver: max-file cannot be less than 1"),
-        ("json-file", {"max-file": "x"}, "invalid syntax"),
-    ],
-)
-def test_log_options_in_dockers_words(driver: str, options: dict[str, str], words: str) -> None:
-    host = {"LogConfig": {"Type": driver, "Config": options}}
-    with pytest.raises(InvalidRequest, match=words):  # the first at create, others at start
-        check_log(host)
-        log_options({"Id": "x", "HostConfig": host}, "/nowhere")
-
-
-@pytest.mark.anywhere
-def test_log_limits() -> None:
-    assert read_limits({}) == (0, 1)
-    assert read_limits({"max-size": "10k", "max-file": "3"}) == (10240, 3)
 
 
 @pytest.mark.anywhere

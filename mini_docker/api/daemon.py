@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import time
+import warnings
 from collections import namedtuple
 
 from mini_docker.engine.remap import choose_remap, remapped_root
@@ -191,6 +192,7 @@ def run(options: Options) -> int:
     from mini_docker.engine.engine import Engine
 
     threading.excepthook = log_thread
+    warnings.simplefilter("ignore")  # of the patterns of strangers
     try:
         engine = Engine(data_root, zygote, remap)
     except ValueError as error:

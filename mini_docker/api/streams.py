@@ -120,6 +120,7 @@ def answer_logs(call: Call) -> None:
         moment_of(request.query.get("since", "")),
         moment_of(request.query.get("until", "")),
         tail_of(request.query.get("tail", "")),
+        request.flag("details"),
     )
     if (container.record["HostConfig"].get("LogConfig") or {}).get("Type") == "none":
         raise HttpError(501, "configured logging driver does not support reading")

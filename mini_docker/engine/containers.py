@@ -12,9 +12,10 @@ from mini_docker.engine.container import Container, EngineError, NotModified
 from mini_docker.engine.document import InvalidRequest, resources
 from mini_docker.engine.launch import cgroup_of, new_record, unpack_layers
 from mini_docker.engine.lives import Lives
+from mini_docker.engine.log_options import check_log
 from mini_docker.engine.modes import by_id
 from mini_docker.engine.names import valid_name
-from mini_docker.engine.orders import StartFailed, check_log, check_update
+from mini_docker.engine.orders import StartFailed, check_update
 from mini_docker.engine.remap import new_mappings, root_of
 from mini_docker.engine.states import parse_policy, parse_signal, unwatched
 from mini_docker.engine.store import Conflict, NoSuchContainer, Store

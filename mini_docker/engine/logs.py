@@ -14,22 +14,24 @@ from collections import namedtuple
 from json.encoder import encode_basestring
 
 from mini_docker.engine.moments import moment, parse_moment
+from mini_docker.engine.rotated import ENDS, compress, inode_of, open_rotated, shift
 from mini_docker.engine.store import write_whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import IO, NamedTuple
+    from typing import IO, NamedTuple, NoReturn
 
     class Entry(NamedTuple):
-        """One line, or piece of one: "stdout" or "stderr", when (nanoseconds since 1970), the bytes."""
+        """One line, or piece of one: "stdout" or "stderr", when (nanoseconds since 1970), bytes, attrs."""
 
         stream: str
         at: int
         data: bytes
+        attrs: bytes = b""
 
 else:
-    Entry = namedtuple("Entry", ("stream", "at", "data"))
+    Entry = namedtuple("Entry", ("stream", "at", "data", "attrs"), defaults=(b"",))
 
 
 # %% notebooks/14e_logs.ipynb#writer
@@ -41,13 +43,18 @@ MOST_LOOKS = 1000
 class LogWriter:
     """The writing end of a log: whole lines, each with its stream and time, in files that rotate.
 
-    `max_size` is in bytes, 0 for no limit; `max_file` counts the file that is written to.
+    `max_size` is in bytes, 0 for no limit; `max_file` counts the file that is written to. `attrs` is in
+    each line, old files become archives if they are to be `packed`.
     """
 
-    def __init__(self, path: str, max_size: int = 0, max_file: int = 1) -> None:
+    def __init__(
+        self, path: str, max_size: int = 0, max_file: int = 1, attrs: str = "", packed: bool = False
+    ) -> None:
         """Open the log to add to it. Raises OSError."""
         self.path = path
         self.max_size, self.max_file = max_size, max_file
+        self.attrs, self.packed = attrs, packed
+        self.packer = 0  # the process that compresses
         self.rests = {"stdout": b"", "stderr": b""}
         self._open()
 
@@ -60,7 +67,7 @@ class LogWriter:
         """Add what came out of `stream` at the time `at`; the start of a line waits for its end."""
         lines, self.rests[stream] = split_lines(self.rests[stream] + data)
         if lines:
-            tail = f',"stream":"{stream}","time":"{moment(at)}"}}\n'
+            tail = f',"stream":"{stream}"{self.attrs},"time":"{moment(at)}"}}\n'
             self._add([f'{{"log":{encode_basestring(text(line))}{tail}'.encode() for line in lines])
 
     def _add(self, entries: list[bytes]) -> None:
@@ -75,23 +82,39 @@ class LogWriter:
             self.size += len(entry)
 
     def _rotate(self) -> None:
-        """Move PATH to PATH.1, PATH.1 to PATH.2 and so on; the oldest goes."""
-        os.close(self.fd)
-        if self.max_file == 1:
-            os.unlink(self.path)
-        names = [self.path, *(f"{self.path}.{number}" for number in range(1, self.max_file))]
-        for newer, older in reversed(list(zip(names, names[1:], strict=False))):
-            if os.path.exists(newer):
-                os.rename(newer, older)
+        """Begin a new file. Where that fails, the old one is written to until there is room."""
+        self._wait_for_packer()
+        full_fd = self.fd
+        if os.path.exists(self.path):
+            shift(self.path, self.max_file)
         self._open()
+        os.close(full_fd)
+        if self.packed:
+            self.packer = os.fork()
+            if self.packer == 0:
+                self._pack()
+
+    def _pack(self) -> NoReturn:
+        """Be the child that compresses the file before this one: nothing that is ours stays open in it."""
+        try:
+            os.closerange(0, 1 << 16)
+            compress(f"{self.path}.1")
+        finally:
+            os._exit(0)
+
+    def _wait_for_packer(self) -> None:
+        if self.packer:
+            os.waitpid(self.packer, 0)
+            self.packer = 0
 
     def close(self, at: int) -> None:
         """Write the lines that have no end, and close the file."""
         for stream, rest in self.rests.items():
             if rest:
-                line = f'{{"log":{encode_basestring(text(rest))},"stream":"{stream}"'
+                line = f'{{"log":{encode_basestring(text(rest))},"stream":"{stream}"{self.attrs}'
                 self._add([f'{line},"time":"{moment(at)}"}}\n'.encode()])
         os.close(self.fd)
+        self._wait_for_packer()
 
 
 def split_lines(data: bytes) -> tuple[list[bytes], bytes]:
@@ -118,16 +141,18 @@ def log_path(directory: str, container_id: str) -> str:
 
 
 def log_files(path: str) -> list[str]:
-    """Return the files of a log that are there, the oldest first."""
+    """Return the files of a log that are there, as they are or compressed, the oldest first."""
     number = 1
     found = [path]
-    while os.path.exists(f"{path}.{number}"):
+    while any(os.path.exists(f"{path}.{number}{end}") for end in ENDS):
         found.append(f"{path}.{number}")
         number += 1
     return found[::-1]
 
 
-LINE = re.compile(rb'\{"log":"(.*)","stream":"(stdout|stderr)","time":"([^"]+)"\}\n')
+LINE = re.compile(
+    rb'\{"log":"(.*)","stream":"(stdout|stderr)"(?:,"attrs":(\{.*\}))?,"time":"([^"]+)"\}\n'
+)
 parse_moment_again = functools.lru_cache(64)(parse_moment)  # what was written at once has one time
 
 
@@ -136,14 +161,14 @@ def parse_entry(line: bytes) -> Entry | None:
     found = LINE.fullmatch(line)
     if found is None:
         return _parse_slowly(line)
-    said, stream, at = found.groups()
+    said, stream, attrs, at = found.groups(b"")
     try:
         if said.find(b"\\") == len(said) - 2 and said.endswith(
             b"n"
         ):  # the newline alone is escaped
-            return Entry(stream.decode(), parse_moment_again(at.decode()), said[:-2] + b"\n")
+            return Entry(stream.decode(), parse_moment_again(at.decode()), said[:-2] + b"\n", attrs)
         data = json.loads(b'"%b"' % said).encode()
-        return Entry(stream.decode(), parse_moment_again(at.decode()), data)
+        return Entry(stream.decode(), parse_moment_again(at.decode()), data, attrs)
     except ValueError:
         return None
 
@@ -152,7 +177,8 @@ def _parse_slowly(line: bytes) -> Entry | None:
     """Return the entry in a line that another engine wrote, with other fields or in another order."""
     try:
         fields = json.loads(line)
-        return Entry(fields["stream"], parse_moment(fields["time"]), fields["log"].encode())
+        attrs = json.dumps(fields["attrs"]).encode() if "attrs" in fields else b""
+        return Entry(fields["stream"], parse_moment(fields["time"]), fields["log"].encode(), attrs)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -165,7 +191,7 @@ def read_log(path: str, tail: int | None = None) -> Iterator[Entry]:
         files, start = _last_lines(files, tail)
     for name in files:
         try:
-            with open(name, "rb") as file:
+            with open_rotated(name)[0] as file:
                 file.seek(start.get(name, 0))
                 yield from filter(None, map(parse_entry, file))
         except FileNotFoundError:
@@ -189,7 +215,7 @@ def _last_lines(files: list[str], count: int) -> tuple[list[str], dict[str, int]
 def _offset_of_last(name: str, count: int) -> tuple[int, int]:
     """Return where the last `count` lines of a file begin, and how many there are, at most `count`."""
     try:
-        with open(name, "rb") as file:
+        with open_rotated(name)[0] as file:
             end = position = file.seek(0, os.SEEK_END)
             lines = 0
             while position > 0:
@@ -221,7 +247,7 @@ def follow_log(path: str, tail: int | None, wait: Callable[[], bool]) -> Iterato
         started = started[:-1]
     kept, start = (started, {}) if tail is None else _last_lines(started, tail)
     for name in kept[:-1] if kept[-1:] == [path] else kept:
-        with open(name, "rb") as file:
+        with open_rotated(name)[0] as file:
             file.seek(start.get(name, 0))
             yield from filter(None, map(parse_entry, file))
     offset = start.get(path, 0) if path in kept else -1
@@ -234,10 +260,10 @@ def _follow_file(path: str, offset: int, wait: Callable[[], bool]) -> Iterator[E
     if file is None:
         return
     file.seek(0, os.SEEK_END) if offset < 0 else file.seek(offset)
-    more, rest = True, b""
+    inode, more, rest = os.fstat(file.fileno()).st_ino, True, b""
     try:
         while True:
-            replaced = _is_replaced(file, path)
+            replaced = _number_of(inode, path) != 0
             for line in file:
                 rest += line
                 if rest.endswith(b"\n"):
@@ -246,7 +272,7 @@ def _follow_file(path: str, offset: int, wait: Callable[[], bool]) -> Iterator[E
                     rest = b""
             if replaced:
                 try:
-                    following = _next_file(file, path)
+                    following, inode = _next_file(inode, path)
                 except FileNotFoundError:
                     return
                 file.close()
@@ -269,39 +295,33 @@ def _open_when_there(path: str, wait: Callable[[], bool]) -> IO[bytes] | None:
                 return None
 
 
-def _is_replaced(file: IO[bytes], path: str) -> bool:
-    """Say whether `path` is another file by now."""
-    return _number_of(file, path) != 0
-
-
-def _number_of(file: IO[bytes], path: str) -> int:
-    """Return where in the row of files (0: PATH, 1: PATH.1 ...) `file` is by now; -1 when it is gone."""
-    inode = os.fstat(file.fileno()).st_ino
+def _number_of(inode: int, path: str) -> int:
+    """Return where in the row of files (0: PATH, 1: PATH.1 ...) a file is by now; -1 when it is gone."""
     for number, name in enumerate(reversed(log_files(path))):
         try:
-            if os.stat(name).st_ino == inode:
+            if inode_of(name) == inode:
                 return number
         except FileNotFoundError:
             continue
     return -1
 
 
-def _next_file(file: IO[bytes], path: str) -> IO[bytes]:
-    """Open the file that came after `file`: the oldest one, if that is gone; PATH, in the end.
+def _next_file(inode: int, path: str) -> tuple[IO[bytes], int]:
+    """Open the file after one (the oldest, if that is gone; PATH, in the end); return its inode as well.
 
-    A rotation may move both while we look: it is the right one if `file` is still one step further.
+    A rotation may move both while we look: it is the right one if the first is still one step further.
     Raises FileNotFoundError where a writer died between two renames.
     """
     for _ in range(MOST_LOOKS):
-        number = _number_of(file, path)
+        number = _number_of(inode, path)
         names = log_files(path)[::-1]
         wanted = number - 1 if number > 0 else len(names) - 1
         try:
-            found = open(names[wanted], "rb")
+            found, its_inode = open_rotated(names[wanted])
         except (FileNotFoundError, IndexError):
             time.sleep(0.001)
             continue
-        if number == _number_of(file, path) and _number_of(found, path) == wanted:
-            return found
+        if number == _number_of(inode, path) and _number_of(its_inode, path) == wanted:
+            return found, its_inode
         found.close()
     raise FileNotFoundError(2, f"{path} was taken away")

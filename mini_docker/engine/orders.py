@@ -12,7 +12,7 @@ from errno import ENOENT, ENOTDIR
 
 from mini_docker.engine.attached import CHUNK
 from mini_docker.engine.document import MINIMUM_MEMORY, InvalidRequest
-from mini_docker.engine.logs import log_path
+from mini_docker.engine.log_options import log_options
 from mini_docker.engine.store import LIFE, Conflict
 from mini_docker.engine.wishes import check_wishes
 
@@ -34,73 +34,6 @@ def order_of(record: dict[str, Any], directory: str) -> dict[str, Any]:
         "size": record["HostConfig"].get("ConsoleSize") or [0, 0],
         "log": log_options(record, directory),
     }
-
-
-def log_options(record: dict[str, Any], directory: str) -> dict[str, Any] | None:
-    """Return what the shim must know of the log, from HostConfig.LogConfig. Raises InvalidRequest."""
-    wanted = record["HostConfig"].get("LogConfig") or {}
-    driver, options = wanted.get("Type") or "json-file", wanted.get("Config") or {}
-    if driver == "none":
-        return None
-    size, files = read_limits(options)
-    return {"path": log_path(directory, record["Id"]), "max_size": size, "max_file": files}
-
-
-COMMON_OPTIONS = frozenset(("mode", "max-buffer-size", "max-size", "max-file", "compress"))
-JSON_OPTIONS = COMMON_OPTIONS | {"labels", "labels-regex", "env", "env-regex", "tag"}
-NO_LOG = "failed to initialize logging driver"
-
-
-def check_log(host: dict[str, Any]) -> None:
-    """Refuse a log driver or options that are not here, when a container is made. Raises InvalidRequest."""
-    wanted = host.get("LogConfig") or {}
-    driver = wanted.get("Type") or "json-file"
-    if driver == "none":
-        return
-    if driver not in ("json-file", "local"):
-        words = f'plugin "{driver}" not found'
-        raise InvalidRequest(f"error looking up logging plugin {driver}: {words}")
-    check_log_options(driver, wanted.get("Config") or {})
-
-
-def check_log_options(driver: str, options: dict[str, str]) -> None:
-    """Refuse options of a log driver that it does not have. Raises InvalidRequest in Docker's words."""
-    known = JSON_OPTIONS if driver == "json-file" else COMMON_OPTIONS
-    for name in options:
-        if name not in known:
-            which = f"{driver} log driver" if driver == "json-file" else f"log driver {driver}"
-            raise InvalidRequest(f"unknown log opt '{name}' for {which}")
-    mode = options.get("mode") or "blocking"
-    if mode not in ("blocking", "non-blocking"):
-        raise InvalidRequest(f"logger: logging mode not supported: {mode}")
-    if "max-buffer-size" in options and mode != "non-blocking":
-        words = "max-buffer-size option is only supported with 'mode=non-blocking'"
-        raise InvalidRequest(f"logger: {words}")
-
-
-def read_limits(options: dict[str, str]) -> tuple[int, int]:
-    """Return how many bytes a log's file may have (0: any), and how many files there may be.
-
-    Raises InvalidRequest in Docker's words.
-    """
-    text, number = options.get("max-size") or "0", options.get("max-file") or "1"
-    try:
-        size = parse_size(text)
-    except ValueError:
-        raise InvalidRequest(f"{NO_LOG}: invalid size: '{text}'") from None
-    if not number.lstrip("-").isdigit():
-        parsing = f'strconv.Atoi: parsing "{number}": invalid syntax'
-        raise InvalidRequest(f"{NO_LOG}: {parsing}")
-    if int(number) < 1:
-        raise InvalidRequest(f"{NO_LOG}: max-file cannot be less than 1")
-    return size, int(number)
-
-
-def parse_size(text: str) -> int:
-    """Return the bytes that "10m" or "-1" (no limit: 0) means. Raises ValueError."""
-    number = text.strip().lower().removesuffix("b")
-    unit = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}.get(number[-1:], 1)
-    return max(0, int(float(number.rstrip("kmgt")) * unit))
 
 
 # %% notebooks/14f_states.ipynb#first-word

@@ -375,7 +375,10 @@ def life_of(pid: int, code: int, lived: float) -> bytes:
 
 
 def _open_log(options: dict[str, Any] | None) -> LogWriter | None:
-    return LogWriter(options["path"], options["max_size"], options["max_file"]) if options else None
+    if not options:
+        return None
+    more = options.get("attrs", ""), options.get("compress", False)
+    return LogWriter(options["path"], options["max_size"], options["max_file"], *more)
 
 
 # %% notebooks/14d_shims.ipynb#start

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import functools
+import json
 import select
 import time
 from collections import namedtuple
+from urllib.parse import quote_plus
 
 from mini_docker.engine.attached import CHUNK, PATIENCE, frame
 from mini_docker.engine.execs import wait_for_reader
@@ -36,10 +38,13 @@ if TYPE_CHECKING:
         since: int
         until: int
         tail: int | None
+        details: bool = False
 
 else:
     LogsWanted = namedtuple(
-        "LogsWanted", ("stdout", "stderr", "follow", "timestamps", "since", "until", "tail")
+        "LogsWanted",
+        ("stdout", "stderr", "follow", "timestamps", "since", "until", "tail", "details"),
+        defaults=(False,),
     )
 
 
@@ -171,7 +176,7 @@ class Batch:
             if wanted.until and entry.at > wanted.until:
                 continue  # and do not end: somebody may have set the clock back
             if entry.at >= wanted.since and entry.stream in streams:
-                part = log_piece(entry, wanted.timestamps, self.framed)
+                part = log_piece(entry, wanted.timestamps, wanted.details, self.framed)
                 self.parts.append(part)
                 self.size += len(part)
                 if self.size > CHUNK:
@@ -208,7 +213,15 @@ def _wait(batch: Batch, news: socket.socket, until: int, gone: Callable[[], bool
             return False
 
 
-def log_piece(entry: Entry, timestamps: bool, framed: bool) -> bytes:
+def log_piece(entry: Entry, timestamps: bool, details: bool, framed: bool) -> bytes:
     """Return a log entry as Docker sends it: framed unless there was a terminal."""
-    data = f"{moment(entry.at)} ".encode() + entry.data if timestamps else entry.data
+    data = b"%b %b" % (details_of(entry.attrs), entry.data) if details else entry.data
+    data = f"{moment(entry.at)} ".encode() + data if timestamps else data
     return frame(entry.stream, data) if framed else data
+
+
+@functools.lru_cache(16)
+def details_of(attrs: bytes) -> bytes:
+    """Return the attributes of a log's line as `docker logs --details` shows them: "a=1,b=x+y"."""
+    pairs = sorted(json.loads(attrs or b"{}").items())
+    return ",".join(f"{quote_plus(key)}={quote_plus(value)}" for key, value in pairs).encode()
