@@ -89,12 +89,31 @@ def test_only_its_own_clients_are_let_in(guarded: Guarded) -> None:
     for who in (None, "stranger", "late", "imposter"):  # no, foreign, expired, a server's
         with contextlib.suppress(ssl.SSLError, ConnectionError):
             assert guarded.ping(who) == b""
+    assert guarded.ping("client").endswith(b"OK")
+
+
+def test_a_client_that_speaks_no_tls_is_told(guarded: Guarded) -> None:
+    """In the words of Go's net/http, and so of dockerd."""
     with guarded.connect() as plain:
         plain.sendall(b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n")
-        try:
+        said = b"".join(iter(lambda: plain.recv(4096), b""))
+    assert said == (
+        b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
+    )
+    with guarded.connect() as plain:
+        plain.sendall(b"nonsense that is neither\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
             assert b"OK" not in plain.recv(4096)
-        except ConnectionError:
-            pass
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
+def test_an_old_tls_is_not_spoken(guarded: Guarded) -> None:
+    context = ssl.create_default_context(cafile=str(guarded.root / "ca.pem"))
+    context.load_cert_chain(guarded.root / "client-cert.pem", guarded.root / "client-key.pem")
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")  # else this side would refuse itself
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+    with guarded.connect() as plain, pytest.raises((ssl.SSLError, ConnectionError)):
+        context.wrap_socket(plain, server_hostname="127.0.0.1")
     assert guarded.ping("client").endswith(b"OK")
 
 

@@ -84,6 +84,8 @@ def status_of(error: Exception) -> int:
 
 # %% notebooks/18_http_api.ipynb#serve
 HANDSHAKE_SECONDS = 10.0
+PLAIN_STARTS = (b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO")
+NO_TLS = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
 SHORT_SECONDS = 0.1  # before the next try, where there is nothing to accept a client with
 CLOSED = (errno.EBADF, errno.EINVAL)  # what accept(2) says of a listener that is one no more
 
@@ -139,6 +141,11 @@ class Server:
         try:
             if tls is not None:
                 stream.settimeout(HANDSHAKE_SECONDS)  # for all of it, however slowly it comes
+                if stream.recv(5, socket.MSG_PEEK) in PLAIN_STARTS:
+                    log("a client speaks HTTP where TLS is spoken")
+                    stream.sendall(NO_TLS)
+                    drain(stream)
+                    return
                 connection.stream = stream = tls.wrap_socket(stream, server_side=True)
             while not connection.hijacked and (request := connection.next_request()):
                 self.answer(connection, request)
