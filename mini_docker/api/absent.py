@@ -37,6 +37,9 @@ def not_here(call: Call) -> None:
 
 def no_plugins(call: Call) -> None:
     """GET /plugins."""
+    for key in call.request.filters():
+        if key not in ("capability", "enabled"):
+            raise HttpError(400, f"Invalid filter '{key}'")
     call.reply.send_json(200, [])
 
 

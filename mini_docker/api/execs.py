@@ -10,6 +10,7 @@ from mini_docker.api.http import HttpError
 from mini_docker.api.routes import Route
 from mini_docker.api.schemas import checked
 from mini_docker.api.streams import DETACH_KEYS, RAW_STREAM, parse_keys, size
+from mini_docker.engine.execs import NoSuchExec
 from mini_docker.engine.orders import StartFailed
 from mini_docker.engine.store import Conflict
 
@@ -34,9 +35,9 @@ def exec_create(call: Call) -> None:
 
 def exec_start(call: Call) -> None:
     """POST /exec/{id}/start: the connection becomes the process's streams, unless it is detached."""
+    body = checked(call.request.json(), "ExecStart")
     one = call.engine.execs.find(call.holes["id"])
-    body = checked(call.request.json(required=False), "ExecStart")
-    console = body.get("ConsoleSize") or [0, 0]
+    console = body.get("ConsoleSize") or one.request.get("ConsoleSize") or [0, 0]
     if body.get("Detach"):
         call.engine.execs.start(one, None, {}, console)
         call.reply.empty(200)
@@ -60,7 +61,7 @@ def _attached(call: Call, one: Exec, console: list[int], framed: bool) -> None:
         try:
             wanted["typed"] = typed.decode("latin-1")
             call.engine.execs.start(one, connection, wanted, console)
-        except (Conflict, StartFailed) as error:
+        except (Conflict, NoSuchExec, StartFailed) as error:
             call.engine.execs.attach_error(one, connection, error)
 
 
@@ -75,8 +76,9 @@ def exec_resize(call: Call) -> None:
     one = call.engine.execs.find(call.holes["id"])
     try:
         call.engine.execs.resize(one, rows, columns)
-    except Conflict as error:
-        raise HttpError(409, str(error)) from None
+    except Conflict:
+        words = "no such exec" if one.container.alive else f"No such exec instance: {one.id}"
+        raise HttpError(404, words) from None
     call.reply.empty(200)
 
 

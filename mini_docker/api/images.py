@@ -239,6 +239,7 @@ def has_version(name: str) -> bool:
 
 def _import(call: Call) -> None:
     query = call.request.query
+    platform_of(call)
     name = reference(query["repo"], query.get("tag", "")).familiar() if query.get("repo") else ""
     changes = [value for key, value in call.request.query_lists if key == "changes"]
     config = changed({}, changes)

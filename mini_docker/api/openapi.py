@@ -9,7 +9,7 @@ import re
 
 from mini_docker.api.answers import ANSWERS, ASKED_SHAPES, JSON, NOTHING, SHAPES, UNCHANGED
 from mini_docker.api.routes import NEWEST, OLDEST, Route, text
-from mini_docker.api.schemas import BODIES
+from mini_docker.api.schemas import BODIES, each
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +32,58 @@ BODY_OF = {
     "POST /volumes/create": "VolumeCreate",
     "POST /auth": "Login",
 }
+FILTERS, NAMED = {"filters": str}, each(str, "repo tag")
+QUERY_OF: dict[str, dict[str, Any]] = {
+    "GET /containers/json": {**each(bool, "all size"), "limit": int, **FILTERS},
+    "POST /containers/create": each(str, "name platform"),
+    "GET /containers/{id}/json": {"size": bool},
+    "POST /containers/{id}/stop": {"t": int},
+    "POST /containers/{id}/restart": {"t": int},
+    "POST /containers/{id}/kill": {"signal": str},
+    "POST /containers/{id}/rename": {"name": str},
+    "DELETE /containers/{id}": each(bool, "force v link"),
+    "POST /containers/prune": FILTERS,
+    "POST /containers/{id}/wait": {"condition": str},
+    "POST /containers/{id}/attach": {
+        **each(bool, "stdin stdout stderr logs stream"), "detachKeys": str,
+    },
+    "GET /containers/{id}/attach/ws": {**each(bool, "logs stream"), "detachKeys": str},
+    "POST /containers/{id}/resize": each(int, "h w"),
+    "POST /exec/{id}/resize": each(int, "h w"),
+    "GET /containers/{id}/logs": {
+        **each(bool, "stdout stderr follow timestamps"), **each(str, "since until tail"),
+    },
+    "GET /containers/{id}/top": {"ps_args": str},
+    "GET /containers/{id}/stats": each(bool, "stream one-shot"),
+    "HEAD /containers/{id}/archive": {"path": str},
+    "GET /containers/{id}/archive": {"path": str},
+    "PUT /containers/{id}/archive": {"path": str, "noOverwriteDirNonDir": bool},
+    "POST /commit": {
+        **NAMED, **each(str, "container comment author changes"), "pause": bool,
+    },
+    "GET /images/json": {"all": bool, "filter": str, **FILTERS},
+    "POST /images/create": {
+        **NAMED, **each(str, "fromImage fromSrc platform message changes"),
+    },
+    "GET /images/get": {"names": str},
+    "POST /images/prune": FILTERS,
+    "GET /images/search": {"term": str, "limit": int, **FILTERS},
+    "POST /images/{name}/tag": NAMED,
+    "POST /images/{name}/push": {"tag": str},
+    "DELETE /images/{name}": each(bool, "force noprune"),
+    "GET /networks": FILTERS,
+    "GET /networks/{id}": each(str, "verbose scope"),
+    "POST /networks/prune": FILTERS,
+    "GET /volumes": FILTERS,
+    "DELETE /volumes/{name}": {"force": bool},
+    "POST /volumes/prune": FILTERS,
+    "GET /plugins": FILTERS,
+    "GET /events": {**each(str, "since until"), **FILTERS},
+}  # fmt: skip
+LOGIN_FOR = (
+    "POST /images/create", "POST /images/{name}/push", "GET /images/search",
+    "GET /distribution/{name}/json",
+)  # fmt: skip
 SIMPLE = {str: "string", bool: "boolean", int: "integer", float: "number"}
 
 
@@ -51,6 +103,21 @@ def schema_of(kind: Any, answered: bool = False) -> dict[str, Any]:
     needed = [n.rstrip("!") for n in kind if n.endswith("!") or answered and not n.endswith("?")]
     fields = {name.rstrip("!?"): schema_of(one, answered) for name, one in kind.items()}
     return {**found, "properties": fields, **({"required": needed} if needed else {})}
+
+
+def parameters_of(where: str) -> list[dict[str, Any]]:
+    """Return what a description says of a route's path, query and headers."""
+    holes = re.findall(r"\{(\w+)\}", where)
+    found = [
+        {"name": hole, "in": "path", "required": True, "schema": {"type": "string"}}
+        for hole in holes
+    ]
+    for name, kind in QUERY_OF.get(where, {}).items():
+        found.append({"name": name, "in": "query", "schema": {"type": SIMPLE[kind]}})
+    if where in LOGIN_FOR:
+        schema = {"type": "string", "format": "byte"}
+        found.append({"name": "X-Registry-Auth", "in": "header", "schema": schema})
+    return found
 
 
 def body_of(where: str) -> dict[str, Any]:
@@ -81,17 +148,12 @@ def describe(routes: Sequence[Route]) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         path = route.path
-        holes = re.findall(r"\{(\w+)\}", path)
-        parameters = [
-            {"name": hole, "in": "path", "required": True, "schema": {"type": "string"}}
-            for hole in holes
-        ]
         where = f"{route.method} {path}"
         paths.setdefault(path, {})[route.method.lower()] = {
             "tags": [route.tag],
             "operationId": f"{route.handler.__name__}_{route.method}_{len(paths)}",
             "summary": (route.handler.__doc__ or "").strip().splitlines()[0],
-            "parameters": parameters,
+            "parameters": parameters_of(where),
             **body_of(where),
             "responses": answers_of(where, route.tag),
         }

@@ -188,9 +188,10 @@ def handshake(request: Request) -> str:
 
 def answer_websocket(call: Call) -> None:
     """GET /containers/{id}/attach/ws: attach for browsers. Before API 1.42 all three streams are meant."""
-    container, accept = found(call), handshake(call.request)
+    container = found(call)
     opened = bool(container.record["Config"].get("OpenStdin"))
     wanted = {**attach_wanted(call, container), "stdin": opened, "stdout": True, "stderr": True}
+    accept = handshake(call.request)
     kind = TEXT if call.request.version in TEXT_VERSIONS else BINARY
     talks: list[Talk] = []
 

@@ -176,15 +176,14 @@ class Execs:
     # --- starting
 
     def check_start(self, one: Exec) -> None:
-        """Raise Conflict where an exec cannot be started: it was before, or its container stands still."""
+        """Raise Conflict or NoSuchExec where an exec cannot start: it did, or its container is not up."""
         if one.started:
             raise Conflict(f"Error: Exec command {one.id} has already run")
         if not one.container.alive:
-            raise Conflict(f"Container {one.container.id} is not running")
+            raise NoSuchExec(f"No such exec instance: {one.id}")
         if one.container.state["Status"] == "paused":
-            raise Conflict(
-                f"Container {one.container.name} is paused, unpause the container before exec"
-            )
+            words = "is paused, unpause the container before exec"
+            raise Conflict(f"Container {one.container.id} {words}")
 
     def start(
         self, one: Exec, connection: socket.socket | None, wanted: dict[str, Any], size: list[int]
