@@ -5,6 +5,7 @@ A test never passes by skipping: where it cannot run it says `cannot run here, b
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -57,10 +58,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         cannot_run_here("you are not root (remedy: sudo make test)")
 
 
+@pytest.fixture(scope="session")
+def _labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return paths that few tests make directories of: a tmp_path for each would cost more than they do."""
+    place = tmp_path_factory.mktemp("labs")
+    return (place / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def _lab_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _lab_dir(_labs: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the learner's recorded predictions out of the tests."""
-    monkeypatch.setenv("MINI_DOCKER_LAB_DIR", str(tmp_path / "lab"))
+    monkeypatch.setenv("MINI_DOCKER_LAB_DIR", str(next(_labs)))
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ import copy
 import importlib
 import json
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,12 @@ class BookError(Exception):
 
 
 def library(name: str) -> Any:
-    """Import a library when it is first needed, so that `export` starts without any of them."""
+    """Import a library when it is first needed, so that `export` starts without any of them.
+
+    Where there is a parser of addresses in all languages, jsonschema has it made: a second, and no
+    notebook needs it.
+    """
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     return importlib.import_module(name)
 
 
