@@ -26,9 +26,16 @@ from typing import NamedTuple
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 from tests.bench.engine import COMMAND, NONE, Bench, our_daemon, stay_apart  # noqa: E402
 
+NAMES = ("md-*", "mini_docker*", "true")
 FORK = "sched/sched_process_fork"
-OTHERS = ("sched/sched_switch", "sched/sched_wakeup", "sched/sched_process_exec",
-          "sched/sched_process_exit", "exceptions/page_fault_user")  # fmt: skip
+# what is noted, and the fields of which one is to be a name of ours: a busy machine has much to tell
+OTHERS = {
+    "sched/sched_switch": ("prev_comm", "next_comm"),
+    "sched/sched_wakeup": ("comm",),
+    "sched/sched_process_exec": (),
+    "sched/sched_process_exit": ("comm",),
+    "exceptions/page_fault_user": ("COMM",),
+}
 LINE = re.compile(r"\s*(.+)-(\d+)\s+\[(\d+)\] \S+\s+([\d.]+): (\w+): ?(.*)")
 WAY = ("order to birth", "birth to command", "command", "its end to the shim's")
 Figures = dict[str, list[float]]
@@ -60,6 +67,9 @@ class Trace:
         self.place.mkdir()
         for name, text in (("trace_clock", "mono"), ("buffer_size_kb", "30000"), ("trace", "")):
             (self.place / name).write_text(text)
+        for event, fields in OTHERS.items():
+            ours = " || ".join(f'{field} ~ "{name}"' for field in fields for name in NAMES)
+            (self.place / "events" / event / "filter").write_text(ours or "0")
         self.enable(FORK)
         (self.place / "trace_marker").write_text("here\n")
 
