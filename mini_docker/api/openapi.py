@@ -51,7 +51,7 @@ QUERY_OF: dict[str, dict[str, Any]] = {
     "POST /containers/{id}/resize": each(int, "h w"),
     "POST /exec/{id}/resize": each(int, "h w"),
     "GET /containers/{id}/logs": {
-        **each(bool, "stdout stderr follow timestamps"), **each(str, "since until tail"),
+        **each(bool, "stdout stderr follow timestamps details"), **each(str, "since until tail"),
     },
     "GET /containers/{id}/top": {"ps_args": str},
     "GET /containers/{id}/stats": each(bool, "stream one-shot"),
