@@ -35,6 +35,7 @@ from mini_docker.engine.dns_messages import (
 from mini_docker.engine.dns_names import Names
 from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.hosts import (
+    amended,
     hosts_text,
     link_variables,
     parse_extra_host,
@@ -381,3 +382,13 @@ def test_names_without_networks(tmp_path: Path) -> None:
     names: Any = Names(str(tmp_path / "none"))
     assert names.addresses(RED, "red") is None and not names.has_way_out(RED)
     assert names.pointer(RED, "10.71.0.2") is None
+
+
+def test_what_was_written_into_hosts_by_hand_stays() -> None:
+    """Docker adds lines and takes its own away; the rest of the file is the container's."""
+    before = hosts_text("web", ["10.1.0.2"])
+    by_hand = f"{before}10.9.9.9 mine\n"
+    joined = amended(by_hand, hosts_text("web", ["10.1.0.2", "10.2.0.2"]), "web")
+    assert joined == f"{by_hand}10.2.0.2\tweb\n"
+    left = amended(joined, hosts_text("web", []), "web")
+    assert left == by_hand.replace("10.1.0.2\tweb\n", "")

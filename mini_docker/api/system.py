@@ -254,8 +254,9 @@ def events(call: Call) -> None:
     filters = {
         name: values for name, values in request.filters().items() if name in EVENT_FILTERS
     }  # what is no filter is not looked at, as in Docker
-    since, until = (moment_of(request.query.get(name, "")) or None for name in ("since", "until"))
-    if since and until and since > until:
+    texts = (request.query.get(name, "") for name in ("since", "until"))
+    since, until = (moment_of(text) if text else None for text in texts)
+    if since is not None and until is not None and since > until:
         raise HttpError(
             400,
             f"`since` time ({since // SECOND}) cannot be after `until` time ({until // SECOND})",

@@ -244,7 +244,7 @@ def _refusal(response: Response) -> DaemonError:
 
 def _refused_with(status: int, text: bytes) -> DaemonError:
     try:
-        message = loads(text)["message"]
+        message = str(loads(text)["message"]).strip()
     except (ValueError, KeyError, TypeError):
         message = text.decode("utf-8", "replace").strip()
-    return DaemonError(str(message) or f"HTTP status {status}", status)
+    return DaemonError(message or f"HTTP status {status}", status)

@@ -10,7 +10,15 @@ import os
 from mini_docker.cli.command import bad_flag
 from mini_docker.cli.errors import FAILED, CommandError
 from mini_docker.cli.flags import UsageError, parse_duration, parse_size
-from mini_docker.cli.ties import endpoints, given, mounted, network_name, parse_mount, published
+from mini_docker.cli.ties import (
+    endpoints,
+    given,
+    is_address,
+    mounted,
+    network_name,
+    parse_mount,
+    published,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -141,15 +149,24 @@ def create_body(parsed: Parsed) -> tuple[dict[str, Any], dict[str, Any]]:
         "Labels": labels(parsed),
         "ExposedPorts": exposed,
     }
+    if (mac := parsed.one("mac-address")) and not is_mac(mac):
+        raise CommandError(f"{mac} is not a valid mac address", FAILED)
     body |= given(
         StopSignal=parsed.one("stop-signal"),
         StopTimeout=parsed.number("stop-timeout") if parsed.given("stop-timeout") else None,
         Healthcheck=_health(parsed),
-        MacAddress=parsed.one("mac-address"),
+        MacAddress=mac,
     )
     body["HostConfig"] = _host_config(parsed) | {"Binds": binds or None, "PortBindings": bindings}
     body["NetworkingConfig"] = {"EndpointsConfig": endpoints(parsed)}
     return body, {"name": parsed.one("name"), "platform": parsed.one("platform")}
+
+
+def is_mac(text: str) -> bool:
+    """Return whether a text is a hardware address of six bytes."""
+    from re import fullmatch
+
+    return fullmatch(r"[0-9a-fA-F]{2}([:-])(?:[0-9a-fA-F]{2}\1){4}[0-9a-fA-F]{2}", text) is not None
 
 
 def _entrypoint(parsed: Parsed) -> list[str] | None:
@@ -370,7 +387,10 @@ def _extra_host(text: str) -> str:
     name, separator, address = text.replace("=", ":", 1).partition(":")
     if not name or not separator or not address:
         raise bad_flag("--add-host", text, f'bad format for add-host: "{text}"')
-    return f"{name}:{address.strip('[]')}"
+    address = address.strip("[]")
+    if address != "host-gateway" and not is_address(address):
+        raise bad_flag("--add-host", text, f'invalid IP address in add-host: "{address}"')
+    return f"{name}:{address}"
 
 
 def _security(text: str) -> str:

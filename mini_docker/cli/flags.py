@@ -180,6 +180,8 @@ NANOSECONDS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m":
 
 def wrong_value(flag: Flag, value: str) -> str:
     """Return what is wrong with a value of a flag, in the words of Go's packages; "" if nothing is."""
+    if flag.name == "label" and value.startswith("="):
+        return f"invalid label '{value}': empty name"
     if not flag.value:
         bad = value not in (*TRUE, *FALSE)
         return f'strconv.ParseBool: parsing "{value}": invalid syntax' if bad else ""

@@ -23,6 +23,10 @@ class TemplateError(Exception):
         self.parsing = parsing
 
 
+class Fields(dict):  # type: ignore[type-arg]
+    """A line of a list, by the names that templates use."""
+
+
 # %% notebooks/19b_templates_and_tables.ipynb#template-print
 def go_text(value: Any) -> str:
     """Return a value as Go's fmt.Print shows it: map[a:b], [a b], true, <no value>."""
@@ -53,7 +57,13 @@ def _go_float(value: float) -> str:
 
 
 def go_json(value: Any) -> str:
-    """Return a value as Go's encoding/json writes it: no spaces, letters of all languages."""
+    """Return a value as Go's encoding/json writes it: no spaces, letters of all languages.
+
+    A row of a list, which has functions in it, is its fields in order.
+    """
+    if isinstance(value, Fields):
+        plain = {name: value[name] for name in sorted(value) if not callable(value[name])}
+        return escaped(json.dumps(plain, separators=(",", ":"), ensure_ascii=False))
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 

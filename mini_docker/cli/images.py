@@ -10,7 +10,7 @@ from mini_docker.cli.command import Command, each
 from mini_docker.cli.errors import CommandError
 from mini_docker.cli.listing import form_of, quiet_or, rendered
 from mini_docker.cli.messages import show_progress
-from mini_docker.cli.text import ago, decimal_size, ellipsis, local_time, short_id
+from mini_docker.cli.text import ZERO_TIME, ago, decimal_size, ellipsis, local_time, short_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _image_row(one: dict[str, Any], name: str, tag: str, digest: str, cut: bool)
         "Repository": name,
         "Tag": tag,
         "Digest": digest or "<none>",
-        "CreatedSince": ago(one["Created"]),
+        "CreatedSince": ago(one["Created"]) if one["Created"] > ZERO_TIME else "",
         "CreatedAt": local_time(one["Created"]),
         "Size": size,
         "VirtualSize": decimal_size(one.get("VirtualSize") or one.get("Size") or 0),
@@ -249,7 +249,7 @@ def history(call: Call, parsed: Parsed) -> int:
     usual = f"table {{{{.ID}}}}\t{created}\t{{{{.CreatedBy}}}}\t{{{{.Size}}}}\t{{{{.Comment}}}}"
     form = quiet_or(parsed.one("format"), parsed.on("quiet"), usual)
     rows = [_history_row(one, human, cut) for one in found]
-    print(rendered(form, rows, HISTORY_HEADS, "*formatter.historyContext", usual), end="")
+    print(rendered(form, rows, HISTORY_HEADS, "*image.historyContext", usual), end="")
     return 0
 
 
@@ -259,7 +259,7 @@ def _history_row(one: dict[str, Any], human: bool, cut: bool) -> dict[str, Any]:
 
     made_by = one.get("CreatedBy", "").replace("\t", " ")
     size = one.get("Size") or 0
-    created = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(one["Created"]))
+    created = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(one["Created"])).rjust(24, "0")
     created = f"{created[:-2]}:{created[-2:]}".replace("+00:00", "Z")
     since = ago(one["Created"]) if one["Created"] > 0 else "N/A"  # an image's own list says its age
     return {

@@ -75,14 +75,25 @@ def show_objects(parsed: Parsed, find: Callable[[str], Any]) -> int:
             found.append(find(name))
         except CommandError as error:
             errors.append(str(error))
-    print(objects_text(found, parsed.one("format")), end="", flush=True)
+    print(objects_text(found, parsed.one("format"), errors), end="", flush=True)
     if errors:
         raise CommandError("\n".join(errors))
     return 0
 
 
-def objects_text(found: list[Any], form: str) -> str:
-    """Return objects as one JSON array, or each through a template."""
+def show_object(found: Any, form: str) -> None:
+    """Print one object through a template. Raises CommandError."""
+    errors: list[str] = []
+    print(objects_text([found], form, errors), end="", flush=True)
+    if errors:
+        raise CommandError("\n".join(errors))
+
+
+def objects_text(found: list[Any], form: str, errors: list[str]) -> str:
+    """Return objects as one JSON array, or each through a template; what fails is among the errors.
+
+    Raises CommandError for what is no template.
+    """
     from mini_docker.cli.gotext import TemplateError, go_json
     from mini_docker.cli.template import Template
 
@@ -90,15 +101,25 @@ def objects_text(found: list[Any], form: str) -> str:
         return json.dumps(found, indent=4, ensure_ascii=False) + "\n"
     if form == "json":
         return "".join(f"{go_json(one)}\n" for one in found) or "\n"
+    lines: list[str] = []
     try:
         template = Template(form.replace("\\t", "\t").replace("\\n", "\n"))
-        return "".join(f"{template.apply(one)}\n" for one in found) or "\n"
     except TemplateError as error:
-        raise CommandError(f"template parsing error: {error}", 64 if error.parsing else 1) from None
+        raise CommandError(f"template parsing error: {error}", 64) from None
+    for one in found:
+        try:
+            lines.append(f"{template.apply(one)}\n")
+        except TemplateError as error:
+            errors.append(f"template parsing error: {error}")
+    return "".join(lines) or "\n"
 
 
 # %% notebooks/F_container_commands.ipynb#inspect-table
 SIZE = "-s, --size           Display total file sizes\n"
+OWN_FLAGS = {
+    "container": f"\n{SIZE}",
+    "network": "\n-v, --verbose        Verbose output for diagnostics\n",
+}
 COMMANDS: tuple[Command, ...] = (
     Command(
         "inspect",
@@ -115,7 +136,7 @@ COMMANDS: tuple[Command, ...] = (
             f"{kind} inspect",
             f"[OPTIONS] {kind.upper()} [{kind.upper()}...]",
             f"Display detailed information on one or more {kind}s",
-            FORMAT + (f"\n{SIZE}" if kind == "container" else ""),
+            FORMAT + OWN_FLAGS.get(kind, ""),
             inspector(kind),
             1,
             None,

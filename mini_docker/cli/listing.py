@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     Row = dict[str, Any]
 
+PS_KIND = "*formatter.ContainerContext"
+
 
 # %% notebooks/19b_templates_and_tables.ipynb#listing-show
 def rendered(
@@ -28,11 +30,7 @@ def rendered(
     `heads` has the head of each field, `kind` Go's name for a row. Raises CommandError.
     """
     form = usual if form in ("", "table") else form
-    if form == "json":
-        from mini_docker.cli.gotext import escaped, go_json
-
-        plain = ({k: row[k] for k in sorted(row) if not callable(row[k])} for row in rows)
-        return "".join(f"{escaped(go_json(row))}\n" for row in plain)
+    form = "{{json .}}" if form == "json" else form
     table = form.startswith("table ")
     text = form.removeprefix("table ").strip() if table else form
     text = text.replace("\\t", "\t").replace("\\n", "\n")
@@ -56,29 +54,33 @@ def simple_fields(text: str) -> list[str]:
 def _field(row: Row, name: str, kind: str) -> Any:
     if name not in row:
         where = f'template: :1:2: executing "" at <.{name}>'
-        raise CommandError(
-            f"failed to execute template: {where}: can't evaluate field {name} in type {kind}"
-        )
+        error = f"{where}: can't evaluate field {name} in type {kind}"
+        raise CommandError(f"{_failed(kind, 'execute')}: {error}")
     value = row[name]
     return value() if callable(value) else value
+
+
+def _failed(kind: str, doing: str) -> str:
+    """Return the words before a template's error: `ps` has its own, since it looks into a format first."""
+    return f"failed to {doing} template" if kind == PS_KIND else "template parsing error"
 
 
 def _by_template(
     text: str, rows: Sequence[Row], heads: Mapping[str, Any], kind: str, table: bool
 ) -> str:
     """Return a line for each row by a template, under heads if it is a `table`. Raises CommandError."""
-    from mini_docker.cli.gotext import HEAD_FUNCTIONS, TemplateError
+    from mini_docker.cli.gotext import HEAD_FUNCTIONS, Fields, TemplateError
     from mini_docker.cli.template import Template
 
     try:
         template = Template(text, kind)
-        lines = [template.apply(row) for row in rows]
+        lines = [template.apply(Fields(row)) for row in rows]
         if table:
             head = Template(text, "", HEAD_FUNCTIONS).apply(dict(heads))
             return columns([head, *lines])
     except TemplateError as error:
-        doing = "parse" if error.parsing else "execute"
-        raise CommandError(f"failed to {doing} template: {error}") from None
+        doing = _failed(kind, "parse" if error.parsing else "execute")
+        raise CommandError(f"{doing}: {error}") from None
     return "".join(f"{line}\n" for line in lines)
 
 

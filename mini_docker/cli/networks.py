@@ -56,7 +56,7 @@ def network_ls(call: Call, parsed: Parsed) -> int:
     rows = [
         _network_row(one, not parsed.on("no-trunc")) for one in sorted(found or [], key=by_name)
     ]
-    print(rendered(form, rows, NETWORK_HEADS, "*formatter.networkContext", usual), end="")
+    print(rendered(form, rows, NETWORK_HEADS, "*network.networkContext", usual), end="")
     return 0
 
 
@@ -72,7 +72,7 @@ def _network_row(one: dict[str, Any], cut: bool) -> dict[str, Any]:
         "Internal": _word(one.get("Internal", False)),
         "Labels": label_words(one.get("Labels")),
         "Label": label_reader(one.get("Labels")),
-        "CreatedAt": one.get("Created", ""),
+        "CreatedAt": one.get("Created", "").replace("T", " ").replace("Z", " +0000 UTC"),
     }
 
 
@@ -124,36 +124,49 @@ def network_create(call: Call, parsed: Parsed) -> int:
 
 def _address_pools(parsed: Parsed) -> list[dict[str, Any]]:
     """Return the subnets, each with the range, the gateway and the addresses that lie in it."""
-    import ipaddress
-
     subnets, ranges, gateways = (
         [one for text in parsed.all(flag) for one in text.split(",")]
         for flag in ("subnet", "ip-range", "gateway")
     )
-    if not subnets:
-        if ranges or gateways:
-            raise CommandError("every ip-range or gateway must have a corresponding subnet")
-        return []
-    pools: dict[Any, dict[str, Any]] = {}
-    try:
-        for subnet in subnets:
-            network = ipaddress.ip_network(subnet, strict=False)
-            if any(type(network) is type(other) and network.overlaps(other) for other in pools):
-                raise CommandError("multiple overlapping subnet configuration is not supported")
-            pools[network] = {"Subnet": subnet}
-        for flag, texts in (("IPRange", ranges), ("Gateway", gateways)):
-            for text in texts:
-                address = ipaddress.ip_network(text, strict=False).network_address
-                pool = next((pools[network] for network in pools if address in network), None)
-                if pool is None:
-                    raise CommandError(f"no matching subnet for {flag.lower()} {text}")
-                pool[flag] = text
-    except ValueError as error:
-        raise CommandError(f"invalid address: {error}") from None
-    first = next(iter(pools.values()))
-    if auxiliary := pairs(parsed.all("aux-address")):
-        first["AuxiliaryAddresses"] = auxiliary
+    if len(subnets) < max(len(ranges), len(gateways)):
+        raise CommandError("every ip-range or gateway must have a corresponding subnet")
+    pools: dict[str, dict[str, Any]] = {}
+    for subnet in subnets:
+        if any(_lies_in(a, b) for other in pools for a, b in ((subnet, other), (other, subnet))):
+            raise CommandError("multiple overlapping subnet configuration is not supported")
+        pools[subnet] = {"Subnet": subnet}
+    for key, what, texts in (("IPRange", "range", ranges), ("Gateway", "gateway", gateways)):
+        for text in texts:
+            pool = _pool_of(pools, text, what)
+            if key in pool:
+                where = f"({text}, {pool[key]}) on the same subnet ({pool['Subnet']})"
+                raise CommandError(f"cannot configure multiple {what}s {where}")
+            pool[key] = text
+    for name, text in pairs(parsed.all("aux-address")).items():
+        _pool_of(pools, text, "aux-address").setdefault("AuxiliaryAddresses", {})[name] = text
     return list(pools.values())
+
+
+def _pool_of(pools: dict[str, dict[str, Any]], address: str, what: str) -> dict[str, Any]:
+    """Return the subnet in which an address lies. Raises CommandError."""
+    for subnet, pool in pools.items():
+        if _lies_in(address, subnet):
+            return pool
+    raise CommandError(f"no matching subnet for {what} {address}")
+
+
+def _lies_in(address: str, subnet: str) -> bool:
+    """Return whether an address, or the first of a range, lies in a subnet. Raises CommandError."""
+    import ipaddress
+
+    try:
+        network = ipaddress.ip_network(subnet, strict=False)
+    except ValueError:
+        raise CommandError(f"invalid subnet: invalid CIDR address: {subnet}") from None
+    try:
+        return ipaddress.ip_network(address, strict=False).network_address in network
+    except ValueError:
+        return False
 
 
 # %% notebooks/G_object_commands.ipynb#network-members

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from mini_docker.cli.client import filters
 from mini_docker.cli.command import Command
-from mini_docker.cli.listing import form_of, label_head, label_reader, label_words, rendered
+from mini_docker.cli.listing import (
+    PS_KIND,
+    form_of,
+    label_head,
+    label_reader,
+    label_words,
+    rendered,
+)
 from mini_docker.cli.text import ago, decimal_size, ellipsis, local_time, ports, quoted, short_id
 
 TYPE_CHECKING = False
@@ -32,7 +39,6 @@ PS_FLAGS = """
 PS_TABLE = (
     "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}"
 )
-PS_KIND = "*formatter.ContainerContext"
 PS_HEADS = {
     "ID": "CONTAINER ID",
     "Names": "NAMES",
@@ -61,7 +67,7 @@ def ps(call: Call, parsed: Parsed) -> int:
     query = {
         "all": parsed.on("all") or last >= 0,
         "limit": last if last > 0 else None,
-        "size": parsed.on("size") or ".Size" in form,
+        "size": parsed.on("size") or ".Size" in form or "json ." in form,
         "filters": filters(parsed.all("filter")),
     }
     query["filters"] = query["filters"] or None

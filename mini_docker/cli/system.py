@@ -12,7 +12,16 @@ from mini_docker.cli.client import VERSION, filters
 from mini_docker.cli.command import FILTER, FORMAT, Command
 from mini_docker.cli.errors import CommandError
 from mini_docker.cli.listing import rendered
-from mini_docker.cli.text import ago, binary_size, columns, decimal_size, ellipsis, quoted, short_id
+from mini_docker.cli.text import (
+    ZERO_TIME,
+    ago,
+    binary_size,
+    columns,
+    decimal_size,
+    ellipsis,
+    quoted,
+    short_id,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,9 +54,9 @@ def version(call: Call, parsed: Parsed) -> int:
     except CommandError as error:
         problem = error
     if parsed.one("format"):
-        from mini_docker.cli.inspect import objects_text
+        from mini_docker.cli.inspect import show_object
 
-        print(objects_text([{"Client": client, "Server": server}], parsed.one("format")), end="")
+        show_object({"Client": client, "Server": server}, parsed.one("format"))
     else:
         print(_version_text(client, server), end="", flush=True)
     if problem:
@@ -101,9 +110,9 @@ def info(call: Call, parsed: Parsed) -> int:
     """Show what the daemon says of itself and of its machine."""
     found = call.client.json("GET", "/info")
     if parsed.one("format"):
-        from mini_docker.cli.inspect import objects_text
+        from mini_docker.cli.inspect import show_object
 
-        print(objects_text([found], parsed.one("format")), end="")
+        show_object(found, parsed.one("format"))
         return 0
     from mini_docker import __version__
 
@@ -206,7 +215,9 @@ def df(call: Call, parsed: Parsed) -> int:
     else:
         rows = df_rows(found)
         print(
-            rendered(parsed.one("format"), rows, DF_HEADS, "*formatter.diskUsageContext", DF_TABLE),
+            rendered(
+                parsed.one("format"), rows, DF_HEADS, "*formatter.diskUsageImagesContext", DF_TABLE
+            ),
             end="",
         )
     return 0
@@ -260,10 +271,9 @@ def _df_verbose(found: dict[str, Any]) -> str:
         shared = max(one.get("SharedSize", 0), 0)
         name, tag, _ = image_names(one, False)[0]
         own = decimal_size(one["Size"] - shared)
+        age = ago(one["Created"]) if one["Created"] > ZERO_TIME else ""
         sizes = f"{decimal_size(one['Size'], 3)}\t{decimal_size(shared)}\t{own}"
-        images.append(
-            f"{name}\t{tag}\t{short_id(one['Id'])}\t{ago(one['Created'])}\t{sizes}\t{one['Containers']}"
-        )
+        images.append(f"{name}\t{tag}\t{short_id(one['Id'])}\t{age}\t{sizes}\t{one['Containers']}")
     containers = ["CONTAINER ID\tIMAGE\tCOMMAND\tLOCAL VOLUMES\tSIZE\tCREATED\tSTATUS\tNAMES"]
     for one in found.get("Containers") or []:
         command = quoted(ellipsis(one["Command"], 20))

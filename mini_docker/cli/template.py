@@ -385,6 +385,8 @@ class Template:
         if isinstance(value, dict):
             if name in value:
                 return value[name]
+            if name == "ID" and "Id" in value:
+                return value["Id"]  # Go's name of the field, and JSON's
             if self.kind and len(path) == 1:
                 raise TemplateError(f"{where}can't evaluate field {name} in type {self.kind}")
             if self.kind:

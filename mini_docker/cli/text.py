@@ -36,6 +36,9 @@ def age(seconds: float) -> str:
     return f"{hours // 24 // 365} years"
 
 
+ZERO_TIME = -62135596800  # the first of January of the year 1: Go's word for no time at all
+
+
 def ago(moment: float) -> str:
     """Return how long ago a moment was, in seconds since 1970: "5 minutes ago"."""
     return f"{age(time.time() - moment)} ago"
@@ -60,7 +63,8 @@ def seconds_of(text: str) -> float:
 
 def local_time(seconds: float) -> str:
     """Return a moment as Go prints it: "2026-11-23 19:26:56 +0000 UTC"."""
-    return time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(seconds))
+    local = time.localtime(seconds)
+    return f"{local.tm_year:04}" + time.strftime("-%m-%d %H:%M:%S %z %Z", local)
 
 
 # %% notebooks/19b_templates_and_tables.ipynb#sizes

@@ -9,7 +9,7 @@ import os
 
 from mini_docker.cli.command import bad_flag
 from mini_docker.cli.errors import FAILED, CommandError
-from mini_docker.cli.flags import UsageError, parse_size
+from mini_docker.cli.flags import FALSE, TRUE, UsageError, parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,22 +35,31 @@ def published(parsed: Parsed) -> tuple[dict[str, Any], dict[str, Any]]:
             bindings.setdefault(inside, []).append(outside)
     for text in parsed.all("expose"):
         span, _, kind = text.partition("/")
+        if ":" in text:
+            raise CommandError(f"invalid port format for --expose: {text}", FAILED)
         if not (found := port_range(span)):
-            raise CommandError(f"invalid range format for --expose: {text}", FAILED)
+            words = f"invalid range format for --expose: {text}, error: {_no_range(span)}"
+            raise CommandError(words, FAILED)
         exposed |= {f"{port}/{kind or 'tcp'}": {} for port in found}
     return exposed, bindings
 
 
 def publish(text: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield ("80/tcp", {"HostIp", "HostPort"}) for each port of "[ip:][port:]port[/protocol]"."""
+    """Yield ("80/tcp", {"HostIp", "HostPort"}) for each port of "[ip:][port:]port[/protocol]".
+
+    The same may be said in words: "published=8080,target=80,protocol=tcp".
+    """
+    text = _short(text) if "=" in text else text
     span, _, kind = text.partition("/")
     address, outside, inside = _publish_parts(span)
     kind = kind or "tcp"
     private, public = port_range(inside), port_range(outside) if outside else []
-    if address and not _is_address(address):
+    if address and not is_address(address):
         raise CommandError(f"invalid IP address: {address}", FAILED)
+    if not inside:
+        raise CommandError(f"no port specified: {text}<empty>", FAILED)
     if not private:
-        raise CommandError(f"invalid containerPort: {inside or text}", FAILED)
+        raise CommandError(f"invalid containerPort: {inside}", FAILED)
     if outside and not public:
         raise CommandError(f"invalid hostPort: {outside}", FAILED)
     if kind.lower() not in ("tcp", "udp", "sctp"):
@@ -63,6 +72,18 @@ def publish(text: str) -> Iterator[tuple[str, dict[str, str]]]:
         yield f"{port}/{kind.lower()}", {"HostIp": address, "HostPort": host}
 
 
+def _short(text: str) -> str:
+    """Return "8080:80/tcp" of "published=8080,target=80"; words that are unknown say nothing."""
+    found = {"published": "", "target": "", "protocol": "tcp"}
+    for field in text.split(","):
+        name, separator, value = field.partition("=")
+        if not separator or not name:
+            problem = f"should be name=value but got '{field}'"
+            raise CommandError(f"invalid publish opts format ({problem})", FAILED)
+        found[name] = value
+    return f"{found['published']}:{found['target']}/{found['protocol']}"
+
+
 def _publish_parts(span: str) -> tuple[str, str, str]:
     """Return address, outside and inside of "[::1]:80:80", "80:80" or "80"."""
     rest, _, inside = span.rpartition(":")
@@ -70,7 +91,8 @@ def _publish_parts(span: str) -> tuple[str, str, str]:
     return address.strip("[]"), outside, inside
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
+    """Return whether a text is an IP address."""
     import ipaddress
 
     try:
@@ -90,6 +112,17 @@ def port_range(text: str) -> list[int]:
     return ports if ports and ports[-1] < 65536 else []
 
 
+def _no_range(text: str) -> str:
+    """Return why a text is no range of ports, in the words of Go's packages."""
+    first, dash, last = text.partition("-")
+    for end in [first, last] if dash else [first]:
+        if not (end.isascii() and end.isdigit()):
+            return f'strconv.ParseUint: parsing "{end}": invalid syntax'
+        if int(end) > 65535:
+            return f'strconv.ParseUint: parsing "{end}": value out of range'
+    return f"invalid range specified for port: {text}"
+
+
 # %% notebooks/F_container_commands.ipynb#mounts
 def mounted(parsed: Parsed) -> tuple[list[str], list[str]]:
     """Return anonymous volumes and binds of -v; a path that starts with . is ours, so made absolute."""
@@ -98,6 +131,8 @@ def mounted(parsed: Parsed) -> tuple[list[str], list[str]]:
         if ":" not in text:
             volumes.append(text)
             continue
+        if "" in text.split(":"):
+            raise CommandError(f"invalid spec: {text}: empty section between colons", FAILED)
         source, _, rest = text.partition(":")
         if source.startswith((".", "~/")) and (source in (".", "..") or "/" in source):
             source = os.path.abspath(os.path.expanduser(source))
@@ -112,46 +147,76 @@ MOUNT_WORDS = {
     "dst": "Target",
     "destination": "Target",
 }
+MOUNT_SWITCHES = ("ro", "readonly", "bind-nonrecursive", "volume-nocopy")
 MOUNT_OPTIONS: dict[str, tuple[str, str, Callable[[str], Any] | None]] = {
     "bind-propagation": ("BindOptions", "Propagation", str),
     "bind-nonrecursive": ("BindOptions", "NonRecursive", None),
     "volume-nocopy": ("VolumeOptions", "NoCopy", None),
     "volume-subpath": ("VolumeOptions", "Subpath", str),
-    "tmpfs-size": ("TmpfsOptions", "SizeBytes", parse_size),
+    "tmpfs-size": ("TmpfsOptions", "SizeBytes", lambda text: _mount_size(text)),
     "tmpfs-mode": ("TmpfsOptions", "Mode", lambda text: int(text, 8)),
 }
 
 
 def parse_mount(text: str) -> dict[str, Any]:
     """Return "type=bind,src=/a,dst=/b,ro" as the API wants it. Raises UsageError."""
+    from csv import reader
+
     mount: dict[str, Any] = {"Type": "volume"}
-    for field in text.split(","):
+    for field in next(reader([text]), []):
         key, separator, value = field.partition("=")
         key = key.lower()
-        if key == "type":
-            mount["Type"] = value.lower()
-        elif key in MOUNT_WORDS:
-            mount[MOUNT_WORDS[key]] = value
-        elif key in ("ro", "readonly"):
-            mount["ReadOnly"] = not separator or value.lower() in ("1", "true")
-        elif key in ("volume-driver", "volume-opt", "volume-label"):
-            _volume_option(mount, key, value)
-        elif key in MOUNT_OPTIONS:
-            _mount_option(mount, key, value, bool(separator), text)
-        else:
-            raise bad_flag("--mount", text, f"unexpected key '{key}' in '{field}'")
+        if not separator and key not in MOUNT_SWITCHES:
+            raise bad_flag("--mount", text, f"invalid field '{field}' must be a key=value pair")
+        try:
+            _mount_field(mount, key, value if separator else "true", field)
+        except (ValueError, UsageError) as error:
+            words = (
+                str(error) if isinstance(error, UsageError) else f"invalid value for {key}: {value}"
+            )
+            raise bad_flag("--mount", text, words) from None
+    if not text:
+        raise bad_flag("--mount", text, "EOF")
     if not mount.get("Target"):
         raise bad_flag("--mount", text, "target is required")
+    for kind in ("volume", "bind", "tmpfs"):
+        if mount["Type"] != kind and f"{kind.title()}Options" in mount:
+            words = f"cannot mix '{kind}-*' options with mount type '{mount['Type']}'"
+            raise bad_flag("--mount", text, words)
     return mount
 
 
-def _mount_option(mount: dict[str, Any], key: str, value: str, given: bool, text: str) -> None:
-    group, name, kind = MOUNT_OPTIONS[key]
+def _mount_field(mount: dict[str, Any], key: str, value: str, field: str) -> None:
+    """Take one field of --mount. Raises ValueError, UsageError."""
+    if key == "type":
+        mount["Type"] = value.lower()
+    elif key == "consistency":
+        mount["Consistency"] = value.lower()
+    elif key in MOUNT_WORDS:
+        ours = MOUNT_WORDS[key] == "Source" and (value == "." or value.startswith("./"))
+        mount[MOUNT_WORDS[key]] = os.path.abspath(value) if ours else value
+    elif key in ("ro", "readonly"):
+        mount["ReadOnly"] = _truth(value)
+    elif key in ("volume-driver", "volume-opt", "volume-label"):
+        _volume_option(mount, key, value)
+    elif key in MOUNT_OPTIONS:
+        group, name, kind = MOUNT_OPTIONS[key]
+        mount.setdefault(group, {})[name] = (kind or _truth)(value)
+    else:
+        raise UsageError(f"unexpected key '{key}' in '{field}'")
+
+
+def _mount_size(text: str) -> int:
     try:
-        made = (not given or value.lower() in ("1", "true")) if kind is None else kind(value)
-    except (ValueError, UsageError):
-        raise bad_flag("--mount", text, f"invalid value for {key}: {value}") from None
-    mount.setdefault(group, {})[name] = made
+        return parse_size(text)
+    except UsageError:
+        raise ValueError from None
+
+
+def _truth(text: str) -> bool:
+    if text not in (*TRUE, *FALSE):
+        raise ValueError
+    return text in TRUE
 
 
 def _volume_option(mount: dict[str, Any], key: str, value: str) -> None:
@@ -174,9 +239,19 @@ NETWORK_OPTIONS = {
 }
 
 
+NO_ALIASES = ("default", "bridge", "host", "none", "container")
+
+
 def network_name(text: str) -> str:
     """Return the name in "--network name=lan,alias=db", or the whole text when it has no options."""
-    return text if "=" not in text else dict(_network_fields(text)).get("name", "")
+    return dict(_network_fields(text)).get("name", "") if _has_fields(text) else text
+
+
+def _has_fields(text: str) -> bool:
+    """Return whether a --network is said in words: "name=lan,alias=db"."""
+    from re import search
+
+    return search(r"\w+=\w+", text) is not None
 
 
 def _network_fields(text: str) -> Iterator[tuple[str, str]]:
@@ -191,6 +266,8 @@ def endpoints(parsed: Parsed) -> dict[str, Any]:
     """Return the settings of each network that the container joins."""
     found: dict[str, Any] = {}
     for text in parsed.all("network"):
+        if not network_name(text):
+            raise CommandError("no name set for network", FAILED)
         found[network_name(text)] = _endpoint(text)
     own = given(IPv4Address=parsed.one("ip"), IPv6Address=parsed.one("ip6"))
     own |= given(LinkLocalIPs=parsed.all("link-local-ip"))
@@ -199,6 +276,10 @@ def endpoints(parsed: Parsed) -> dict[str, Any]:
     settings |= {"IPAMConfig": settings.get("IPAMConfig", {}) | own} if own else {}
     if parsed.all("network-alias"):
         settings["Aliases"] = settings.get("Aliases", []) + parsed.all("network-alias")
+    for name, asked in ((first, settings), *found.items()):
+        if asked.get("Aliases") and name.partition(":")[0] in NO_ALIASES:
+            words = "network-scoped aliases are only supported for user-defined networks"
+            raise CommandError(words, FAILED)
     if settings or len(found) > 1:
         found[first] = settings
         return found
@@ -208,7 +289,7 @@ def endpoints(parsed: Parsed) -> dict[str, Any]:
 def _endpoint(text: str) -> dict[str, Any]:
     """Return one network's settings from its comma-separated words."""
     settings: dict[str, Any] = {}
-    for key, value in _network_fields(text) if "=" in text else ():
+    for key, value in _network_fields(text) if _has_fields(text) else ():
         if key == "alias":
             settings.setdefault("Aliases", []).append(value)
         elif key in ("ip", "ip6"):

@@ -280,14 +280,13 @@ class Wiring:
         networks = (record.get("NetworkSettings") or {}).get("Networks") or {}
         ends = sorted(networks.items())
         ips = [end[key] for _, end in ends for key in ("IPAddress", "GlobalIPv6Address")]
-        host, config = record["HostConfig"], record["Config"]
-        hostname = ".".join(filter(None, (config.get("Hostname"), config.get("Domainname"))))
+        host = record["HostConfig"]
         links = []
         for other, alias in self._linked(record):
             names = [alias, other["Config"].get("Hostname") or "", other["Name"]]
             names = [name for i, name in enumerate(names) if name not in names[:i]]
             links.append((_bridge_address(other), names))
-        return hosts.hosts_text(hostname, ips, self._extra_hosts(host), links)
+        return hosts.hosts_text(_full_name(record), ips, self._extra_hosts(host), links)
 
     def _extra_hosts(self, host: Mapping[str, Any]) -> list[str]:
         """Return --add-host's "name:address", the host's own address in place of `host-gateway`."""
@@ -410,17 +409,33 @@ class Wiring:
         (settings.get("Networks") or {}).pop(found["Name"], None)
         self.write_names(record)
 
-    def write_names(self, record: dict[str, Any]) -> None:
-        """Write hosts and resolv.conf of a running container anew, in place: they are bound, new files
-        would not be."""
+    def write_names(self, record: dict[str, Any], unlinked: str = "") -> None:
+        """Bring hosts and resolv.conf of a running container up to date, in place: they are bound, new
+        files would not be. What was written into them by hand stays; `unlinked` is a name that goes."""
         directory = f"{self.root}/containers/{record['Id']}"
         if not record["State"].get("Pid") or not os.path.exists(f"{directory}/hosts"):
             return
         texts = self.files(record, record["Config"].get("Hostname") or "")
-        for name in ("hosts", "resolv.conf"):
-            with open(f"{directory}/{name}", "r+") as file:
-                file.write(texts[name])
-                file.truncate()
+        gone = (_full_name(record), unlinked)
+        _rewrite(f"{directory}/hosts", lambda text: hosts.amended(text, texts["hosts"], *gone))
+        theirs = _host_file("/etc/resolv.conf")
+        made = [hosts.resolv_text(theirs, record["HostConfig"], on) for on in (True, False)]
+        new = texts["resolv.conf"]
+        _rewrite(f"{directory}/resolv.conf", lambda text: new if text in made else text)
+
+
+def _rewrite(path: str, change: Callable[[str], str]) -> None:
+    with open(path, "r+") as file:
+        text = change(file.read())
+        file.seek(0)
+        file.write(text)
+        file.truncate()
+
+
+def _full_name(record: dict[str, Any]) -> str:
+    """Return a container's name for itself, with its domain."""
+    config = record["Config"]
+    return ".".join(filter(None, (config.get("Hostname"), config.get("Domainname"))))
 
 
 def _networks(record: dict[str, Any]) -> Collection[str]:

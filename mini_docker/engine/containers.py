@@ -274,7 +274,7 @@ class Containers(Lives):
             kept = [one for one in links if (one["Alias"], one["Id"]) != (alias, child.id)]
             self.store.write({**container.record, "Links": kept})
             container.record["Links"] = kept
-            self.network.wiring.write_names(container.record)
+            self.network.wiring.write_names(container.record, alias)
 
     def tell_parents(self, container: Container) -> None:
         """Write the address of a container that has just been started for those that are linked to it."""

@@ -56,7 +56,8 @@ class Events:
     def follow(
         self, since: int | None, until: int | None, stopped: Callable[[], bool]
     ) -> Iterator[Event | None]:
-        """Return kept events from `since` (nanoseconds) on, then what happens up to `until`, or for ever.
+        """Return kept events from `since` (nanoseconds) on, then what happens up to `until`, or for ever;
+        an `until` of 0 is now.
 
         There is a None twice a second while nothing happens, so that the caller can see whether anybody
         still listens; ends when `stopped()`. What happens after this call is among them, whenever the
@@ -66,7 +67,7 @@ class Events:
             past = [
                 event for event in self.kept if since is not None and event["timeNano"] >= since
             ]
-            return self._follow(past, self.count, until, stopped)
+            return self._follow(past, self.count, time.time_ns() if until == 0 else until, stopped)
 
     def _follow(
         self, past: list[Event], seen: int, until: int | None, stopped: Callable[[], bool]

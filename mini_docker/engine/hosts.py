@@ -35,6 +35,21 @@ def hosts_text(
     return bridge.hosts_file(hostname) + "".join(lines)
 
 
+def amended(text: str, wanted: str, *names: str) -> str:
+    """Return a file of names with the lines that are wanted now; what somebody wrote into it stays.
+
+    Ours are those whose first name is that of a line of `wanted`, or one of `names`.
+    """
+    lines = wanted.splitlines(keepends=True)
+    ours = {*names, *(line.split()[1] for line in lines)}
+    kept = [
+        line
+        for line in text.splitlines(keepends=True)
+        if line in lines or ours.isdisjoint(line.split()[1:2])
+    ]
+    return "".join(kept + [line for line in lines if line not in kept])
+
+
 def own_names(hostname: str) -> list[str]:
     """Return a container's names in /etc/hosts: "web.example.org" is "web" as well."""
     short = hostname.partition(".")[0]
@@ -64,7 +79,7 @@ def resolv_text(host_text: str, host: Mapping[str, Any], embedded: bool) -> str:
     given = {key: list(host.get(key) or ()) for key in ("Dns", "DnsSearch", "DnsOptions")}
     servers = [EMBEDDED] if embedded else given["Dns"] or _values(base, "nameserver")
     search = given["DnsSearch"] or _values(base, "search")
-    options = given["DnsOptions"] or _values(base, "options")
+    options = list(filter(None, given["DnsOptions"])) or _values(base, "options")
     if embedded and not any(option.startswith("ndots:") for option in options):
         options.append("ndots:0")
     lines = [f"search {' '.join(search)}"] if search and search != ["."] else []

@@ -57,7 +57,7 @@ def new_record(
         if ipam["Driver"] == "null":
             raise InvalidRequest("ipv4 pool is empty")
         raise NoSuchPlugin(f'plugin "{ipam["Driver"]}" not found')
-    options = {str(k): str(v) for k, v in (request.get("Options") or {}).items()}
+    options = {str(k): str(v) for k, v in sorted((request.get("Options") or {}).items())}
     ipv6 = bool(request.get("EnableIPv6"))
     pools = plan_pools(config, ipv6, used, hidden)
     chosen = [pool for pool in pools if pool.get("Chosen")]
@@ -70,7 +70,7 @@ def new_record(
         "Internal": bool(request.get("Internal")),
         "Attachable": bool(request.get("Attachable")),
         "Options": options,
-        "Labels": dict(request.get("Labels") or {}),
+        "Labels": dict(sorted((request.get("Labels") or {}).items())),
         "Bridge": options.get(NAME) or f"md-{network_id[:12]}",
         "Pools": pools,
     }

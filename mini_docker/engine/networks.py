@@ -210,6 +210,9 @@ def refuse_kind(name: str, driver: str, request: Mapping[str, Any]) -> None:
         raise NoSuchPlugin(f'plugin "{driver}" not found')
     if request.get("Ingress"):
         raise Forbidden("Ingress network can only be global scope network")
+    if request.get("ConfigOnly") or (request.get("ConfigFrom") or {}).get("Network"):
+        words = "configuration networks are not supported; say of each network what it needs"
+        raise InvalidRequest(words)
 
 
 def passes(record: Record, wanted: Mapping[str, Collection[str]], kinds: Collection[str]) -> bool:

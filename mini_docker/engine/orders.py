@@ -121,6 +121,8 @@ def failure(word: dict[str, Any], what: str) -> StartFailed:
         text = text.replace("runc ", "")
     if word["errno"] == ENOTDIR and "mounted on" in word["error"]:  # the client's fault, too
         about_command, code, more = True, 127, f": {MOUNT_HINT}"
+        # "is a directory" would be 126 to the client: a command that is none
+        word["error"] = word["error"].replace(" is a directory, and", " is no file, and")
     return StartFailed(f"{text}: {word['error']}: unknown{more}", about_command, code)
 
 

@@ -144,7 +144,7 @@ class Volumes:
         if driver != "local":
             words = f'error looking up volume plugin {driver}: plugin "{driver}" not found'
             raise NoSuchPlugin(f"create {name}: {words}")
-        options = {str(k): str(v) for k, v in (request.get("DriverOpts") or {}).items()}
+        options = {str(k): str(v) for k, v in sorted((request.get("DriverOpts") or {}).items())}
         check_options(name, options)
         with self.locked():
             record = self.read(name)

@@ -112,13 +112,16 @@ def is_id(reference: str) -> bool:
     return 0 < len(hexadecimal) <= 64 and Digest.HEX.issuperset(hexadecimal)
 
 
+NEVER = -62135596800  # the first of January of the year 1, as Go writes no time at all
+
+
 def created(image: Image) -> int:
-    """Return when an image was made, in seconds since 1970; 0 where it does not say."""
+    """Return when an image was made, in seconds since 1970; NEVER where it does not say."""
     text = str(image.config.get("created") or "")[:19]
     try:
         return calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))
     except ValueError:
-        return 0
+        return NEVER
 
 
 def tar_size(layout: Layout, layer: Descriptor) -> int:
