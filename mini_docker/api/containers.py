@@ -199,9 +199,9 @@ def listing(call: Call) -> None:
         call.engine.image_ids,
     )
     sizes = request.flag("size")
-    links = containers.link_names()
+    links, named = containers.link_names(), call.engine.image_names() if shown else {}
     rows = [
-        {**summary(c, links.get(c.id, ())), **(listed_sizes(call, c) if sizes else {})}
+        {**summary(c, named, links.get(c.id, ())), **(listed_sizes(call, c) if sizes else {})}
         for c in shown
     ]
     call.reply.send_json(200, rows)

@@ -213,14 +213,9 @@ def commit_container(call: Call) -> None:
     }
     given = {key: value for key, value in body.items() if value not in (None, "", [], {})}
     config = {**container.record["ImageConfig"], **own, **given}
-    for key in (
-        "Hostname",
-        "Domainname",
-        *([] if config.get("ExposedPorts") else ["ExposedPorts"]),
-    ):
-        config.pop(key, None)
-    lines = [value for key, value in call.request.query_lists if key == "changes"]
-    config = changed(config, [one for line in lines for one in line.splitlines() if one.strip()])
+    if not config.get("ExposedPorts"):
+        config.pop("ExposedPorts", None)
+    config = changed(config, [value for key, value in call.request.query_lists if key == "changes"])
     about = {
         "created": moment(call.engine.now()),
         "comment": query.get("comment", ""),

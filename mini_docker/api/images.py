@@ -175,18 +175,34 @@ def images_save(call: Call) -> None:
     _save(call, names)
 
 
+def saved_by(call: Call, name: str) -> list[tuple[catalog.Record, list[str]]]:
+    """Return the images that a name means to `save`, with their tags: one without a tag means all tags."""
+    layout = call.engine.store.layout
+    if not catalog.is_id(name) and not has_version(name):
+        wanted = catalog.repository_of(name)
+        every = [
+            (one, [tag for tag in one.names if catalog.repository_of(tag) == wanted])
+            for one in catalog.records(layout)
+        ]
+        if found := [(one, tags) for one, tags in every if tags]:
+            return found
+    try:
+        record = catalog.find(layout, name)
+    except NoSuchImage:
+        raise HttpError(404, f"No such image: {name}") from None
+    return [(record, [] if catalog.is_id(name) else [full_name(name)])]
+
+
 def _save(call: Call, names: list[str]) -> None:
-    layout, wanted = call.engine.store.layout, []
+    layout = call.engine.store.layout
+    wanted: dict[str, tuple[Image, list[str]]] = {}
     for name in names:
-        try:
-            record = catalog.find(layout, name)
-        except NoSuchImage:
-            raise HttpError(404, f"No such image: {name}") from None
-        tags = record.names if catalog.is_id(name) else [full_name(name)]
-        wanted.append((record.image, [] if catalog.is_id(name) else tags))
-    for image, _ in wanted:
-        call.engine.events.publish("image", "save", image.id, {"name": image.id})
-    pieces = save(layout, wanted)
+        for record, tags in saved_by(call, name):
+            kept = wanted.setdefault(record.image.id, (record.image, []))[1]
+            kept += [tag for tag in tags if tag not in kept]
+    for image_id in wanted:
+        call.engine.events.publish("image", "save", image_id, {"name": image_id})
+    pieces = save(layout, list(wanted.values()))
     piece = call.reply.stream_out(TAR)
     for data in pieces:
         if data:

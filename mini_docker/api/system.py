@@ -235,8 +235,10 @@ def disk_usage(call: Call) -> None:
     for volume in volumes:
         size = usage(volume["Mountpoint"])
         volume["UsageData"] = {"Size": size, "RefCount": len(users.get(volume["Name"], ()))}
-    links = call.engine.containers.link_names()
-    sized = [{**summary(c, links.get(c.id, ())), **listed_sizes(call, c)} for c in containers]
+    links, named = engine.containers.link_names(), engine.image_names()
+    sized = [
+        {**summary(c, named, links.get(c.id, ())), **listed_sizes(call, c)} for c in containers
+    ]
     total = sum(image["Size"] for image in images)
     found = {"LayersSize": total, "Images": images, "Containers": sized, "Volumes": volumes}
     call.reply.send_json(200, {**found, "BuildCache": None, "BuilderSize": 0})

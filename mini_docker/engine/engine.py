@@ -81,6 +81,7 @@ class Engine:
         self.health = Health(self.containers, self.execs)
         self.registries = Registries(self.store, self.containers.layers.held, self.events.publish)
         self.stopping = False
+        self._named: tuple[object, dict[str, str]] = (None, {})
         if remap:
             self._check_remap(remap)
         self.identity = self._identity()
@@ -190,6 +191,15 @@ class Engine:
     def image_users(self) -> list[User]:
         """Return all containers, as far as removing an image concerns them."""
         return [User(c.id, c.record.get("ImageID", ""), c.alive) for c in self.containers.all()]
+
+    def image_names(self) -> dict[str, str]:
+        """Return the images' ids by their names; they are read again when the index has been written."""
+        stamp = self.store.layout.stamp()
+        if self._named[0] != stamp:
+            found = catalog.records(self.store.layout)
+            named = {name: one.image.id for one in found for name in (*one.names, *one.digests)}
+            self._named = stamp, named
+        return self._named[1]
 
     def image_ids(self, reference: str) -> set[str]:
         """Return the ids of the images that `reference` means; none where there is none."""

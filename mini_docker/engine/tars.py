@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import itertools
+import lzma
 import os
 import stat
 import tarfile
+import zlib
 
 from mini_docker.engine.document import InvalidRequest
 from mini_docker.engine.remap import acting_as, to_container, to_host
@@ -137,27 +140,48 @@ class _Stream:
         return data
 
 
+DAMAGES = {
+    "TruncatedHeaderError": "unexpected EOF",
+    "InvalidHeaderError": "archive/tar: invalid tar header",
+}
+
+
+class _Entry(tarfile.TarInfo):
+    """An entry that tells of damage: tarfile takes a header that is cut off, or none, for the end."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> _Entry:
+        """Read the next entry. Raises tarfile.ReadError in Docker's words."""
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.HeaderError as error:
+            if words := DAMAGES.get(type(error).__name__):
+                raise tarfile.ReadError(words) from None
+            raise  # the end
+
+
 def write_tree(
     directory_fd: int, pieces: Iterator[bytes], keep_kinds: bool, maps: Maps = None
 ) -> None:
     """Unpack a tar below a directory. Every name is resolved inside of it; symlinks lead nowhere else.
 
     `keep_kinds` refuses to replace a directory by something else, or the other way round; with `maps`
-    the tar's owners are a container's numbers. Raises InvalidRequest, LayerError, OSError. What is no
-    tar at all is, as with Docker, nothing.
+    the tar's owners are a container's numbers. Raises InvalidRequest, LayerError, OSError. A body
+    without a byte is, as with Docker, an archive with nothing in it.
     """
-    try:
-        archive = tarfile.open(fileobj=_Stream(pieces), mode="r|*")  # type: ignore[call-overload]
-    except tarfile.ReadError:
+    first = next(pieces, b"")
+    if not first:
         return
-    with archive, acting_as(maps):
-        try:
+    stream = _Stream(itertools.chain([first], pieces))
+    try:
+        with tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Entry) as archive, acting_as(maps):  # type: ignore[call-overload]
             for member in archive:
                 if maps:
                     member.uid, member.gid = _mapped(maps, member)
                 _write(archive, member, directory_fd, keep_kinds)
-        except tarfile.TarError as error:
-            raise InvalidRequest(f"the archive is damaged: {error}") from None
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+        words = str(error).replace("unexpected end of data", DAMAGES["TruncatedHeaderError"])
+        raise InvalidRequest(f"Error processing tar file(exit status 1): {words}") from None
 
 
 def _mapped(maps: tuple[Mappings, Mappings], member: tarfile.TarInfo) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from mini_docker.security.paths import MASKED, READONLY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from mini_docker.engine.container import Container
@@ -234,13 +234,29 @@ def ports_view(record: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 # %% notebooks/14h_asking.ipynb#summary
-def summary(container: Container, links: Sequence[str] = ()) -> dict[str, Any]:
-    """Return a container's entry in the list; `links` are names that it has there ("/web/db")."""
+def shown_image(record: dict[str, Any], named: Mapping[str, str]) -> str:
+    """Return what a list says of a container's image: the name it came by, as long as that means the same.
+
+    `named` are the images' ids by their names.
+    """
+    asked: str = record["Config"]["Image"]
+    image_id: str = record.get("ImageID", "")
+    short = image_id.removeprefix("sha256:").startswith(asked.removeprefix("sha256:"))
+    return asked if short or named.get(record["Image"]) == image_id else image_id
+
+
+def summary(
+    container: Container, named: Mapping[str, str], links: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return a container's entry in the list; `links` are names that it has there ("/web/db").
+
+    `named` are the images' ids by their names.
+    """
     record = container.record
     return {
         "Id": container.id,
         "Names": sorted((f"/{container.name}", *links)),
-        "Image": record["Config"]["Image"],
+        "Image": shown_image(record, named),
         "ImageID": record.get("ImageID", ""),
         "Command": " ".join(map(_quoted, record["Command"])),
         "Created": int(record["Created"]),

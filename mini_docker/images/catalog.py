@@ -8,6 +8,7 @@ from __future__ import annotations
 import calendar
 import fnmatch
 import os
+import re
 import time
 from collections import namedtuple
 
@@ -64,7 +65,7 @@ def records(layout: Layout) -> list[Record]:
             names = (*names, name)
         roots = (*old.roots, entry["digest"])
         found[image.id] = Record(old.image, tuple(sorted(names)), digests, roots)
-    return sorted(found.values(), key=lambda record: (-created(record.image), record.image.id))
+    return sorted(found.values(), key=lambda one: (instant(one.image), one.image.id), reverse=True)
 
 
 def _open(layout: Layout, name: str, entry: dict[str, Any]) -> Image:
@@ -124,6 +125,12 @@ def created(image: Image) -> int:
         return NEVER
 
 
+def instant(image: Image) -> tuple[int, str]:
+    """Return when an image was made, as something that can be compared: seconds, and what is behind them."""
+    fraction = str(image.config.get("created") or "")[19:].rstrip("Z")
+    return created(image), fraction
+
+
 def tar_size(layout: Layout, layer: Descriptor) -> int:
     """Return the bytes of a layer's tar, near enough to show: gzip's trailer has them, modulo 4 GiB."""
     try:
@@ -146,6 +153,8 @@ def list_images(
     """
     chosen = filters or {}
     check_filters(chosen, LIST_FILTERS)
+    if any(re.search(r"\[[^]]*$", pattern) for pattern in chosen.get("reference", ())):
+        raise ImageError("syntax error in pattern")
     every = records(layout)
     parents = {record.image.config.get("parent") for record in every}
     shown = [
@@ -232,8 +241,7 @@ def _matches(layout: Layout, record: Record, key: str, values: Sequence[str]) ->
         return all((not record.names) == truth(key, value) for value in values)
     if key == "until":
         return all(created(record.image) <= int(value) for value in values)
-    moment = created(find(layout, values[-1]).image)
-    mine = created(record.image)
+    moment, mine = instant(find(layout, values[-1]).image), instant(record.image)
     return mine < moment if key == "before" else mine > moment
 
 

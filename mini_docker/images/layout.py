@@ -246,6 +246,14 @@ class Layout:
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ImageError(f"{self._index_path} cannot be read: {error!r}") from error
 
+    def stamp(self) -> tuple[int, ...]:
+        """Return what is another with each writing of the index; nothing where there is none."""
+        try:
+            found = os.stat(self._index_path)
+        except FileNotFoundError:
+            return ()
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
     def write_index(self, manifests: list[dict[str, Any]]) -> None:
         """Replace index.json, atomically. The caller holds `lock` since it read the old one.
 
