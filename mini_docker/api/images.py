@@ -197,9 +197,9 @@ def _save(call: Call, names: list[str]) -> None:
     layout = call.engine.store.layout
     wanted: dict[str, tuple[Image, list[str]]] = {}
     for name in names:
-        for record, tags in saved_by(call, name):
+        for record, names_of_it in saved_by(call, name):
             kept = wanted.setdefault(record.image.id, (record.image, []))[1]
-            kept += [tag for tag in tags if tag not in kept]
+            kept += [one for one in names_of_it if one not in kept]
     for image_id in wanted:
         call.engine.events.publish("image", "save", image_id, {"name": image_id})
     pieces = save(layout, list(wanted.values()))
