@@ -203,6 +203,8 @@ def test_what_is_no_json_is_told_in_gos_words(text: str, words: str) -> None:
 
 def test_json_is_read_as_go_reads_it() -> None:
     assert decoded(b' {"a": "\xff"}\n') == {"a": "\ufffd"}
+    found = decoded(r'{"\ud800": ["a\uDC00b", 1, "\ud83d\ude00"]}')
+    assert found == {"\ufffd": ["a\ufffdb", 1, "\U0001f600"]}
 
 
 def test_the_bracket_that_is_open_is_found_in_one_pass() -> None:

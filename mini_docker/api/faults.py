@@ -32,6 +32,17 @@ def decoded(data: bytes | str) -> Any:
         raise NoJson(f"invalid character {_quoted(text[start])} exceeded max depth") from None
     if text[end:].strip(" \t\r\n"):
         raise NoJson("unexpected content after JSON")
+    return _replaced(value) if "\\ud" in text or "\\uD" in text else value
+
+
+def _replaced(value: Any) -> Any:
+    """Return a value without halves of surrogate pairs, which nothing can be called: U+FFFD, as in Go."""
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, list):
+        return [_replaced(one) for one in value]
+    if isinstance(value, dict):
+        return {_replaced(key): _replaced(one) for key, one in value.items()}
     return value
 
 

@@ -124,7 +124,7 @@ def new_record(request: dict[str, Any], image: Image, container_id: str) -> dict
     Raises InvalidRequest. The name comes later: it must be claimed.
     """
     host = {"NetworkMode": "default", "AutoRemove": False, **(request.get("HostConfig") or {})}
-    if host["NetworkMode"] in ("", "default"):
+    if (host["NetworkMode"] or "default") == "default":
         host |= {"NetworkMode": "bridge", "NetworkModeAsked": "default"}
     check_host_config(host, request.get("Hostname") or "")
     try:

@@ -382,6 +382,9 @@ def _open_log(options: dict[str, Any] | None) -> LogWriter | None:
 
 
 # %% notebooks/14d_shims.ipynb#start
+LONGEST_WORDS = 4000  # of an error that quotes a command of any length: one message is all there is
+
+
 def shim(order: dict[str, Any], directory: str, names: list[str], fds: list[int]) -> NoReturn:
     """Be a shim: obey an order in a container's directory, with descriptors that have `names`. Never returns.
 
@@ -397,11 +400,11 @@ def shim(order: dict[str, Any], directory: str, names: list[str], fds: list[int]
         look_after = _run_exec if "enter" in order else _run
         look_after(order, lifeline, given)
     except StartError as error:
-        word = {"error": str(error), "step": error.step, "errno": error.errno}
+        word = {"error": str(error)[:LONGEST_WORDS], "step": error.step, "errno": error.errno}
         _say(lifeline, json.dumps({**word, "about_command": error.about_command}).encode())
     except (OSError, ValueError, KeyError, EOFError) as error:
         number = error.errno if isinstance(error, OSError) else 0
-        word = {"error": str(error), "step": "shim", "errno": number}
+        word = {"error": str(error)[:LONGEST_WORDS], "step": "shim", "errno": number}
         _say(lifeline, json.dumps(word).encode())
     finally:
         os._exit(0)

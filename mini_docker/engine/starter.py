@@ -12,6 +12,7 @@ import socket
 import stat
 import sys
 from collections import namedtuple
+from errno import EPERM
 
 from mini_docker.cgroups.files import write_file
 from mini_docker.engine.explain import write_steps
@@ -162,7 +163,7 @@ def _be_starter(
     except ValueError as error:  # of what is planned: something that the document must not say
         answer = (0, "document", 0, str(error)[:4000])
     except BaseException as error:
-        answer = (0, "starter", 0, f"{type(error).__name__}: {error}"[:4000])
+        answer = (0, "starter", 0, f"an unexpected error, {error}"[:4000])
     finally:
         if answer:
             os.write(answer_fd, marshal.dumps(answer))
@@ -279,7 +280,7 @@ def teller(spec: dict[str, Any], running: int | None) -> Callable[[int], bytes] 
 def raise_limits(process: dict[str, Any]) -> None:
     """Raise what a root of the container's own may only lower: hard limits, and how early it is killed.
 
-    The process inherits them from this one, which ends. Raises OSError, ValueError. Source: setrlimit(2),
+    The process inherits them from this one, which ends. Raises OSError. Source: setrlimit(2),
     proc_pid_oom_score_adj(5).
     """
     import resource  # a shared library of its own, which most starts do without
@@ -289,7 +290,11 @@ def raise_limits(process: dict[str, Any]) -> None:
         soft, hard = resource.getrlimit(number)
         wanted = -1 if limit["hard"] == NO_LIMIT else limit["hard"]
         if hard != -1 and (wanted == -1 or wanted > hard):
-            resource.setrlimit(number, (soft, wanted))
+            try:
+                resource.setrlimit(number, (soft, wanted))
+            except ValueError:
+                words = f"limit {limit['type']}: operation not permitted"
+                raise PermissionError(EPERM, words) from None
     if score := process.get("oomScoreAdj"):
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write(str(score))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # %% notebooks/14b_documents.ipynb#wishes
 RUNTIMES = ("mini_runc", "runc", "io.containerd.runc.v2")  # three names, one runtime
+LONGEST_PART = 200  # bytes of a group's name, from which others are made
 WINDOWS_ONLY = {"IOMaximumIOps": "IOPs", "IOMaximumBandwidth": "bandwidth"}
 
 
@@ -37,6 +38,9 @@ def check_wishes(host: dict[str, Any]) -> None:
         if host.get(key):
             words = f"linux does not support configuration of maximum {what}"
             raise ValueError(f"Invalid QoS settings: {words}")
+    for part in (host.get("CgroupParent") or "").split("/"):
+        if len(part.encode()) > LONGEST_PART:
+            raise ValueError(f"invalid cgroup parent: {part[:20]}...: file name too long")
     if (host.get("CpuShares") or 0) < 0:
         raise ValueError("shares: invalid argument")
     if (host.get("ShmSize") or 0) < 0:

@@ -266,8 +266,11 @@ def init(
     except OSError as error:
         text = _sentence(error, name, command)
         report_failure(talk.report_fd, name, error.errno or errno.EIO, text)
+    except ValueError as error:  # by which resource.setrlimit says EPERM
+        words = "operation not permitted" if "not allowed" in str(error) else str(error)
+        report_failure(talk.report_fd, name, errno.EPERM, words)
     except BaseException as error:
-        report_failure(talk.report_fd, name, errno.EIO, f"{type(error).__name__}: {error}")
+        report_failure(talk.report_fd, name, errno.EIO, f"an unexpected error, {error}")
     finally:
         os._exit(1)
 
