@@ -58,7 +58,7 @@ ENDLESS = (  # what waits for more, takes a connection over, or asks a registry 
     "/events", "/wait", "/attach", "/stats", "/start", "/auth", "/search", "/push", "/images/create",
     "/distribution", "/restart", "/explain",
 )  # fmt: skip
-REQUESTS = 100
+REQUESTS = 200
 PYTHONS = re.compile(
     r"Traceback|(Attribute|Type|Key|Index|Name|Unicode\w+|Recursion|Assertion|Runtime)Error"
 )
@@ -114,7 +114,7 @@ def test_whatever_is_asked_has_an_answer_and_is_no_accident(daemon: Daemon) -> N
         ((method, path), about)
         for path, methods in description()["paths"].items()
         for method, about in methods.items()
-        if not path.endswith(ENDLESS)
+        if not any(part in path for part in ENDLESS)
     ]
     daemon.create("web", "true")
     for _ in range(REQUESTS):
