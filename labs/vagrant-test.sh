@@ -28,6 +28,7 @@ main_outside() {
 
 start_libvirt() {
     mount -t tmpfs tmpfs /run && mkdir -p /run/dbus /run/libvirt /run/lock
+    mount -t devpts -o newinstance,ptmxmode=0666,mode=0620 devpts /dev/pts # qemu, no root, opens a terminal
     mkdir -p "$STATE/libvirt/images" && mount --bind "$STATE/libvirt" /var/lib/libvirt
     ip link set lo up
     dbus-daemon --system --fork --nopidfile

@@ -284,7 +284,7 @@ def counted_twice(place: Path, module: str) -> list[str]:
     (place / "tests").mkdir()
     (place / "tests" / "test_it.py").write_text(module)
     script = f"""
-        cd {place}; CACHE={place} STATUS=0
+        cd {place}; CACHE={place} STATUS=0; export PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 # nbval starts slowly
         counted {sys.executable} -m pytest -q tests/test_it.py || STATUS=$?
         (finish "$STATUS"); echo "status $?"
     """
