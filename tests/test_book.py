@@ -295,6 +295,7 @@ def test_export_rejects(toy: Toy, cells: str, words: str) -> None:
 def test_one_name_may_live_in_two_modules(toy: Toy) -> None:
     toy.write("01_two", '# %% id="a"\n#| export x\nX = 1\n\n# %% id="b"\n#| export y\nX = 1\n')
     toy.says("export")
+    assert all("X = 1" in toy.files()[f"mini_docker/{name}.py"] for name in "xy")
 
 
 def test_export_rejects_ids_that_are_missing_or_repeated(toy: Toy) -> None:

@@ -474,6 +474,7 @@ def test_a_group_that_goes_while_it_is_removed_is_fine(
     (tmp_path / "x").mkdir()
     monkeypatch.setattr(os, "rmdir", busy_then_gone)
     group.remove()
+    assert not (tmp_path / "x").exists()
 
 
 @pytest.fixture(params=["as mounted", "v1 alone"])
