@@ -6,13 +6,17 @@ Of the values each field meets one by default; MINI_DOCKER_SOAK=1000 (`make soak
 from __future__ import annotations
 
 import json
+import os
+import pathlib
 import re
+import socket
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+import mini_docker.engine.shim as shim_module
 from mini_docker.engine.accidents import SENTENCE
 from mini_docker.engine.views import CONFIG_DEFAULTS, HOST_DEFAULTS
 from tests.daemons import CLIENT, Daemon, UnixConnection
@@ -101,6 +105,30 @@ def test_no_answer_speaks_of_python(daemon: Daemon) -> None:
     assert not found, "\n".join(found)
     status, text = answer(daemon, "GET", "/containers/json?all=1")
     assert (status, text.strip()) == (200, "[]")
+
+
+def test_an_exec_that_comes_too_late_is_told_without_a_number(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    """Its container ends at that moment: the shim's first word is the kernel's."""
+    said: list[bytes] = []
+
+    def end(*_: object) -> None:
+        raise SystemExit
+
+    def too_late(*_: object) -> None:
+        raise ProcessLookupError(3, "setns: No such process")
+
+    for name, stand_in in (("_say", lambda line, word: said.append(word)), ("_run", too_late)):
+        monkeypatch.setattr(shim_module, name, stand_in)
+    for name in ("setsid", "dup2", "chdir"):
+        monkeypatch.setattr(os, name, lambda *_: None)
+    monkeypatch.setattr(shim_module, "set_process_name", lambda name: None)
+    monkeypatch.setattr(os, "_exit", end)
+    ours, theirs = socket.socketpair()
+    with ours, pytest.raises(SystemExit):
+        shim_module.shim({}, str(tmp_path), ["lifeline"], [theirs.detach()])
+    assert json.loads(said[0])["error"] == "setns: No such process"
 
 
 FLAGS = (

@@ -404,7 +404,8 @@ def shim(order: dict[str, Any], directory: str, names: list[str], fds: list[int]
         _say(lifeline, json.dumps({**word, "about_command": error.about_command}).encode())
     except (OSError, ValueError, KeyError, EOFError) as error:
         number = error.errno if isinstance(error, OSError) else 0
-        word = {"error": str(error)[:LONGEST_WORDS], "step": "shim", "errno": number}
+        words = (isinstance(error, OSError) and error.strerror) or str(error)
+        word = {"error": words[:LONGEST_WORDS], "step": "shim", "errno": number}
         _say(lifeline, json.dumps(word).encode())
     finally:
         os._exit(0)

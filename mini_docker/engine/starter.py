@@ -159,7 +159,7 @@ def _be_starter(
     except StartError as error:
         answer = (0, error.step, error.errno, error.strerror)
     except OSError as error:
-        answer = (0, "starter", error.errno or 0, str(error)[:4000])
+        answer = (0, "starter", error.errno or 0, (error.strerror or str(error))[:4000])
     except ValueError as error:  # of what is planned: something that the document must not say
         answer = (0, "document", 0, str(error)[:4000])
     except BaseException as error:
@@ -454,8 +454,10 @@ def _become(order: dict[str, Any], seated: dict[str, int], talk: Talk) -> NoRetu
             os.dup2(fd, SEATS[name], inheritable=False)
         steps = [Step(name, _function(module, call), given) for name, module, call, given in named]
     except BaseException as error:
-        number = error.errno if isinstance(error, OSError) else None
-        report_failure(talk.report_fd, "set-up", number or 0, str(error)[:4000])
+        number, words = 0, str(error)
+        if isinstance(error, OSError):
+            number, words = error.errno or 0, error.strerror or words
+        report_failure(talk.report_fd, "set-up", number, words[:4000])
         os._exit(1)
     init(steps, command, environment, talk)
 
