@@ -42,6 +42,7 @@ __all__ += [
     "shared_dockerd",
 ]  # fixtures
 LONG_LIVED = ("shared_daemon", "shared_dockerd", "shared_remapped", "guarded")  # daemons
+DEVICES = "console core fd full null ptmx random stderr stdin stdout tty urandom zero".split()
 THREADS = pytest.StashKey[set[threading.Thread]]()
 PATIENCE = 60.0  # seconds; the kernel removes namespaces and control groups when it has time
 
@@ -106,6 +107,26 @@ def leaks_beside(daemons: list[Daemon], before: Snapshot) -> list[str]:
     """Return what is new since `before` and is no process of daemons that other tests go on with."""
     kept = tuple(f"process {pid} (" for one in daemons for pid in one.processes())
     return [line for line in compare(before, snapshot()) if not line.startswith(kept)]
+
+
+def devices() -> dict[str, tuple[int, int]]:
+    """Return mode and number of what a runtime makes in a container's /dev, and never in the machine's."""
+    found = {}
+    for name in DEVICES:
+        try:
+            status = os.lstat(f"/dev/{name}")
+        except FileNotFoundError:
+            continue
+        found[name] = (status.st_mode, status.st_rdev)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _devices_stay() -> Iterator[None]:
+    """The machine's /dev is nobody's to change."""
+    before = devices()
+    yield
+    assert devices() == before, "this test changed the machine's /dev"
 
 
 @pytest.hookimpl(wrapper=True)

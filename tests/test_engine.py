@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +23,7 @@ from mini_docker.engine.events import Events
 from mini_docker.engine.execs import Execs, NoSuchExec
 from mini_docker.engine.launch import Launch, wiring_of
 from mini_docker.engine.names import random_name, valid_name
+from mini_docker.engine.orders import StartFailed
 from mini_docker.engine.store import Claim, Conflict, NoSuchContainer, Store
 from mini_docker.linux.process import set_process_name
 from tests.system import Lab, lab  # noqa: F401 (a fixture)
@@ -196,6 +199,18 @@ def test_execs_are_forgotten_a_while_after_their_end(
     container.record["State"] = {"Status": "exited", "Pid": 0}
 
 
+def test_an_exec_that_comes_too_late_is_refused_in_runcs_words(maker: Maker) -> None:
+    container = maker.containers.find(maker.create("web")["Id"])
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    container.record["State"] = {"Status": "running", "Pid": ended.pid}
+    execs = Execs(maker.containers)
+    one = execs.create(container, {"Cmd": ["true"]})
+    with pytest.raises(StartFailed, match="cannot exec in a stopped container: unknown$"):
+        execs.start(one, None, {}, [])
+    assert one.exit_code == 126
+
+
 def traces(store: Store) -> list[str]:
     """Return the files of containers, claims and names that are there."""
     return [
@@ -214,6 +229,40 @@ def test_create_find_and_remove(maker: Maker) -> None:
     assert traces(maker.store) == [f"containers/{found}", "names/web"]
     assert upkeep.remove(maker.store, "web") == found
     assert traces(maker.store) == []
+
+
+@pytest.mark.parametrize("work", ["rename", "update", "changes", "size"])
+def test_what_comes_after_a_removal_finds_nothing_and_leaves_nothing(
+    maker: Maker, work: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container = maker.containers.find(maker.create("web")["Id"])
+    maker.containers.remove("web", force=False)
+    monkeypatch.setattr(maker.containers, "find", lambda reference: container)  # a moment ago
+    with pytest.raises(NoSuchContainer, match=container.id):
+        if work == "rename":
+            maker.containers.rename("web", "cab")
+        elif work == "update":
+            maker.containers.update("web", {"Memory": 64 << 20})
+        else:
+            container.look(lambda: getattr(maker.store.roots, work)(container.record))
+    assert traces(maker.store) == []
+
+
+def test_a_removal_while_somebody_looks_makes_the_look_worthless(maker: Maker) -> None:
+    container = maker.containers.find(maker.create("web")["Id"])
+    with pytest.raises(NoSuchContainer):
+        container.look(lambda: maker.containers.remove("web", force=False))
+
+
+def test_a_container_that_has_just_ended_has_no_network_to_connect(maker: Maker) -> None:
+    record = maker.create("web")
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    record["State"] = {"Status": "running", "Pid": ended.pid}
+    before = copy.deepcopy(record)
+    with pytest.raises(Conflict, match="is not running"):
+        maker.containers.network.wiring.connect(record, "bridge", None)
+    assert record == before
 
 
 @pytest.mark.parametrize("reference", ["", "nosuch", "../containers"])

@@ -217,13 +217,16 @@ def show(call: Call) -> None:
 
 def listed_sizes(call: Call, container: Container) -> dict[str, int]:
     """Return the sizes for a line of a list, which leaves zeros out."""
-    return {key: size for key, size in sizes_of(call, container).items() if size}
+    try:
+        return {key: size for key, size in sizes_of(call, container).items() if size}
+    except NoSuchContainer:
+        return {}  # its line tells of a moment ago
 
 
 def sizes_of(call: Call, container: Container) -> dict[str, int]:
     """Return the bytes of the files that a container changed, and of all that it sees without volumes."""
     store = call.engine.store
-    own = store.roots.size(container.record)
+    own = container.look(lambda: store.roots.size(container.record))
     try:
         image = find(store.layout, container.record.get("ImageID") or "").image
         below = sum(tar_size(store.layout, layer) for layer in image.layers)

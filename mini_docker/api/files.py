@@ -149,6 +149,7 @@ def _at(call: Call, path: str, event: str, use: Callable[[Place], T]) -> T:
     containers.tell_volumes(container, "mount")
     try:
         with container.lock:  # a start must not stack the same directories meanwhile
+            container.require_there()
             result: T = at_place(call.engine.store, container, path, writes, use)
         if event:
             containers.tell(container, event)
@@ -163,6 +164,7 @@ def export(call: Call) -> None:
     """GET /containers/{id}/export."""
     container = found(call)
     with container.lock:  # of two at once the kernel refuses one, overlayfs.rst
+        container.require_there()
         fd = stacked(call.engine.store, container)
     call.engine.containers.tell(container, "export")
     try:
@@ -177,7 +179,8 @@ def export(call: Call) -> None:
 
 def diff(call: Call) -> None:
     """GET /containers/{id}/changes."""
-    call.reply.send_json(200, changes(call.engine.store, found(call)))
+    container = found(call)
+    call.reply.send_json(200, container.look(lambda: changes(call.engine.store, container)))
 
 
 # %% notebooks/18c_objects.ipynb#commit

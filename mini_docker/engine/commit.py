@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from mini_docker.engine.container import Container
     from mini_docker.engine.store import Store
+    from mini_docker.images.ingest import Lease
     from mini_docker.images.layout import Image
 
     Config = dict[str, Any]
@@ -252,16 +253,15 @@ INSTRUCTIONS: dict[str, Callable[[Config, str], Config]] = {
 def commit(
     store: Store, container: Container, name: str, config: Config, about: dict[str, str]
 ) -> str:
-    """Make an image of a container's changes on top of its image; return its id. Raises ImageError, OSError.
+    """Make an image of a container's changes on top of its image; return its id.
+
+    Raises ImageError, NoSuchContainer, OSError.
 
     `config` is what it runs; `about` has created (RFC 3339), comment and author; `name` may be empty.
     """
     layout, base = store.layout, catalog.find(store.layout, container.record["ImageID"]).image
-    with store.roots.diff(container.record) as changes, layout.lease() as lease:
-        with lease.ingest(Descriptor(MEDIA_TYPE_LAYER, "", -1)) as ingest:
-            for piece in pack(changes, overlay=True):
-                ingest.write(piece)
-            layer = ingest.commit()
+    with layout.lease() as lease:
+        layer = container.look(lambda: ingest_changes(store, container, lease))
         document = image_config(base, container, config, about, layer.digest)
         described = lease.put(json.dumps(document, sort_keys=True).encode(), MEDIA_TYPE_CONFIG)
         manifest = {
@@ -273,6 +273,15 @@ def commit(
         stored = lease.put(json.dumps(manifest, sort_keys=True).encode(), MEDIA_TYPE_MANIFEST)
         layout.tag(name, stored) if name else layout.keep(stored)
     return str(described.digest)
+
+
+def ingest_changes(store: Store, container: Container, lease: Lease) -> Descriptor:
+    """Bring a container's changes into the store, as a layer. Raises OSError."""
+    with lease.ingest(Descriptor(MEDIA_TYPE_LAYER, "", -1)) as ingest:
+        with store.roots.diff(container.record) as changes:
+            for piece in pack(changes, overlay=True):
+                ingest.write(piece)
+        return ingest.commit()
 
 
 def image_config(

@@ -35,6 +35,15 @@ if TYPE_CHECKING:
     from mini_docker.engine.dns import Server
 
 
+def open_netns(record: dict[str, Any]) -> int | None:
+    """Return a descriptor of a container's network namespace; None where none runs, or it has just ended."""
+    try:
+        path = f"/proc/{record['State'].get('Pid') or 'none'}/ns/net"
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
 def networks_of(root: str) -> Networks:
     """Return the networks of a data root: another one has another bridge and another table."""
     if root == DEFAULT_ROOT:
@@ -336,11 +345,8 @@ class Wiring:
             ends = self.networks.endpoints_of(container_id).values()
             if not any(end["NetworkName"] != "bridge" for end in ends):
                 continue
-            try:
-                netns_fd = os.open(
-                    f"/proc/{record['State']['Pid']}/ns/net", os.O_RDONLY | os.O_CLOEXEC
-                )
-            except FileNotFoundError:  # it has just ended
+            netns_fd = open_netns(record)
+            if netns_fd is None:
                 continue
             try:
                 self._serve_names(record, netns_fd)
@@ -353,7 +359,7 @@ class Wiring:
     def connect(self, record: dict[str, Any], network: str, config: dict[str, Any] | None) -> None:
         """Connect a container to one more network, now if it runs, else at its start; change its record.
 
-        Raises what `attach` raises.
+        Raises Conflict where it has just ended, and what `attach` raises.
         """
         found, name = self.networks.find(network), record["Name"]
         endpoints = record.setdefault("Endpoints", {})
@@ -361,7 +367,9 @@ class Wiring:
         refuse_connect(found, mode, list(endpoints), bool(pid))
         wanted = dict(config or {})
         if pid:
-            netns_fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            netns_fd = open_netns(record)
+            if netns_fd is None:
+                raise Conflict(f"Container {record['Id']} is not running")
             try:
                 end = self.networks.attach(netns_fd, record["Id"], name, found["Id"], wanted)
                 if found["Name"] != "bridge" and not self._is_served(record):
@@ -395,10 +403,9 @@ class Wiring:
             )
             raise InvalidRequest(words)
         if found["Driver"] == "bridge" and (pid or found["Name"] not in endpoints):
-            netns_fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC) if pid else None
-            force = (
-                force and found["Name"] in endpoints
-            )  # what was never connected is an error still
+            netns_fd = open_netns(record)  # without one, its cables are gone as well
+            # what was never connected is an error still
+            force = force and found["Name"] in endpoints
             try:
                 self.networks.detach(record["Id"], found["Id"], netns_fd, force)
             finally:

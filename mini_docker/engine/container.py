@@ -9,12 +9,14 @@ import socket
 import threading
 
 from mini_docker.engine.states import is_alive
-from mini_docker.engine.store import Conflict
+from mini_docker.engine.store import Conflict, NoSuchContainer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
 
 
 class NotModified(Exception):
@@ -72,6 +74,23 @@ class Container:
     def restarting(self) -> bool:
         """Whether it waits for its next life; most of Docker's commands take it for one that runs."""
         return bool(self.state["Status"] == "restarting")
+
+    def require_there(self) -> None:
+        """Raise NoSuchContainer where somebody has removed it since it was found. Call it under `lock`."""
+        if self.removed:
+            raise NoSuchContainer(f"No such container: {self.id}")
+
+    def look(self, look: Callable[[], T]) -> T:
+        """Return what a long look at its files finds, which no removal waits for. Raises NoSuchContainer."""
+        try:
+            found = look()
+        except OSError:
+            with self.lock:
+                self.require_there()
+            raise
+        with self.lock:
+            self.require_there()
+        return found
 
     def require_alive(self) -> None:
         """Raise Conflict, in Docker's words, where there is no process."""

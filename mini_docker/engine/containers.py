@@ -241,6 +241,7 @@ class Containers(Lives):
         except InvalidRequest as error:
             raise InvalidRequest(f"Error when allocating new name: {error}") from None
         with container.lock:
+            container.require_there()
             old = container.name
             if wanted == old:
                 raise InvalidRequest("Renaming a container with the same name as its current name")
@@ -270,6 +271,7 @@ class Containers(Lives):
             raise InvalidRequest("Conflict, cannot remove the default link name of the container")
         container = self.find(parent)
         with container.lock:
+            container.require_there()
             links = container.record["Links"]
             kept = [one for one in links if (one["Alias"], one["Id"]) != (alias, child.id)]
             self.store.write({**container.record, "Links": kept})
@@ -318,6 +320,7 @@ class Containers(Lives):
         """
         container = self.find(reference)
         with container.lock:
+            container.require_there()
             check_update(container.record, limits)
             host = {**container.record["HostConfig"], **limits}
             parse_policy(host)

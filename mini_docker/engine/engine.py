@@ -136,6 +136,7 @@ class Engine:
         """Connect a container to a network. Raises NoSuchContainer, and what `Wiring.connect` raises."""
         container = self.containers.find(reference)
         with container.lock:
+            container.require_there()
             self.wiring.connect(container.record, network, config)
             self.containers.write(container)
             if container.alive:  # else its start says so
@@ -151,6 +152,7 @@ class Engine:
             self.wiring.networks.find(network)
             raise NoSuchContainer(f"endpoint {reference} not found") from None
         with container.lock:
+            container.require_there()
             self.wiring.disconnect(container.record, network, force)
             self.containers.write(container)
         self.tell_network("disconnect", network, container.id)

@@ -119,6 +119,17 @@ class Exec:
 
 
 # %% notebooks/14h_asking.ipynb#execs
+TOO_LATE = (
+    "OCI runtime exec failed: exec failed: cannot exec in a stopped container: unknown"  # as runc
+)
+
+
+def has_ended(container: Container) -> bool:
+    """Return whether a container's process has ended, which nobody may have been told yet."""
+    pid = container.state.get("Pid")
+    return not container.alive or not os.path.exists(f"/proc/{pid}/ns/net")
+
+
 class Execs:
     """All execs of the containers; they are forgotten with their container, or with the daemon."""
 
@@ -202,6 +213,8 @@ class Execs:
             with one.changed:
                 one.exit_code, one.ended_at = 126, time.monotonic()
                 one.changed.notify_all()
+            if has_ended(one.container):
+                raise StartFailed(TOO_LATE, False, 126) from error
             if isinstance(error, StartFailed):
                 raise
             log(f"exec {one.id}: {told(error)}") if is_accident(error) else None

@@ -40,14 +40,19 @@ def amended(text: str, wanted: str, *names: str) -> str:
 
     Ours are those whose first name is that of a line of `wanted`, or one of `names`.
     """
-    lines = wanted.splitlines(keepends=True)
-    ours = {*names, *(line.split()[1] for line in lines)}
-    kept = [
-        line
-        for line in text.splitlines(keepends=True)
-        if line in lines or ours.isdisjoint(line.split()[1:2])
-    ]
-    return "".join(kept + [line for line in lines if line not in kept])
+    here, lines = text.splitlines(keepends=True), wanted.splitlines(keepends=True)
+    new: dict[str, list[str]] = {name: [] for name in names}
+    for line in lines:
+        new.setdefault(line.split()[1], []).extend([] if line in here else [line])
+    made = []
+    for line in here:
+        name = "".join(line.split()[1:2])
+        if line in lines or name not in new:
+            made.append(line)
+        else:  # an address that has changed keeps its place
+            made += new[name][:1]
+            new[name] = new[name][1:]
+    return "".join(made + [line for rest in new.values() for line in rest])
 
 
 def own_names(hostname: str) -> list[str]:

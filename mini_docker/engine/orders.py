@@ -10,6 +10,7 @@ import os
 import socket
 from errno import ENOENT, ENOTDIR
 
+from mini_docker.engine.accidents import sentence
 from mini_docker.engine.attached import CHUNK
 from mini_docker.engine.document import MINIMUM_MEMORY, InvalidRequest
 from mini_docker.engine.log_options import log_options
@@ -105,7 +106,7 @@ def first_word(lifeline: socket.socket, what: str = "create failed") -> dict[str
 
 def not_planned(error: Exception, what: str = "create failed") -> StartFailed:
     """Return the failure of a start whose plan could not be made, as if a shim had said so."""
-    return failure({"error": f"set-up: {error}", "errno": 0}, what)
+    return failure({"error": f"set-up: {sentence(error)}", "errno": 0}, what)
 
 
 def failure(word: dict[str, Any], what: str) -> StartFailed:

@@ -43,7 +43,7 @@ class Roots:
     def plan_look(self, record: dict[str, Any]) -> Overlay | str:
         """Return the root as data, only to be read: its changes are one more layer, which stays as it is."""
         directory = self.directory(record)
-        self._make(directory, "upper", "reading/upper", "reading/work")
+        self._make(directory, "upper", "reading", "reading/upper", "reading/work")
         layers = [*self.layers(record), f"{directory}/upper"]
         return plan_overlay(layers, f"{directory}/reading")
 
@@ -108,6 +108,7 @@ class Roots:
         from mini_docker.storage.overlay import remove_tree
 
         trial = f"{self.home}/trial.{os.getpid()}"
+        os.makedirs(trial, exist_ok=True)
         self._make(trial, "lower", "upper", "work")
         try:
             os.close(self.open(plan_overlay([f"{trial}/lower"], trial)))
@@ -128,7 +129,10 @@ class Roots:
     @staticmethod
     def _make(directory: str, *names: str) -> None:
         for name in (*names, "rootfs"):
-            os.makedirs(f"{directory}/{name}", exist_ok=True)
+            try:
+                os.mkdir(f"{directory}/{name}")  # and not the directory: it may have been removed
+            except FileExistsError:
+                pass
 
 
 # %% notebooks/10b_drivers.ipynb#choose-roots
