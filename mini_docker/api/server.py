@@ -97,9 +97,8 @@ class Server:
         """Listen nowhere yet."""
         self.engine, self.table = engine, table
         self.listeners: list[socket.socket] = []
-        self.connections: set[int] = (
-            set()
-        )  # threads that serve one; each changes its own entry alone
+        # threads that serve one; each changes its own entry alone
+        self.connections: set[int] = set()
         self.used = time.monotonic()
 
     def busy(self) -> bool:

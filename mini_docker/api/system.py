@@ -253,9 +253,8 @@ EVENT_FILTERS = frozenset(
 def events(call: Call) -> None:
     """GET /events: the past from `since` on, then what happens, until `until` or for ever."""
     request = call.request
-    filters = {
-        name: values for name, values in request.filters().items() if name in EVENT_FILTERS
-    }  # what is no filter is not looked at, as in Docker
+    # what is no filter is not looked at, as in Docker
+    filters = {name: values for name, values in request.filters().items() if name in EVENT_FILTERS}
     texts = (request.query.get(name, "") for name in ("since", "until"))
     since, until = (moment_of(text) if text else None for text in texts)
     if since is not None and until is not None and since > until:

@@ -175,9 +175,8 @@ class Wiring:
         for found in points:
             check_propagation(found, _host_file("/proc/self/mountinfo"))
         self.volumes.prepare(points, record["Id"], rootfs_fd)
-        return [
-            oci_mount(found) for found in points if found["Mode"] != "tmpfs"
-        ]  # those are chapter 9c's
+        # those of tmpfs are chapter 9c's
+        return [oci_mount(found) for found in points if found["Mode"] != "tmpfs"]
 
     def join(self, record: dict[str, Any], spec: dict[str, Any]) -> bool:
         """Lead the document into another container's network, for the mode container:X; say whether it did.

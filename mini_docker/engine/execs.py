@@ -119,9 +119,8 @@ class Exec:
 
 
 # %% notebooks/14h_asking.ipynb#execs
-TOO_LATE = (
-    "OCI runtime exec failed: exec failed: cannot exec in a stopped container: unknown"  # as runc
-)
+# runc's words for it
+TOO_LATE = "OCI runtime exec failed: exec failed: cannot exec in a stopped container: unknown"
 
 
 def has_ended(container: Container) -> bool:
@@ -217,7 +216,8 @@ class Execs:
                 raise StartFailed(TOO_LATE, False, 126) from error
             if isinstance(error, StartFailed):
                 raise
-            log(f"exec {one.id}: {told(error)}") if is_accident(error) else None
+            if is_accident(error):
+                log(f"exec {one.id}: {told(error)}")
             raise StartFailed(sentence(error), False, 126) from error
         with one.changed:
             one.running, one.lifeline = True, lifeline

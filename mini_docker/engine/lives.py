@@ -178,7 +178,8 @@ class Lives(Roster):
             lived = float(ended.get("Lived", 0.0))
             code, at = ended["ExitCode"], ended["At"] / SECOND
             killed = self._oom_killed(container)
-            self.tell(container, "oom") if killed else None
+            if killed:
+                self.tell(container, "oom")
             ends = dict((container.record.get("NetworkSettings") or {}).get("Networks") or {})
             self.clean_up(container)
             started = container.state.get("StartedAt", at)
@@ -203,9 +204,7 @@ class Lives(Roster):
                 container.state["Status"] = "restarting"
                 container.delay = next_delay(container.delay, lived)
             goes = not again and container.host.get("AutoRemove") and not container.kept
-            if (
-                not goes
-            ):  # of what goes at once, the next daemon finds the end where its shim wrote it
+            if not goes:  # else the next daemon finds the end where its shim wrote it
                 self.note(container)
             container.exits += 1
             container.changed.notify_all()

@@ -157,9 +157,8 @@ def attributes(record: dict[str, Any], options: Options, path: str) -> dict[str,
             found |= {key: values[key]} if key in values else {}
         if pattern := options.get(f"{what}-regex"):
             found |= {key: value for key, value in values.items() if is_found(pattern, key)}
-            is_found(
-                pattern, ""
-            )  # a wrong one is refused, whether there is anything to find or not
+            # a wrong one is refused, whether there is anything to find or not
+            is_found(pattern, "")
     if tag := tag_of(options.get("tag") or "", tag_fields(record, options, path)):
         found["tag"] = tag
     return found

@@ -163,9 +163,8 @@ def parse_entry(line: bytes) -> Entry | None:
         return _parse_slowly(line)
     said, stream, attrs, at = found.groups(b"")
     try:
-        if said.find(b"\\") == len(said) - 2 and said.endswith(
-            b"n"
-        ):  # the newline alone is escaped
+        # the newline alone is escaped
+        if said.find(b"\\") == len(said) - 2 and said.endswith(b"n"):
             return Entry(stream.decode(), parse_moment_again(at.decode()), said[:-2] + b"\n", attrs)
         data = json.loads(b'"%b"' % said).encode()
         return Entry(stream.decode(), parse_moment_again(at.decode()), data, attrs)

@@ -207,9 +207,8 @@ def collect(
         if places.count(place) > 1:
             raise InvalidRequest(f"Duplicate mount point: {place}")
     for p in asked:
-        labelled = (
-            p["Type"] == "volume" and not p["Mode"]
-        )  # Docker says so, with SELinux or without
+        # Docker says so, with SELinux or without
+        labelled = p["Type"] == "volume" and not p["Mode"]
         found[p["Destination"]] = {**p, "Mode": "z"} if labelled else p
     for destination in {**(image_config.get("Volumes") or {}), **(request.get("Volumes") or {})}:
         check_destination(destination, 'invalid mount config for type "volume"')

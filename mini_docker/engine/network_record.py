@@ -50,9 +50,8 @@ def new_record(
     network_id = os.urandom(32).hex()
     ipam = request.get("IPAM") or {}
     config = [dict(entry) for entry in ipam.get("Config") or ()]
-    config.sort(
-        key=lambda entry: ":" in str(entry.get("Subnet"))
-    )  # IPv4 first, as Docker lists them
+    # IPv4 first, as Docker lists them
+    config.sort(key=lambda entry: ":" in str(entry.get("Subnet")))
     if (ipam.get("Driver") or "default") != "default":
         if ipam["Driver"] == "null":
             raise InvalidRequest("ipv4 pool is empty")

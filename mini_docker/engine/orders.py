@@ -143,9 +143,8 @@ def ask_shim(
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             connection.settimeout(ANSWER_SECONDS)
-            connection.connect(
-                f"/proc/self/fd/{directory_fd}/{name}"
-            )  # a path has 107 bytes at most
+            # a path has 107 bytes at most
+            connection.connect(f"/proc/self/fd/{directory_fd}/{name}")
             socket.send_fds(connection, [json.dumps(request).encode()], fds)
             answer = json.loads(connection.recv(CHUNK) or b'{"error": "the shim has ended"}')
             if "error" in answer:

@@ -347,7 +347,6 @@ def _remove_partials(layout: Layout, digests: set[str] | None) -> None:
             os.unlink(path)
             os.close(fd)
     for name in os.listdir(layout.directory):
-        if name.endswith(
-            ".tmp"
-        ):  # of an index.json whose writer died: writers hold the lock, and we do
+        # of an index.json whose writer died: writers hold the lock, and we do
+        if name.endswith(".tmp"):
             os.unlink(f"{layout.directory}/{name}")

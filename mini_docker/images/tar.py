@@ -134,9 +134,8 @@ def parse_header(header: bytes) -> Member:
         member.device = (number(header[329:337]), number(header[337:345]))
         if header[262:263] == b"\0" and header[345]:  # GNU's own tars have other things there
             member.name = f"{text(header[345:500])}/{member.name}"
-    if member.kind == b"\0" and member.name.endswith(
-        "/"
-    ):  # the oldest tars have no other directories
+    # the oldest tars have no other directories
+    if member.kind == b"\0" and member.name.endswith("/"):
         member.kind = DIRECTORY
     elif member.kind in (b"\0", b"7"):
         member.kind = FILE

@@ -66,10 +66,8 @@ def load(library: str = LIBRARY) -> CDLL:
     )
     for name, result, arguments in functions:
         function = getattr(nft, name)
-        function.restype, function.argtypes = (
-            result,
-            arguments,
-        )  # else ctypes cuts pointers to 32 bits
+        # else ctypes cuts pointers to 32 bits
+        function.restype, function.argtypes = result, arguments
     return nft
 
 
