@@ -42,7 +42,10 @@ __all__ += [
     "shared_dockerd",
 ]  # fixtures
 LONG_LIVED = ("shared_daemon", "shared_dockerd", "shared_remapped", "guarded")  # daemons
-DEVICES = "console core fd full null ptmx random stderr stdin stdout tty urandom zero".split()
+DEVICES = [
+    f"/dev/{name}"
+    for name in "console core fd full null ptmx random stderr stdin stdout tty urandom zero".split()
+]
 THREADS = pytest.StashKey[set[threading.Thread]]()
 PATIENCE = 60.0  # seconds; the kernel removes namespaces and control groups when it has time
 
@@ -109,24 +112,24 @@ def leaks_beside(daemons: list[Daemon], before: Snapshot) -> list[str]:
     return [line for line in compare(before, snapshot()) if not line.startswith(kept)]
 
 
-def devices() -> dict[str, tuple[int, int]]:
-    """Return mode and number of what a runtime makes in a container's /dev, and never in the machine's."""
+def places() -> dict[str, tuple[int, int]]:
+    """Return mode and number of what is in the machine's root and, of a runtime's making, in its /dev."""
     found = {}
-    for name in DEVICES:
+    for path in (*(f"/{name}" for name in os.listdir("/")), *DEVICES):
         try:
-            status = os.lstat(f"/dev/{name}")
+            status = os.lstat(path)
         except FileNotFoundError:
             continue
-        found[name] = (status.st_mode, status.st_rdev)
+        found[path] = (status.st_mode, status.st_rdev)
     return found
 
 
 @pytest.fixture(autouse=True)
-def _devices_stay() -> Iterator[None]:
-    """The machine's /dev is nobody's to change."""
-    before = devices()
+def _the_root_stays() -> Iterator[None]:
+    """The machine's own root is nobody's to change: who takes it for a container's is seen at once."""
+    before = places()
     yield
-    assert devices() == before, "this test changed the machine's /dev"
+    assert places() == before, "this test changed the machine's root or /dev"
 
 
 @pytest.hookimpl(wrapper=True)
