@@ -55,7 +55,7 @@ bench: setup ## how long a start takes, where the time goes, beside docker, podm
 	@$(PYTHON) tests/bench/parts.py
 
 soak: setup ## load and faults at full size (half an hour): runs, kills, 200 containers, 1 GB of output, two clients
-	@MINI_DOCKER_SOAK=1000 .venv/bin/pytest -q -s tests/test_soak.py tests/test_daemon_kills.py tests/test_load.py
+	@MINI_DOCKER_SOAK=1000 .venv/bin/pytest -q -s tests/test_soak.py tests/test_daemon_kills.py tests/test_load.py tests/test_races.py
 	@MINI_DOCKER_SOAK=1000 .venv/bin/pytest -q tests/test_mini_runc.py -k killed_at
 	@MINI_DOCKER_SOAK=1000 .venv/bin/pytest -q tests/test_daemon_oracle.py tests/test_commands_oracle.py
 
