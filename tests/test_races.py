@@ -49,7 +49,7 @@ PAIRS = [
     ("pause", "stop"),
 ]  # fmt: skip
 # What is answered with 500, as by Docker: it came too late.
-TOO_LATE = ("cannot exec in a stopped container", "is not connected to", "Cannot kill container")
+TOO_LATE = ("cannot exec in a stopped container", "is not connected to")
 
 
 def call(daemon: Daemon, name: str, delay: float) -> tuple[int, Any]:
